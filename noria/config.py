@@ -1,0 +1,334 @@
+"""`params.yaml` as frozen, typed sections.
+
+One section per node of the flowchart; a function takes its own section and nothing else. Unknown
+keys are errors that name the line and the nearest valid key. A scenario's defaults lie under what
+the file says, so the smallest `params.yaml` names a model, a scenario and a source.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from noria.errors import ConfigError
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[int, Field(gt=0)]
+NonNegative = Annotated[int, Field(ge=0)]
+
+
+class Section(BaseModel):
+    """A part of the configuration: frozen, and closed to unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class SourceConfig(Section):
+    """Where the rows come from."""
+
+    path: str = Field(min_length=1)
+    """A file, a directory, or a URL that fsspec reads (`s3://bucket/reviews/`)."""
+    format: Literal["auto", "csv", "jsonl", "parquet", "text"] = "auto"
+    """`auto` goes by the file extension; `text` is one row a line."""
+    columns: Mapping[str, str] = Field(default_factory=dict)
+    """The scenario's column -> the source's column, where the names differ."""
+    label_from: Literal["column", "file", "directory"] = "column"
+    """Where the label is: a column, or the name of the file or of its directory."""
+    encoding: str = "utf-8"
+    """Encoding of text files; bytes that are not valid in it go to quarantine with their row."""
+    max_row_bytes: Positive = 1_000_000
+    """A longer line or record goes to quarantine."""
+
+
+class PreprocessConfig(Section):
+    """What is computed before the gate looks."""
+
+    batch_rows: Positive = 10_000
+    """Rows in memory at once, also at the gate."""
+
+
+class CheckConfig(Section):
+    """The gate. Its rules are in `expectations/<scenario>.yaml`."""
+
+    sample_rows: NonNegative = 5
+    """Failing rows shown per expectation in the verdict (all their ids are kept)."""
+
+
+class CleanConfig(Section):
+    """What the cleaner repairs and what it refuses."""
+
+    min_chars: Positive = 2
+    max_chars: Positive = 2_000
+    min_han_share: Share = 0.1
+    """Smallest share of Han characters among letters."""
+    near_duplicate_similarity: Share = 0.9
+    """Jaccard similarity of character 3-grams from which two rows are duplicates; 1 means exact ones only."""
+    label_conflicts: Literal["quarantine", "majority"] = "quarantine"
+    """What happens to one text with several labels: all rows out, or the most frequent label kept."""
+
+
+class AugmentConfig(Section):
+    """Rows added to the training set; every one points at its parent."""
+
+    share: Share = 0.0
+    """Augmented rows per original row; 0 is off (see the ablation in docs/log.md)."""
+    delete_chars: Share = 0.1
+    """Share of a row's characters that random deletion removes."""
+    swap_chars: Share = 0.05
+    """Share of a row's characters that are swapped with their neighbour."""
+    shuffle_clauses: bool = True
+    """Reorder the clauses of a row."""
+
+
+class SplitConfig(Section):
+    """Train and validation, by hash of the row's group."""
+
+    validation_share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
+    group_by: str | None = None
+    """A column whose equal values stay on one side; default: the near-duplicate cluster."""
+
+
+class TokenizerConfig(Section):
+    """The subword vocabulary, trained on the training rows."""
+
+    vocabulary_size: Positive = 5_000
+    max_piece_chars: Positive = 4
+    max_tokens: Positive = 128
+    """Longer rows keep their head and tail."""
+
+
+class WideConfig(Section):
+    """The linear branch over character n-grams beside the Transformer (Cheng et al. 2016, arXiv:1606.07792)."""
+
+    enabled: bool = True
+    max_ngram: Positive = 3
+    min_rows: Positive = 1
+    """An n-gram must occur in so many training rows."""
+    inverse_regularization: Annotated[float, Field(gt=0)] = 10.0
+    """C of the L2-regularized logistic regression."""
+
+
+class ModelConfig(Section):
+    """The Transformer."""
+
+    layers: Positive = 3
+    dim: Positive = 128
+    heads: Positive = 2
+    feed_forward_dim: Positive = 384
+    dropout: Share = 0.0
+    head: Literal["classification", "regression"] = "classification"
+    wide: WideConfig = WideConfig()
+    deep_weight: Annotated[float, Field(ge=0)] = 0.5
+    """logits = wide + deep_weight * deep."""
+
+
+class PretrainConfig(Section):
+    """Masked-token pretraining on the training rows (Devlin et al. 2019, arXiv:1810.04805)."""
+
+    epochs: Annotated[float, Field(ge=0)] = 20
+    lr: Annotated[float, Field(gt=0)] = 2e-3
+    mask_share: Share = 0.2
+
+
+class TrainConfig(Section):
+    """The optimizer and its schedule."""
+
+    lr: Annotated[float, Field(gt=0)] = 7e-4
+    epochs: Annotated[float, Field(gt=0)] = 5
+    batch_tokens: Positive = 2_048
+    """Token budget of a micro-batch."""
+    accumulate: Positive = 1
+    """Micro-batches per optimizer step; the loss is divided by the targets of all of them."""
+    loss: Literal["cross_entropy", "mse"] = "cross_entropy"
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    token_mask: Share = 0.1
+    """Share of tokens hidden while training on labels."""
+    optimizer: Literal["sgd", "adam", "adamw", "muon"] = "adamw"
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    schedule: Literal["cosine", "wsd", "constant"] = "cosine"
+    warmup_share: Share = 0.05
+    """Share of the steps in which the rate rises."""
+    decay_share: Share = 0.2
+    """`wsd`: share of the steps in which the rate falls at the end."""
+    patience: NonNegative = 0
+    """Stop after so many epochs without a better inner-validation metric; 0 never stops early."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """`auto` probes which is faster here."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: NonNegative = 0
+    """CPU threads; 0 means one per core."""
+    checkpoint_every_s: Annotated[float, Field(gt=0)] = 30.0
+    pretrain: PretrainConfig = PretrainConfig()
+
+
+class EvaluateConfig(Section):
+    """How the validation set judges."""
+
+    resamples: Positive = 2_000
+    """Bootstrap resamples behind each interval."""
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    min_slice_rows: Positive = 50
+    """Smaller slices are shown, never judged."""
+
+
+class OptimizeConfig(Section):
+    """What may become the bundle."""
+
+    candidates: tuple[Literal["fp32", "fused", "int8"], ...] = ("fp32", "fused", "int8")
+    max_quality_drop: Share = 0.005
+    """Largest loss of the main metric against PyTorch, as a fraction (0.005 = half a point)."""
+    max_slice_drop: Share = 0.03
+    """The same for every slice that is large enough to be judged."""
+    latency_repeats: Positive = 100
+    opset: Positive = 20
+
+
+class DeployConfig(Section):
+    """Where versions live."""
+
+    store: str = "store"
+    """A directory, or a URL that fsspec writes (`s3://bucket/models`)."""
+
+
+class UpdateConfig(Section):
+    """When a challenger replaces the champion."""
+
+    min_gain: Share = 0.0
+    """The lower end of the paired interval of the gain must lie above this."""
+    max_slice_drop: Share = 0.03
+    max_latency_ratio: Annotated[float, Field(gt=0)] = 2.0
+    """Challenger's p50 latency over the champion's."""
+
+
+class ServeConfig(Section):
+    """The model server."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 8000
+    threads: Positive = 1
+    """ONNX Runtime threads per request."""
+    max_batch_rows: Positive = 64
+    max_body_bytes: Positive = 1_000_000
+
+
+class Config(Section):
+    """All of `params.yaml`."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
+    """The model's name in the store."""
+    scenario: str
+    seed: NonNegative = 1
+    source: SourceConfig
+    preprocess: PreprocessConfig = PreprocessConfig()
+    check: CheckConfig = CheckConfig()
+    clean: CleanConfig = CleanConfig()
+    augment: AugmentConfig = AugmentConfig()
+    split: SplitConfig = SplitConfig()
+    tokenizer: TokenizerConfig = TokenizerConfig()
+    model: ModelConfig = ModelConfig()
+    train: TrainConfig = TrainConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    optimize: OptimizeConfig = OptimizeConfig()
+    deploy: DeployConfig = DeployConfig()
+    update: UpdateConfig = UpdateConfig()
+    serve: ServeConfig = ServeConfig()
+
+
+def read_params(path: Path) -> dict[str, object]:
+    """Parse a YAML mapping.
+
+    Raises
+    ------
+    ConfigError
+        When the file is missing, not YAML, or not a mapping.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(
+            "there is no params.yaml",
+            where=str(path),
+            next_step="`noria init DIR --scenario NAME` makes a workspace; `-C DIR` names one",
+        ) from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"not UTF-8 text: {error}", where=str(path)) from error
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"not YAML: {error}", where=str(path)) from error
+    if not isinstance(values, dict):
+        raise ConfigError("not a mapping of sections", where=str(path), expected="name:, scenario:, source: …")
+    return values
+
+
+def load_config(path: Path, *, defaults: Mapping[str, object]) -> Config:
+    """Read `params.yaml` over a scenario's `defaults`.
+
+    Raises
+    ------
+    ConfigError
+        Naming the first bad key, its line, and the nearest valid key or the accepted values.
+    """
+    values = _merge(defaults, read_params(path))
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise _explain(error, path) from None
+
+
+def _merge(below: Mapping[str, object], above: Mapping[str, object]) -> dict[str, object]:
+    merged = dict(below)
+    for key, value in above.items():
+        old = merged.get(key)
+        if value is None and isinstance(old, Mapping):
+            continue  # an empty section in YAML is null: the defaults stand
+        if value is None and key in Config.model_fields:
+            value = {}
+        merged[key] = _merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def _explain(error: ValidationError, path: Path) -> ConfigError:
+    first = error.errors()[0]
+    keys = tuple(str(part) for part in first["loc"])
+    dotted = ".".join(keys)
+    where = f"{path}:{_line_of(path, keys)}: {dotted}"
+    if first["type"] == "extra_forbidden":
+        valid = _fields_at(keys[:-1])
+        near = difflib.get_close_matches(keys[-1], valid, n=1, cutoff=0.5)
+        hint = f"did you mean `{near[0]}`?" if near else f"remove the key `{keys[-1]}`"
+        return ConfigError(f"unknown key `{dotted}`", where=where, expected=", ".join(valid), next_step=hint)
+    if first["type"] == "missing":
+        return ConfigError(f"`{dotted}` is missing", where=where, next_step=f"add `{dotted}` to {path.name}")
+    return ConfigError(f"`{dotted}` is {first['input']!r}", where=where, expected=first["msg"])
+
+
+def _fields_at(keys: tuple[str, ...]) -> list[str]:
+    section: type[BaseModel] = Config
+    for key in keys:
+        annotation = section.model_fields[key].annotation
+        assert isinstance(annotation, type) and issubclass(annotation, BaseModel)
+        section = annotation
+    return sorted(section.model_fields)
+
+
+def _line_of(path: Path, keys: tuple[str, ...]) -> int:
+    """The 1-based line of the deepest of `keys` that the file contains."""
+    node = yaml.compose(path.read_text(encoding="utf-8"))
+    line = 1
+    for key in keys:
+        if not isinstance(node, yaml.MappingNode):
+            break
+        for name, value in node.value:
+            if name.value == key:
+                line, node = name.start_mark.line + 1, value
+                break
+        else:
+            break
+    return line

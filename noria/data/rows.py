@@ -1,0 +1,119 @@
+"""Rows at rest: Parquet shards with an identity, an origin and, when augmented, a parent.
+
+Every row carries `id` (digest of its content, stable as data grows), `origin` ("neg.txt:17": source
+and position) and `parent_id` (null for originals), then the scenario's content columns, then, after
+preprocessing, the measured columns that the gate judges.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+SYSTEM_FIELDS = (
+    pa.field("id", pa.string(), nullable=False),
+    pa.field("origin", pa.string(), nullable=False),
+    pa.field("parent_id", pa.string()),
+)
+_ID_BYTES = 12  # 2**48 rows before a collision is likely
+
+
+def row_schema(content: pa.Schema) -> pa.Schema:
+    """The schema of a scenario's rows: system fields first."""
+    return pa.schema([*SYSTEM_FIELDS, *content])
+
+
+def content_id(values: Mapping[str, object], occurrence: int = 0) -> str:
+    """The id of a row: a digest of its content columns and of how many equal rows came before it.
+
+    The first row of some content has the same id whatever surrounds it; copies are told apart, so
+    that the gate can name each and the ledger can count each.
+    """
+    payload = json.dumps([sorted(values.items()), occurrence], ensure_ascii=False, default=repr)
+    return hashlib.blake2b(payload.encode("utf-8", "surrogatepass"), digest_size=_ID_BYTES).hexdigest()
+
+
+class ShardWriter:
+    """Appends record batches to `part-00000.parquet`, `part-00001.parquet`, … in a directory.
+
+    At least one shard is written, so that an empty result still has a schema.
+    """
+
+    def __init__(self, directory: Path, schema: pa.Schema, *, shard_rows: int = 100_000) -> None:
+        self.directory = directory
+        self.schema = schema
+        self.shard_rows = shard_rows
+        self.num_rows = 0
+        self._num_shards = 0
+        self._rows_in_shard = 0
+        self._writer: pq.ParquetWriter | None = None
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Append a batch; its columns must be those of the schema."""
+        if self._writer is None or self._rows_in_shard >= self.shard_rows:
+            self._open()
+        assert self._writer is not None
+        self._writer.write_batch(batch.cast(self.schema) if batch.schema != self.schema else batch)
+        self.num_rows += batch.num_rows
+        self._rows_in_shard += batch.num_rows
+
+    def write_rows(self, rows: Sequence[Mapping[str, object]]) -> None:
+        """Append rows given as mappings."""
+        if rows:
+            self.write(pa.RecordBatch.from_pylist([dict(row) for row in rows], schema=self.schema))
+
+    def close(self) -> None:
+        """Finish the last shard."""
+        if self._writer is None:
+            self._open()
+        assert self._writer is not None
+        self._writer.close()
+        self._writer = None
+
+    def _open(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+        self.directory.mkdir(parents=True, exist_ok=True)
+        path = self.directory / f"part-{self._num_shards:05d}.parquet"
+        self._writer = pq.ParquetWriter(path, self.schema, compression="zstd")
+        self._num_shards += 1
+        self._rows_in_shard = 0
+
+    def __enter__(self) -> ShardWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def read_batches(
+    directory: Path, *, batch_rows: int = 10_000, columns: Sequence[str] | None = None
+) -> Iterator[pa.RecordBatch]:
+    """The rows of a directory of shards in order, at most `batch_rows` in memory at once."""
+    for path in shard_paths(directory):
+        with pq.ParquetFile(path) as file:
+            yield from file.iter_batches(batch_size=batch_rows, columns=list(columns) if columns else None)
+
+
+def read_rows(directory: Path, *, columns: Sequence[str] | None = None) -> Iterator[dict[str, object]]:
+    """The rows of a directory of shards in order, one mapping each."""
+    for batch in read_batches(directory, columns=columns):
+        yield from batch.to_pylist()
+
+
+def count_rows(directory: Path) -> int:
+    """Number of rows, from the footers alone."""
+    return sum(pq.read_metadata(path).num_rows for path in shard_paths(directory))
+
+
+def shard_paths(directory: Path) -> list[Path]:
+    """The shards of a directory, in order."""
+    return sorted(directory.glob("part-*.parquet"))

@@ -1,0 +1,107 @@
+"""A workspace: the directory of one model, and the name of every path in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from noria.config import Config, load_config, read_params
+from noria.errors import ConfigError
+from noria.scenarios import load_scenario
+from noria.scenarios.base import Scenario
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Paths, configuration and scenario of the workspace at `root`."""
+
+    root: Path
+
+    @classmethod
+    def at(cls, directory: str | Path = ".") -> Workspace:
+        """The workspace in `directory`, by absolute path."""
+        return cls(Path(directory).resolve())
+
+    @cached_property
+    def scenario(self) -> Scenario:
+        name = read_params(self.params).get("scenario")
+        if not isinstance(name, str):
+            raise ConfigError("`scenario` is missing", where=str(self.params), expected="scenario: text-classification")
+        return load_scenario(name)
+
+    @cached_property
+    def config(self) -> Config:
+        return load_config(self.params, defaults=self.scenario.defaults)
+
+    @property
+    def params(self) -> Path:
+        return self.root / "params.yaml"
+
+    @property
+    def suite(self) -> Path:
+        """The scenario's expectations, for the data owner to edit."""
+        return self.root / "expectations" / f"{self.scenario.name}.yaml"
+
+    @property
+    def raw(self) -> Path:
+        return self.root / "data" / "raw"
+
+    @property
+    def preprocessed(self) -> Path:
+        return self.root / "data" / "preprocessed"
+
+    @property
+    def cleaned(self) -> Path:
+        return self.root / "data" / "cleaned"
+
+    @property
+    def augmented(self) -> Path:
+        return self.root / "data" / "augmented"
+
+    @property
+    def splits(self) -> Path:
+        return self.root / "data" / "splits"
+
+    def quarantine(self, stage: str) -> Path:
+        """Rows that `stage` refused."""
+        return self.root / "data" / "quarantine" / stage
+
+    def quality(self, stage: str) -> Path:
+        """The report of one judgement: `check` or `recheck`."""
+        return self.root / "reports" / "quality" / stage
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.root / "models" / "checkpoint"
+
+    @property
+    def training_report(self) -> Path:
+        return self.root / "reports" / "training"
+
+    @property
+    def evaluation(self) -> Path:
+        return self.root / "reports" / "evaluation"
+
+    @property
+    def bundle(self) -> Path:
+        return self.root / "models" / "bundle"
+
+    @property
+    def optimization(self) -> Path:
+        return self.root / "reports" / "optimization"
+
+    @property
+    def store(self) -> str:
+        """Path or URL of the model store."""
+        store = self.config.deploy.store
+        return store if "://" in store else str(self.root / store)
+
+    @property
+    def scratch(self) -> Path:
+        """What only this machine needs: events, locks, resumable training. Never an output of a stage."""
+        return self.root / ".noria"
+
+    def events(self, stage: str) -> Path:
+        """What the stage's process has to say while it runs, one JSON object a line."""
+        return self.scratch / "events" / f"{stage}.jsonl"
