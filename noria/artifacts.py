@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -121,7 +120,7 @@ def write_artifact(path: Path, *, kind: str, parents: tuple[Artifact, ...] = ())
         draft.path.chmod(0o755)  # mkdtemp makes private directories; artifacts are shared through the DVC cache
         if path.exists():
             shutil.rmtree(path)
-        os.replace(draft.path, path)
+        draft.path.replace(path)
     except BaseException:
         shutil.rmtree(draft.path, ignore_errors=True)
         raise

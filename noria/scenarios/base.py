@@ -26,7 +26,7 @@ Tensors = Mapping[str, np.ndarray]
 
 
 class Encoder(Protocol):
-    """Turns rows into tensors. Fitted on the training rows, saved in the checkpoint and the bundle; imports no torch."""
+    """Turns rows into tensors. Fitted on the training rows, saved in the checkpoint and the bundle; no torch in it."""
 
     def encode(self, values: Mapping[str, object]) -> Tensors:
         """One row's (or one request's) arrays, without a batch dimension and without padding."""
@@ -81,8 +81,6 @@ class Scenario:
         Train the encoder on training rows; read it back.
     build_model:
         The untrained module; its forward takes the encoder's tensors by name and returns logits of shape (B, C).
-    train_model:
-        See `noria.training`: fits the model on encoded rows.
     labels:
         Class names in the order of the logits, from an encoder.
     decode:
