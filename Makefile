@@ -1,0 +1,56 @@
+# Two commands matter: `make demo` and `make test`. Nothing needs root; everything stays in this directory.
+
+PYTHON ?= python3
+BIN := .venv/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+# No library phones home, also not before Noria's own code could say so.
+export DO_NOT_TRACK := 1
+export DVC_NO_ANALYTICS := 1
+export GX_ANALYTICS_ENABLED := false
+export HF_HUB_OFFLINE := 1
+export PREFECT_SERVER_ANALYTICS_ENABLED := false
+
+.PHONY: demo test test-fast lint serve lock clean
+
+demo: .venv/base.stamp  ## data to served model, on real reviews
+	noria init . --scenario text-classification
+	noria run
+	noria predict "物流很快，质量很好"
+
+test: .venv/test.stamp  ## everything this machine can run; fast tests first
+	pytest -m "not slow"
+	pytest -m slow
+
+test-fast: .venv/test.stamp
+	pytest -m "not slow"
+
+lint: .venv/test.stamp
+	ruff format --check .
+	ruff check .
+	mypy
+	lint-imports
+
+serve: .venv/base.stamp  ## the promoted model on http://127.0.0.1:8000
+	noria serve
+
+lock: .venv/test.stamp  ## resolve requirements/*.in anew; needs uv on the PATH
+	python requirements/lock.py $(LOCK_FLAGS)
+
+clean:  ## back to a fresh clone
+	rm -rf .venv .noria data models reports store sources dvc.lock dvc_plots .dvc/cache .dvc/tmp
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
+
+.venv/base.stamp: requirements/base.txt requirements/cuda.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Noria needs Python 3.11 or newer; set PYTHON=…")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/base.txt
+	@# The CPU build of torch stands alone; the CUDA build needs its libraries.
+	@if $(BIN)/python -c 'import importlib.metadata as m, sys; sys.exit("+cpu" in m.version("torch"))'; then \
+	  $(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/cuda.txt; fi
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.venv/test.stamp: .venv/base.stamp requirements/test.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/test.txt
+	@touch $@
