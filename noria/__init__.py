@@ -1,0 +1,1 @@
+"""Noria: continuous training for Transformers, declared as a DAG."""
