@@ -1,0 +1,32 @@
+"""evaluate: the checkpoint on the validation set, with confidence intervals, slices and pictures."""
+
+from noria.artifacts import Artifact, read_artifact
+from noria.evaluation.inference import logits_of
+from noria.evaluation.judged import judge, read_validation
+from noria.evaluation.report import report_markdown, write_report
+from noria.evaluation.torch_run import torch_run
+from noria.training.checkpoint import load_trained
+from noria.workspace import Workspace
+from tasks.node import main, node
+
+
+def quality(workspace: Workspace) -> str:
+    """Metrics with intervals, slices and classes."""
+    return report_markdown(workspace.evaluation)
+
+
+@node("evaluate", summary=quality, timeout_s=1800)
+def evaluate(workspace: Workspace) -> Artifact:
+    splits, checkpoint = read_artifact(workspace.splits), read_artifact(workspace.checkpoint)
+    config, scenario = workspace.config, workspace.scenario
+    trained = load_trained(checkpoint.path, scenario=scenario)
+    rows = read_validation(splits.path)
+    logits = logits_of(rows, encoder=trained.encoder, run=torch_run(trained.model))
+    judged = judge(rows, logits, labels=scenario.labels(trained.encoder), scenario=scenario)
+    return write_report(
+        workspace.evaluation, judged, config=config.evaluate, seed=config.seed, parents=(splits, checkpoint)
+    )
+
+
+if __name__ == "__main__":
+    main(evaluate)
