@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from json.encoder import encode_basestring
 from pathlib import Path
 from types import TracebackType
 
@@ -22,6 +23,7 @@ SYSTEM_FIELDS = (
     pa.field("parent_id", pa.string()),
 )
 _ID_BYTES = 12  # 2**48 rows before a collision is likely
+_canonical_json = json.JSONEncoder(ensure_ascii=False, default=repr).encode
 
 
 def row_schema(content: pa.Schema) -> pa.Schema:
@@ -35,8 +37,38 @@ def content_id(values: Mapping[str, object], occurrence: int = 0) -> str:
     The first row of some content has the same id whatever surrounds it; copies are told apart, so
     that the gate can name each and the ledger can count each.
     """
-    payload = json.dumps([sorted(values.items()), occurrence], ensure_ascii=False, default=repr)
-    return hashlib.blake2b(payload.encode("utf-8", "surrogatepass"), digest_size=_ID_BYTES).hexdigest()
+    return _digest(_canonical_json([sorted(values.items()), occurrence])).hex()
+
+
+class RowIds:
+    """The ids of rows as they are read: `content_id`, with copies counted (about 100 bytes a distinct row)."""
+
+    def __init__(self) -> None:
+        self._seen: dict[bytes, int] = {}
+
+    def of_row(self, values: Mapping[str, object]) -> str:
+        """The id of the next row."""
+        return self.of_columns({name: [value] for name, value in values.items()})[0]
+
+    def of_columns(self, columns: Mapping[str, Sequence[object]]) -> list[str]:
+        """The ids of the next rows, given by column: `content_id` of each, at twice the speed."""
+        fields = [[f"[{_encode(name)}, {_encode(value)}]" for value in columns[name]] for name in sorted(columns)]
+        ids = []
+        for row in zip(*fields, strict=True):
+            content = f"[[{', '.join(row)}], "
+            digest = _digest(f"{content}0]")
+            occurrence = self._seen.get(digest, 0)
+            self._seen[digest] = occurrence + 1
+            ids.append((_digest(f"{content}{occurrence}]") if occurrence else digest).hex())
+        return ids
+
+
+def _encode(value: object) -> str:
+    return encode_basestring(value) if isinstance(value, str) else _canonical_json(value)
+
+
+def _digest(payload: str) -> bytes:
+    return hashlib.blake2b(payload.encode("utf-8", "surrogatepass"), digest_size=_ID_BYTES).digest()
 
 
 class ShardWriter:

@@ -1,0 +1,155 @@
+"""Source files to typed, content-addressed rows in shards; whatever is no row goes to quarantine."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+
+from noria.artifacts import Artifact, Ledger, read_artifact, write_artifact
+from noria.config import SourceConfig
+from noria.data.quarantine import QuarantineWriter
+from noria.data.records import Block, Rejected, read_records
+from noria.data.rows import RowIds, ShardWriter, row_schema
+from noria.data.sources import SourceFile, find_files
+from noria.errors import SourceError
+from noria.events import progress
+
+logger = logging.getLogger(__name__)
+
+_CONVERSION_ERRORS = (pa.ArrowException, UnicodeEncodeError, TypeError, ValueError, OverflowError)
+
+
+def ingest(
+    source: SourceConfig, *, schema: pa.Schema, target: str, base: Path, raw: Path, quarantine: Path
+) -> Artifact:
+    """Read a source into the artifact `raw`, and what was no row into the artifact `quarantine`.
+
+    `schema` has the scenario's content columns, `target` among them; relative paths start at `base`.
+
+    Raises
+    ------
+    SourceError
+        When the source is missing, unreadable, empty, lacks a column, or has no row that can be read
+        (its quarantine is written even then).
+    """
+    files = find_files(source, base=str(base))
+    with write_artifact(raw, kind="raw") as draft:
+        with QuarantineWriter(quarantine) as refused, ShardWriter(draft.path, row_schema(schema)) as shards:
+            rows_in = 0
+            ids = RowIds()
+            with progress("ingest", total=len(files), unit="files") as shown:
+                for file in files:
+                    rows_in += _ingest_file(file, source, schema, target, shards=shards, refused=refused, ids=ids)
+                    shown.advance()
+        if shards.num_rows == 0:
+            raise _no_rows(source.path, refused)
+        draft.ledger = Ledger(rows_in=rows_in, rows_out=shards.num_rows, quarantined=refused.num_rows)
+        draft.counts = {"files": len(files), "rows": shards.num_rows, "quarantined": refused.num_rows}
+        draft.facts = {"source": source.path, "refused": dict(sorted(refused.by_rule.items()))}
+    return read_artifact(raw, verify=False)
+
+
+def _ingest_file(
+    file: SourceFile,
+    source: SourceConfig,
+    schema: pa.Schema,
+    target: str,
+    *,
+    shards: ShardWriter,
+    refused: QuarantineWriter,
+    ids: RowIds,
+) -> int:
+    """Rows and refusals of one file, written; returns how many there were."""
+    num_rows, num_refused = shards.num_rows, refused.num_rows
+    num_records = 0
+    for part in read_records(file, source=source, schema=schema, target=target):
+        num_records += len(part.numbers) if isinstance(part, Block) else 1
+        for piece in _typed(part, schema) if isinstance(part, Block) else [part]:
+            if isinstance(piece, Rejected):
+                row = {**piece.payload, "id": ids.of_row(piece.payload), "origin": piece.origin}
+                refused.add(row, rule=piece.rule, reason=piece.reason)
+            elif piece.num_rows:
+                shards.write(_with_identity(piece, ids))
+    written, left_out = shards.num_rows - num_rows, refused.num_rows - num_refused
+    logger.info("%s: %s rows, %s to quarantine", file.name, f"{written:,}", f"{left_out:,}")
+    return num_records
+
+
+def _with_identity(batch: pa.RecordBatch, ids: RowIds) -> pa.RecordBatch:
+    """Put id and parent before origin's content columns, in the order of `row_schema`."""
+    content = batch.drop_columns(["origin"])
+    row_ids = ids.of_columns({name: content.column(name).to_pylist() for name in content.schema.names})
+    return pa.RecordBatch.from_arrays(
+        [pa.array(row_ids), batch.column("origin"), pa.nulls(batch.num_rows, pa.string()), *content.columns],
+        schema=row_schema(content.schema),
+    )
+
+
+def _typed(block: Block, schema: pa.Schema) -> Iterator[pa.RecordBatch | Rejected]:
+    """The block as a batch of `origin` and the content columns; rows that don't fit the types are rejected."""
+    try:
+        yield _batch(block, schema)
+        return
+    except _CONVERSION_ERRORS:
+        pass  # at least one value does not fit: find which
+    good: list[int] = []
+    for index, number in enumerate(block.numbers):
+        one = Block(block.file, [number], {name: [values[index]] for name, values in block.columns.items()})
+        try:
+            _batch(one, schema)
+            good.append(index)
+        except _CONVERSION_ERRORS as error:
+            yield _misfit(one, error)
+    numbers = [block.numbers[index] for index in good]
+    columns = {name: [values[index] for index in good] for name, values in block.columns.items()}
+    yield _batch(Block(block.file, numbers, columns), schema)
+
+
+def _batch(block: Block, schema: pa.Schema) -> pa.RecordBatch:
+    origins = pa.array([f"{block.file}:{number}" for number in block.numbers], pa.string())
+    arrays = [_array(block.columns[field.name], field.type) for field in schema]
+    return pa.RecordBatch.from_arrays([origins, *arrays], names=["origin", *schema.names])
+
+
+def _array(values: Sequence[object], type: pa.DataType) -> pa.Array:
+    if not pa.types.is_string(type):
+        return pa.array(values).cast(type) if values else pa.array([], type)
+    try:
+        return pa.array(values, type)
+    except (pa.ArrowTypeError, pa.ArrowInvalid):  # numbers where text should be: a label 1 is the label "1"
+        return pa.array([json.dumps(v) if isinstance(v, int | float) else v for v in values], type)
+
+
+def _misfit(one: Block, error: Exception) -> Rejected:
+    payload = {name: values[0] for name, values in one.columns.items()}
+    rule, reason = "wrong_type", f"a value does not fit its column: {error}"
+    if isinstance(error, UnicodeEncodeError):
+        rule = "invalid_encoding"
+        text = str(error.object)
+        start = max(0, error.start - 10)
+        reason = (
+            f"bytes that are not valid in source.encoding after {text[start : error.start]!r} "
+            f"(character {error.start + 1}); kept as {ascii(text[error.start])}"
+        )
+    return Rejected(f"{one.file}:{one.numbers[0]}", payload, rule, reason)
+
+
+def _no_rows(path: str, refused: QuarantineWriter) -> SourceError:
+    if refused.num_rows == 0:
+        return SourceError(
+            "the source is empty",
+            where=path,
+            expected="at least one row",
+            next_step="check that the export was complete, or change `source.path`",
+        )
+    (rule, count), *_ = refused.by_rule.most_common()
+    return SourceError(
+        f"no row of the source can be read: {count:,} of {refused.num_rows:,} broke the rule `{rule}`",
+        where=f"{path} (for example {refused.first_reason[rule]})",
+        expected="source.format, source.encoding and source.columns that fit the files",
+        next_step=f"`noria quarantine list --stage ingest` shows them; they are all in {refused.directory}",
+    )

@@ -1,0 +1,172 @@
+"""Where rows come from: a file, a directory of files, or any URL that fsspec reads."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import BinaryIO, Literal, cast
+
+import fsspec
+from fsspec.core import OpenFile, get_compression, url_to_fs
+
+from noria.config import SourceConfig
+from noria.errors import SourceError
+
+Format = Literal["csv", "jsonl", "parquet", "text"]
+
+_FORMATS: dict[str, Format] = {
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "jsonl",
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".txt": "text",
+    ".text": "text",
+}
+_COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
+_BLOCK_BYTES = 8 << 20  # read-ahead of remote files; s3fs would hold 50 MB
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """One file of a source.
+
+    Attributes
+    ----------
+    name:
+        Path relative to the source: what the origin of its rows starts with.
+    path:
+        Path in the file system.
+    format:
+        How its records are read.
+    """
+
+    name: str
+    path: str
+    format: Format
+    filesystem: fsspec.AbstractFileSystem
+
+    @property
+    def stem(self) -> str:
+        """The file's name without its endings: `neg` of `reviews/neg.txt.gz`."""
+        return PurePosixPath(self.path).name.split(".")[0]
+
+    @property
+    def directory(self) -> str:
+        """The name of the directory that it lies in."""
+        return PurePosixPath(self.path).parent.name
+
+    @contextmanager
+    def open(self) -> Iterator[BinaryIO]:
+        """The file's bytes, decompressed by its ending; what goes wrong inside the block is a `SourceError`."""
+        try:
+            with OpenFile(self.filesystem, self.path, compression=get_compression(self.path, "infer")) as file:
+                yield cast("BinaryIO", file)
+        except (OSError, EOFError, zlib.error, *_remote_errors()) as error:
+            raise _unreadable(self.path, error) from error
+
+
+def find_files(source: SourceConfig, *, base: str) -> list[SourceFile]:
+    """The files of a source, sorted by path; a path that is not a URL is relative to `base`.
+
+    Hidden files, and with `format: auto` files of unknown endings, are left out.
+
+    Raises
+    ------
+    SourceError
+        When the source is missing, unreadable, or has no file of a known format.
+    """
+    url = source.path if "://" in source.path else str(PurePosixPath(base) / source.path)
+    try:
+        filesystem, root = _filesystem(url)
+        if filesystem.isfile(root):
+            paths, parent = [root], str(PurePosixPath(root).parent)
+        else:
+            paths, parent = sorted(filesystem.find(root)), root
+        if not paths:
+            raise _missing(source.path, filesystem, root)
+    except (OSError, ValueError, ImportError, *_remote_errors()) as error:
+        raise _unreadable(source.path, error) from error
+    names = [str(PurePosixPath(path).relative_to(parent)) for path in paths]
+    files = [
+        SourceFile(name, path, format, filesystem)
+        for name, path in zip(names, paths, strict=True)
+        if not _is_hidden(name) and (format := _format_of(name, source.format))
+    ]
+    if not files:
+        endings = sorted({PurePosixPath(name).suffix or name for name in names})
+        raise SourceError(
+            "no file here has a format that can be read",
+            where=f"{source.path}: {', '.join(endings[:10])}",
+            expected=f"files ending in {', '.join(_FORMATS)}, or one of these compressed ({', '.join(_COMPRESSIONS)})",
+            next_step="set `source.format` in params.yaml if the ending doesn't say what the files are",
+        )
+    return files
+
+
+def _filesystem(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
+    remote = {"default_block_size": _BLOCK_BYTES} if url.startswith(("s3://", "s3a://")) else {}
+    filesystem, root = url_to_fs(url, **remote)
+    return filesystem, str(root)
+
+
+def _format_of(name: str, format: str) -> Format | None:
+    if format != "auto":
+        return cast("Format", format)
+    path = PurePosixPath(name.lower())
+    return _FORMATS.get(path.with_suffix("").suffix if path.suffix in _COMPRESSIONS else path.suffix)
+
+
+def _is_hidden(name: str) -> bool:
+    return any(part.startswith((".", "_")) for part in PurePosixPath(name).parts)
+
+
+def _remote_errors() -> tuple[type[Exception], ...]:
+    """What S3 raises that is no `OSError` (no credentials, no connection)."""
+    try:
+        return (importlib.import_module("botocore.exceptions").BotoCoreError,)
+    except ImportError:
+        return ()
+
+
+def _missing(path: str, filesystem: fsspec.AbstractFileSystem, root: str) -> SourceError:
+    if filesystem.isdir(root):
+        return SourceError(
+            "the source is an empty directory", where=path, next_step="put the data there, or change `source.path`"
+        )
+    parent = PurePosixPath(root).parent
+    try:
+        siblings = [PurePosixPath(name).name for name in filesystem.ls(str(parent), detail=False)]
+    except OSError:
+        siblings = []
+    near = difflib.get_close_matches(PurePosixPath(root).name, siblings, n=1)
+    return SourceError(
+        "the source does not exist",
+        where=f"params.yaml: source.path: {path}",
+        expected="a file, a directory or a URL (relative paths start at the workspace)",
+        next_step=f"did you mean `{parent / near[0]}`?" if near else "put the data there, or change `source.path`",
+    )
+
+
+def _unreadable(path: str, error: Exception) -> SourceError:
+    if isinstance(error, ImportError):
+        return SourceError(
+            f"reading this URL needs a package that is not installed: {error}",
+            where=path,
+            next_step="for s3:// install the extra: pip install 'noria[s3]'",
+        )
+    remote = path.startswith("s3")
+    return SourceError(
+        f"the source can't be read: {error or type(error).__name__}",
+        where=path,
+        next_step="check the bucket, AWS_ENDPOINT_URL and the credentials in the environment"
+        if remote
+        else "check the path, its permissions, and that the file is whole",
+    )
