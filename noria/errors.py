@@ -108,3 +108,9 @@ class StageFailed(NoriaError):
     """A stage's process ended badly; its own message is part of this one."""
 
     exit_code = 13
+
+
+class DiskFull(NoriaError):
+    """There is not enough room to work."""
+
+    exit_code = 14

@@ -105,3 +105,8 @@ class Workspace:
     def events(self, stage: str) -> Path:
         """What the stage's process has to say while it runs, one JSON object a line."""
         return self.scratch / "events" / f"{stage}.jsonl"
+
+    @property
+    def history(self) -> Path:
+        """One line a node and run, by the runner: state and seconds. Feeds `noria plan` and `noria status`."""
+        return self.scratch / "history.jsonl"

@@ -1,16 +1,18 @@
-"""A stage's own process: events, time limit, and an end when the runner that started it ends.
+"""A stage's own process: events, a time limit, and an end when the runner that started it ends.
 
-The runner holds the write end of a FIFO open for as long as it lives (`noria.lease`). A stage reads
-from it: end of file means that the runner was cancelled, terminated or killed, and the stage ends
-its whole process group. The kernel closes the FIFO whatever happened, so no signal can be missed.
+The runner holds the write end of a FIFO open for as long as it lives (`noria.lease`), and the stage
+reads from it: end of file means that the runner was cancelled, terminated or killed, and the stage
+ends its whole process group. The kernel closes the FIFO whatever happened, so no signal is missed.
 """
 
 from __future__ import annotations
 
 import argparse
+import errno
 import faulthandler
 import logging
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -19,79 +21,93 @@ import traceback
 from pathlib import Path
 from types import FrameType
 
-from noria.errors import NoriaError
+from noria.artifacts import Artifact
+from noria.errors import DiskFull, NoriaError
 from noria.events import emit, record
+from noria.lease import LIFELINE
 from noria.workspace import Workspace
 from tasks.node import Node
 
-LIFELINE = "NORIA_LIFELINE"
-"""Environment variable: path of the runner's FIFO."""
-_GRACE_S = 5.0
+CODE_ROOT = Path(__file__).resolve().parent.parent
 _FIRST_PARTY = ("noria", "tasks")
-_MODULE_ENDS_S = 10.0
-
-logger = logging.getLogger(__name__)
+_GRACE_S = 5.0
+_TIMED_OUT = 124
 
 
 def run_node(first: Node, *, again: Node | None) -> None:
     """Parse the command line, run the node, exit."""
-    parser = argparse.ArgumentParser(prog=f"python -m {_main_module()}", description=first.fn.__doc__)
+    parser = argparse.ArgumentParser(description=first.fn.__doc__)
     parser.add_argument("-C", dest="directory", default=".", metavar="DIR", help="the workspace (default: here)")
     if again is not None:
-        parser.add_argument("--again", action="store_true", help=f"be `{again.stage}`: {again.name}")
+        parser.add_argument("--again", action="store_true", help=f"be the stage `{again.stage}`")
     args = parser.parse_args()
     chosen = again if again is not None and args.again else first
     workspace = Workspace.at(args.directory)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     signal.signal(signal.SIGTERM, _terminate)
-    if LIFELINE in os.environ:
+    if LIFELINE in os.environ:  # under a runner: a group of our own, which ends with it
         os.setpgid(0, 0)
-        threading.Thread(target=_end_with_runner, args=(os.environ[LIFELINE],), daemon=True).start()
+        threading.Thread(target=_end_with_runner, args=(Path(os.environ[LIFELINE]),), daemon=True).start()
     with record(workspace.events(chosen.stage)):
         sys.exit(_run(chosen, workspace))
 
 
 def _run(chosen: Node, workspace: Workspace) -> int:
-    """Run within the time limit; an error becomes an event, a message and an exit code."""
-    timer = threading.Timer(chosen.timeout_s, _time_out, args=(chosen,))
-    timer.daemon = True
-    timer.start()
-    faulthandler.dump_traceback_later(chosen.timeout_s + _MODULE_ENDS_S, exit=True)  # when no thread gets to run
+    """Run the node; an error becomes an event, a message and an exit code."""
+    emit("started", stage=chosen.stage, pid=os.getpid())
+    started = time.monotonic()
     try:
-        artifact = chosen.fn(workspace)
+        artifact = _run_in_time(chosen, workspace)
     except NoriaError as error:
-        emit("error", message=str(error), exit_code=error.exit_code)
-        print(error, file=sys.stderr)  # noqa: T201
-        return error.exit_code
+        return _fail(error)
     except OSError as error:
-        emit("error", message=traceback.format_exc(), exit_code=1, errno=error.errno)
+        if error.errno == errno.ENOSPC:
+            return _fail(disk_full(workspace, error))
+        emit("error", message=traceback.format_exc(), exit_code=1)
         raise
     except Exception:
         emit("error", message=traceback.format_exc(), exit_code=1)
         raise
-    finally:
-        timer.cancel()
-        faulthandler.cancel_dump_traceback_later()
+    seconds = round(time.monotonic() - started, 3)
     emit("modules", modules=first_party_files())
-    emit("done", path=str(artifact.path), digest=artifact.digest)
+    emit("done", path=str(artifact.path), digest=artifact.digest, seconds=seconds)
     return 0
 
 
+def _run_in_time(chosen: Node, workspace: Workspace) -> Artifact:
+    timer = threading.Timer(chosen.timeout_s, _time_out, args=(chosen,))
+    timer.daemon = True
+    timer.start()
+    faulthandler.dump_traceback_later(chosen.timeout_s + _GRACE_S, exit=True)  # where no thread gets to run
+    try:
+        return chosen.fn(workspace)
+    finally:
+        timer.cancel()
+        faulthandler.cancel_dump_traceback_later()
+
+
+def disk_full(workspace: Workspace, error: OSError) -> DiskFull:
+    """What to say when a write found no room."""
+    free_mb = shutil.disk_usage(workspace.root).free / 1e6
+    return DiskFull(
+        "the disk is full",
+        where=f"{error.filename or workspace.root} ({free_mb:,.0f} MB free)",
+        next_step="make room (`dvc gc -w` drops cached results that nothing uses), then `noria run` goes on from here",
+    )
+
+
 def first_party_files() -> list[str]:
-    """The library files that this process imported, relative to the code's root."""
-    root = Path(__file__).parent.parent
+    """The files of the library that this process imported, relative to the code's root."""
     files = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
-    paths = sorted({Path(file).resolve() for file in files if file})
-    return [
-        path.relative_to(root).as_posix()
-        for path in paths
-        if path.is_relative_to(root) and path.relative_to(root).parts[0] in _FIRST_PARTY
-    ]
+    paths = {Path(file).resolve() for file in files if file}
+    inside = (path.relative_to(CODE_ROOT) for path in paths if path.is_relative_to(CODE_ROOT))
+    return sorted(path.as_posix() for path in inside if path.parts[0] in _FIRST_PARTY)
 
 
-def _main_module() -> str:
-    spec = sys.modules["__main__"].__spec__
-    return spec.name if spec else "tasks"
+def _fail(error: NoriaError) -> int:
+    emit("error", message=str(error), exit_code=error.exit_code)
+    print(error, file=sys.stderr)  # noqa: T201
+    return error.exit_code
 
 
 def _terminate(signum: int, frame: FrameType | None) -> None:
@@ -99,28 +115,26 @@ def _terminate(signum: int, frame: FrameType | None) -> None:
 
 
 def _time_out(chosen: Node) -> None:
-    emit("error", message=f"{chosen.name} ran longer than its limit of {chosen.timeout_s:g} s", exit_code=124)
-    print(f"{chosen.name} ran longer than {chosen.timeout_s:g} s; it stood here:", file=sys.stderr)  # noqa: T201
+    message = f"`{chosen.stage}` ran longer than its limit of {chosen.timeout_s:g} s"
+    emit("error", message=message, exit_code=_TIMED_OUT)
+    print(f"{message}; it stood here:", file=sys.stderr)  # noqa: T201
     faulthandler.dump_traceback()
-    _end()
+    _end_group()
 
 
-def _end_with_runner(fifo: str) -> None:
-    """Wait for the end of the runner, then end this process and those that it started."""
+def _end_with_runner(fifo: Path) -> None:
     try:
-        lifeline = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)  # without O_NONBLOCK, a dead runner would be waited for
+        lifeline = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)  # open must not wait for a runner that is gone
+        os.set_blocking(lifeline, True)
+        os.read(lifeline, 1)  # returns at end of file
     except FileNotFoundError:
-        _end()
-        return
-    os.set_blocking(lifeline, True)
-    os.read(lifeline, 1)
-    _end()
+        pass  # the runner is gone already
+    _end_group()
 
 
-def _end() -> None:
-    if os.getpgrp() != os.getpid():  # the group is not ours: started by hand or by `dvc repro`
-        os.kill(os.getpid(), signal.SIGTERM)
-    else:
-        os.killpg(0, signal.SIGTERM)
+def _end_group() -> None:
+    """End this process and, where the group is its own, all that it started."""
+    send = os.killpg if os.getpgrp() == os.getpid() else os.kill
+    send(os.getpid(), signal.SIGTERM)
     time.sleep(_GRACE_S)
-    os.kill(os.getpid(), signal.SIGKILL) if os.getpgrp() != os.getpid() else os.killpg(0, signal.SIGKILL)
+    send(os.getpid(), signal.SIGKILL)

@@ -1,0 +1,71 @@
+"""The flowchart. Every box is a node in `tasks/`, every diamond an `if`."""
+
+from __future__ import annotations
+
+import argparse
+
+from prefect import flow
+from prefect.futures import PrefectFuture
+
+from noria.artifacts import Artifact
+from noria.errors import GateRefused
+from noria.lease import hold
+from noria.workspace import Workspace
+from tasks.augment import augment
+from tasks.check import check, recheck
+from tasks.clean import clean
+from tasks.deploy import deploy
+from tasks.evaluate import evaluate
+from tasks.ingest import ingest
+from tasks.optimize import optimize
+from tasks.preprocess import preprocess
+from tasks.split import split
+from tasks.train import train
+from tasks.update import update
+
+
+@flow(name="noria", persist_result=False)
+def pipeline(directory: str = ".", wait_s: float = 3600.0) -> None:
+    """From the sources to a model in production.
+
+    Parameters
+    ----------
+    directory:
+        The workspace.
+    wait_s:
+        How long to wait for another run in it.
+    """
+    workspace = Workspace.at(directory)
+    with hold(workspace, wait_s=wait_s):
+        raw = ingest(workspace)
+        preprocessed = preprocess(workspace, raw)
+        verdict = check(workspace, preprocessed)
+        if not passed(verdict):
+            cleaned = clean(workspace, preprocessed, verdict)
+            verdict = recheck(workspace, cleaned)
+            if not passed(verdict):
+                raise refused(verdict)
+        augmented = augment(workspace, verdict)
+        splits = split(workspace, augmented)
+        checkpoint = train(workspace, splits)
+        evaluation = evaluate(workspace, splits, checkpoint)
+        bundle = optimize(workspace, splits, checkpoint)
+        deployed = deploy(workspace, bundle)
+        update(workspace, deployed, evaluation)
+
+
+def passed(verdict: PrefectFuture[Artifact]) -> bool:
+    """The diamond after a quality check."""
+    return bool(verdict.result().facts["passed"])
+
+
+def refused(verdict: PrefectFuture[Artifact]) -> GateRefused:
+    """The end of a run whose data failed the quality check twice."""
+    failed = verdict.result().facts["failed"]
+    return GateRefused(f"the data failed the quality check again after cleaning: {failed}")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("-C", dest="directory", default=".", metavar="DIR", help="the workspace (default: here)")
+    pipeline(parser.parse_args().directory)
