@@ -1,0 +1,129 @@
+"""PyTorch -> ONNX, with batch and lengths left open."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import torch
+from onnxscript import optimizer
+
+from noria.errors import ExportError
+from noria.scenarios.base import Tensors
+
+OUTPUT = "logits"
+_ANY_SIZE = 1 << 31
+
+
+def export_onnx(model: torch.nn.Module, example: Tensors, path: Path, *, opset: int) -> None:
+    """Write the module's graph in fp32: the encoder's tensors in by name, `logits` (B, C) out.
+
+    Equal models give equal bytes.
+
+    Parameters
+    ----------
+    model:
+        In evaluation mode, on the CPU, in fp32.
+    example:
+        A collated batch of at least two rows; its sizes stay open in the graph.
+
+    Raises
+    ------
+    ExportError
+        When a size was fixed to the example's: such a graph could serve nothing else.
+    """
+    inputs = {name: torch.from_numpy(array) for name, array in example.items()}
+    open_sizes = {name: dict.fromkeys(range(array.ndim), torch.export.Dim.AUTO) for name, array in example.items()}
+    with torch.inference_mode(), _quiet():
+        program = torch.onnx.export(
+            model,
+            kwargs=inputs,
+            dynamo=True,
+            opset_version=opset,
+            dynamic_shapes=open_sizes,
+            input_names=list(inputs),
+            output_names=[OUTPUT],
+            verbose=False,
+        )
+    assert program is not None
+    graph_model = program.model
+    # Weights that the module reshapes (three projections in one parameter) become constants, which can be quantized.
+    optimizer.fold_constants(graph_model, input_size_limit=_ANY_SIZE, output_size_limit=_ANY_SIZE)
+    optimizer.remove_unused_nodes(graph_model)
+    _name_sizes(graph_model, path)
+    _forget_sources(graph_model)
+    ir.save(graph_model, path)
+
+
+def node_counts(path: Path) -> Mapping[str, int]:
+    """How many nodes of each operator a graph has."""
+    return Counter(node.op_type for node in onnx.load(str(path)).graph.node)
+
+
+def check_parity(expected: np.ndarray, found: np.ndarray, *, name: str) -> float:
+    """Largest absolute difference of two arrays of fp32 logits (N, C).
+
+    Raises
+    ------
+    ExportError
+        When it is more than rounding: 1e-4 of the largest logit, or of 1.
+    """
+    difference = float(np.abs(expected.astype(np.float64) - found).max())
+    allowed = 1e-4 * max(1.0, float(np.abs(expected).max()))
+    if not difference <= allowed:  # not a number is no parity either
+        raise ExportError(
+            f"{name} does not compute what PyTorch computes",
+            where=f"largest difference of a logit: {difference:.2e}",
+            expected=f"at most {allowed:.0e}",
+            next_step="this is a fault of the export: report it with the checkpoint; the live model is untouched",
+        )
+    return difference
+
+
+def _name_sizes(model: ir.Model, path: Path) -> None:
+    """Call the open sizes `batch`, `token_ids_1` … instead of by the exporter's counters."""
+    names: dict[str, str] = {}
+    for put in model.graph.inputs:
+        assert put.shape is not None
+        for axis, size in enumerate(put.shape):
+            if isinstance(size, int):
+                raise ExportError(
+                    f"the exported graph fixes dimension {axis} of `{put.name}` to {size}",
+                    where=str(path),
+                    expected="every size of every input left open",
+                    next_step="the model's forward must not turn a size into a Python number",
+                )
+            names.setdefault(str(size.value), "batch" if axis == 0 else f"{put.name}_{axis}")
+    values = [*model.graph.inputs, *(value for node in model.graph for value in node.outputs)]
+    for value in values:
+        if value.shape is not None:
+            value.shape = ir.Shape(
+                [size if isinstance(size, int) else names.get(str(size.value)) for size in value.shape]
+            )
+
+
+def _forget_sources(model: ir.Model) -> None:
+    """Drop stack traces and module names: they name this machine's files and change with comments."""
+    for part in (model, model.graph, *model.graph, *model.functions.values()):
+        part.metadata_props.clear()
+    for node in model.graph:
+        for value in node.outputs:
+            value.metadata_props.clear()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter warns of what is not installed and not needed."""
+    exporter = logging.getLogger("torch.onnx")
+    level = exporter.level
+    exporter.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        exporter.setLevel(level)

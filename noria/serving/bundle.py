@@ -1,0 +1,102 @@
+"""A bundle: one model, complete, verified, and readable without the code that trained it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from noria.artifacts import Artifact, read_artifact
+from noria.errors import ArtifactError, BundleError, ConfigError
+from noria.scenarios import load_scenario
+from noria.scenarios.base import Encoder, Scenario
+
+KIND = "bundle"
+MODEL = "model.onnx"
+ENCODER = "encoder"
+CONFIG = "config.json"
+CARD = "MODEL_CARD.md"
+GOLDEN = "golden.json"
+_VERSION_DIGITS = 12
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A verified bundle on this machine.
+
+    Attributes
+    ----------
+    artifact:
+        Path, digest and facts (metrics, data digest, git commit, op set, candidate, latency).
+    scenario, encoder:
+        What turns requests into tensors and logits into responses.
+    """
+
+    artifact: Artifact
+    scenario: Scenario
+    encoder: Encoder
+
+    @property
+    def version(self) -> str:
+        """What the model is called in the store and in every answer."""
+        return version_of(self.artifact)
+
+    @property
+    def model(self) -> Path:
+        return self.artifact.path / MODEL
+
+    @property
+    def golden(self) -> Path:
+        return self.artifact.path / GOLDEN
+
+
+def version_of(artifact: Artifact) -> str:
+    """The first 12 hexadecimal digits of the digest."""
+    return artifact.digest[:_VERSION_DIGITS]
+
+
+def read_bundle(path: Path) -> Artifact:
+    """The bundle at `path`, every byte verified.
+
+    Raises
+    ------
+    BundleError
+        When it is missing, damaged, or something else than a bundle.
+    """
+    try:
+        artifact = read_artifact(path)
+    except ArtifactError as error:
+        raise BundleError(
+            f"the bundle can't be trusted: {error.what}",
+            where=error.where,
+            expected=error.expected,
+            next_step="`noria verify` says what else is damaged; `noria rollback` serves the version before",
+        ) from error
+    if artifact.kind != KIND:
+        raise BundleError(f"a {artifact.kind}, not a bundle", where=str(path), next_step="name a bundle's directory")
+    for name in (MODEL, CONFIG, GOLDEN):
+        if name not in artifact.files:
+            raise BundleError(f"the bundle has no {name}", where=str(path), next_step="`noria run` makes a new one")
+    return artifact
+
+
+def open_bundle(path: Path) -> Bundle:
+    """Verify the bundle at `path` and load what surrounds its graph.
+
+    Raises
+    ------
+    BundleError
+        When it is damaged, or its scenario is not known here.
+    """
+    artifact = read_bundle(path)
+    config = json.loads((path / CONFIG).read_text(encoding="utf-8"))
+    try:
+        scenario = load_scenario(str(config.get("scenario")))
+    except ConfigError as error:
+        raise BundleError(
+            error.what,
+            where=str(path / CONFIG),
+            expected=error.expected,
+            next_step="serve it with a Noria that knows this scenario",
+        ) from error
+    return Bundle(artifact, scenario, scenario.load_encoder(path / ENCODER))

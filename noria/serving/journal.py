@@ -1,0 +1,68 @@
+"""The journal of a model: one object per event, never changed, in order of time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import Literal
+
+from noria.serving.objects import Objects
+
+EventKind = Literal["published", "staged", "promoted", "kept", "inconclusive", "rolled-back"]
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened to a model.
+
+    Attributes
+    ----------
+    kind, version:
+        What happened, to which version.
+    time:
+        UTC, ISO 8601.
+    reason:
+        In words.
+    details:
+        What the decision rested on.
+    """
+
+    kind: EventKind
+    version: str
+    time: str
+    reason: str = ""
+    details: Mapping[str, object] = field(default_factory=dict)
+
+
+class Journal:
+    """Events of one model in a store."""
+
+    def __init__(self, objects: Objects, name: str) -> None:
+        self._objects = objects
+        self._prefix = f"{name}/journal"
+
+    def record(self, kind: EventKind, version: str, *, reason: str = "", details: Mapping[str, object] | None = None) -> Event:
+        """Add an event now."""
+        while True:
+            now = datetime.now(UTC)
+            event = Event(kind, version, now.isoformat(), reason, details or {})
+            key = f"{self._prefix}/{now:%Y%m%dT%H%M%S.%fZ}-{kind}.json"
+            if self._objects.create(key, json.dumps(asdict(event), indent=2, ensure_ascii=False).encode() + b"\n"):
+                return event
+
+    def events(self) -> list[Event]:
+        """All events, oldest first."""
+        return [self._read(name) for name in self._objects.names(self._prefix)]
+
+    def has(self, kind: EventKind, version: str) -> bool:
+        """Whether this happened to this version before."""
+        suffix = f"-{kind}.json"
+        names = [name for name in self._objects.names(self._prefix) if name.endswith(suffix)]
+        return any(self._read(name).version == version for name in names)
+
+    def _read(self, name: str) -> Event:
+        stored = self._objects.read(f"{self._prefix}/{name}")
+        assert stored is not None, "events are never removed"
+        return Event(**json.loads(stored.data))

@@ -1,0 +1,75 @@
+"""Requests in, responses out: one bundle in ONNX Runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from onnxruntime.capi import onnxruntime_pybind11_state as ort
+
+from noria.errors import BundleError
+from noria.evaluation.inference import Row, Run, logits_of
+from noria.scenarios.base import Tensors
+from noria.serving.bundle import Bundle
+
+VERSION_FIELD = "model_version"
+_ERRORS_ONLY = 3
+_REFUSALS = (ort.Fail, ort.InvalidArgument, ort.InvalidGraph, ort.InvalidProtobuf, ort.NotImplemented)
+
+
+def onnx_run(model: Path, *, threads: int = 1) -> Run:
+    """Run batches through a graph on the CPU. Safe to call from several threads at once.
+
+    Raises
+    ------
+    BundleError
+        When ONNX Runtime refuses the graph.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = _ERRORS_ONLY
+    try:
+        session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+    except _REFUSALS as error:
+        raise BundleError(
+            f"ONNX Runtime {onnxruntime.__version__} refuses the graph: {error}",
+            where=str(model),
+            next_step="serve with the ONNX Runtime that the bundle was made with, or a later one",
+        ) from error
+    names = [put.name for put in session.get_inputs()]
+
+    def run(tensors: Tensors) -> np.ndarray:
+        return np.asarray(session.run(["logits"], {name: tensors[name] for name in names})[0])
+
+    return run
+
+
+class Predictor:
+    """A loaded model.
+
+    A row's answer may move in the last digits with the rows it is batched with: int8 graphs scale
+    activations by batch.
+    """
+
+    def __init__(self, bundle: Bundle, *, threads: int = 1, max_rows: int = 64) -> None:
+        self.bundle = bundle
+        self._run = onnx_run(bundle.model, threads=threads)
+        self._max_rows = max_rows
+
+    @property
+    def version(self) -> str:
+        return self.bundle.version
+
+    def logits(self, rows: Sequence[Row]) -> np.ndarray:
+        """Logits, float32 (N, C), in the order of `rows`."""
+        return logits_of(rows, encoder=self.bundle.encoder, run=self._run, max_rows=self._max_rows)
+
+    def answer(self, requests: Sequence[Row]) -> list[Mapping[str, object]]:
+        """One response a request, in order, each with the model's version."""
+        if not requests:
+            return []
+        responses = self.bundle.scenario.decode(self.logits(requests), self.bundle.encoder)
+        return [{**response, VERSION_FIELD: self.version} for response in responses]

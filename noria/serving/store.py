@@ -1,0 +1,211 @@
+"""The model store: versions that never change, and one pointer that says which of them is live.
+
+    <name>/versions/<version>/…     a bundle; its manifest is written last
+    <name>/production.json          the pointer, swapped atomically
+    <name>/journal/<time>-<event>.json
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from noria.artifacts import MANIFEST, Artifact
+from noria.errors import StoreError
+from noria.serving.bundle import read_bundle, version_of
+from noria.serving.journal import Journal
+from noria.serving.objects import Objects, open_objects
+
+_POINTER = "production.json"
+_MOST_PREVIOUS = 50
+
+
+@dataclass(frozen=True)
+class Production:
+    """What is live.
+
+    Attributes
+    ----------
+    version, digest:
+        The bundle.
+    since, reason:
+        When it went live (UTC, ISO 8601) and why.
+    previous:
+        The versions that were live before it, latest first: where a rollback goes. A version that
+        was rolled back is not among them.
+    """
+
+    version: str
+    digest: str
+    since: str
+    reason: str
+    previous: tuple[str, ...] = ()
+
+
+class ModelStore:
+    """One model's versions.
+
+    Parameters
+    ----------
+    url:
+        A directory or an `s3://bucket/prefix` URL.
+    name:
+        The model's name.
+    cache:
+        Where bundles of a remote store are kept on this machine.
+    """
+
+    def __init__(self, url: str, *, name: str, cache: Path) -> None:
+        self.url = url
+        self.name = name
+        self._cache = cache
+        self._objects: Objects = open_objects(url)
+        self.journal = Journal(self._objects, name)
+
+    def publish(self, bundle: Path) -> Artifact:
+        """Copy a verified bundle in, unless it is there; returns the copy, read back and verified.
+
+        Raises
+        ------
+        BundleError
+            When the bundle is damaged, here or in the store.
+        StoreError
+            When the store can't be written, or another bundle has the same version.
+        """
+        artifact = read_bundle(bundle)
+        version = version_of(artifact)
+        key = self._key(version)
+        new = self._objects.read(f"{key}/{MANIFEST}") is None
+        if new:
+            self._objects.put_tree(bundle, key)
+        published = read_bundle(self._objects.get_tree(key, self._cache))
+        if published.digest != artifact.digest:
+            raise StoreError(
+                f"version {version} is another bundle", where=self.place(version), expected=f"digest {artifact.digest}"
+            )
+        if new:
+            self.journal.record("published", version)
+        return published
+
+    def fetch(self, version: str) -> Artifact:
+        """A published version on this machine, verified.
+
+        Raises
+        ------
+        StoreError
+            When there is no such version; the known ones are listed.
+        BundleError
+            When it is damaged.
+        """
+        if self._objects.read(f"{self._key(version)}/{MANIFEST}") is None:
+            raise self._unknown(version)
+        return read_bundle(self._objects.get_tree(self._key(version), self._cache))
+
+    def versions(self) -> list[str]:
+        """Complete versions, by name."""
+        names = self._objects.names(f"{self.name}/versions")
+        return [name for name in names if self._objects.read(f"{self._key(name)}/{MANIFEST}")]
+
+    def production(self) -> Production | None:
+        """What is live, or None before the first promotion.
+
+        Raises
+        ------
+        StoreError
+            When the pointer can't be read.
+        """
+        return self._pointer()[0]
+
+    def promote(self, version: str, *, reason: str, over: Production | None) -> Production:
+        """Make `version` live in place of `over`, in one swap.
+
+        `over` is what the decision was made against: had another promotion come in between, this one
+        is refused instead of undoing it. A version that is live already stays so, without an event.
+
+        Raises
+        ------
+        StoreError
+            When the version is unknown, or the pointer moved.
+        """
+        if over is not None and over.version == version:
+            return over
+        previous = (over.version, *over.previous)[:_MOST_PREVIOUS] if over else ()
+        return self._swap(version, reason=reason, over=over, previous=previous, rolled_back=False)
+
+    def rollback(self, *, reason: str) -> Production:
+        """Make the version live that was live before; what is live now is not returned to.
+
+        Raises
+        ------
+        StoreError
+            When nothing is live, or nothing was before.
+        """
+        live = self.production()
+        if live is None or not live.previous:
+            state = "nothing is live" if live is None else f"{live.version} is the first version that went live"
+            raise StoreError(
+                f"there is nothing to roll back to: {state}",
+                where=self.place(),
+                next_step=f"`noria promote VERSION --reason …`; {self._listing()}",
+            )
+        earlier, *previous = live.previous
+        return self._swap(earlier, reason=reason, over=live, previous=tuple(previous), rolled_back=True)
+
+    def place(self, version: str | None = None) -> str:
+        """URL or path of the model or of one version, for people."""
+        return f"{self.url}/{self._key(version) if version else self.name}"
+
+    def _swap(
+        self, version: str, *, reason: str, over: Production | None, previous: tuple[str, ...], rolled_back: bool
+    ) -> Production:
+        digest = self.fetch(version).digest  # a damaged version never goes live
+        live, tag = self._pointer()
+        new = Production(version, digest, datetime.now(UTC).isoformat(), reason, previous)
+        key, data = f"{self.name}/{_POINTER}", json.dumps(asdict(new), indent=2, ensure_ascii=False).encode() + b"\n"
+        done = live == over and (self._objects.create(key, data) if tag is None else self._objects.swap(key, data, tag))
+        if not done:
+            live = self.production()
+            raise StoreError(
+                "another promotion came in between; nothing was changed",
+                where=self.place(),
+                expected=f"{over.version if over else 'nothing'} live, found {live.version if live else 'nothing'}",
+                next_step="run it again: it will be judged against what is live now",
+            )
+        kind = "rolled-back" if rolled_back else "promoted"
+        self.journal.record(kind, version, reason=reason, details={"over": over.version if over else None})
+        return new
+
+    def _pointer(self) -> tuple[Production | None, str | None]:
+        stored = self._objects.read(f"{self.name}/{_POINTER}")
+        if stored is None:
+            return None, None
+        try:
+            values = json.loads(stored.data)
+            return Production(**{**values, "previous": tuple(values["previous"])}), stored.tag
+        except (ValueError, TypeError, KeyError) as error:
+            raise StoreError(
+                f"the production pointer can't be read: {error}",
+                where=f"{self.place()}/{_POINTER}",
+                expected="the JSON that `noria promote` writes",
+                next_step="restore it from the journal's last promotion, or delete it and `noria promote VERSION`",
+            ) from error
+
+    def _unknown(self, version: str) -> StoreError:
+        known = self.versions()
+        near = difflib.get_close_matches(version, known, n=1)
+        return StoreError(
+            f"there is no version {version}",
+            where=self.place(),
+            expected=self._listing(),
+            next_step=f"did you mean {near[0]}?" if near else "`noria run` publishes one" if not known else "name one of these",
+        )
+
+    def _listing(self) -> str:
+        known = self.versions()
+        return f"one of {', '.join(known)}" if known else "no version is published yet"
+
+    def _key(self, version: str) -> str:
+        return f"{self.name}/versions/{version}"
