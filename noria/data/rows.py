@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from json.encoder import encode_basestring
 from pathlib import Path
@@ -144,6 +146,21 @@ def read_rows(directory: Path, *, columns: Sequence[str] | None = None) -> Itera
 def count_rows(directory: Path) -> int:
     """Number of rows, from the footers alone."""
     return sum(pq.read_metadata(path).num_rows for path in shard_paths(directory))
+
+
+def read_schema(directory: Path) -> pa.Schema:
+    """The schema of a directory of shards, from the footer of the first."""
+    return pq.read_schema(shard_paths(directory)[0])
+
+
+def link_shards(source: Path, target: Path) -> None:
+    """Give the shards of `source` second names below `target`: hard links, so no bytes are written."""
+    target.mkdir(parents=True, exist_ok=True)
+    for path in shard_paths(source):
+        try:
+            os.link(path.resolve(), target / path.name)
+        except OSError:  # a file system without hard links, or DVC's cache on another one
+            shutil.copy2(path, target / path.name)
 
 
 def shard_paths(directory: Path) -> list[Path]:

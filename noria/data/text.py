@@ -90,7 +90,7 @@ def han_share(text: str) -> float:
 def repair(values: Mapping[str, object], config: CleanConfig, *, column: str = "text") -> Repaired:
     """The row with its text repaired, or the rule that it breaks all the same.
 
-    Rules: `empty`, `mojibake`, `replacement-character`, `too-short`, `too-long`, `wrong-script`.
+    Rules: `empty`, `mojibake`, `replacement_character`, `too_short`, `too_long`, `wrong_script`.
     """
     text = values.get(column)
     if not isinstance(text, str):
@@ -141,7 +141,7 @@ _STEPS = (
     ("surrogates", fix_surrogates),
     ("mojibake", unscramble),
     ("html", _strip_html),
-    ("control-characters", lambda text: _control.sub("", text)),
+    ("control_characters", lambda text: _control.sub("", text)),
     ("unicode", _normalize),
     ("whitespace", lambda text: _space.sub(" ", text).strip()),
 )
@@ -151,15 +151,15 @@ def _broken_rule(text: str, config: CleanConfig) -> tuple[str, str] | None:
     if not text:
         return "empty", "nothing is left of the text"
     if REPLACEMENT in text:
-        return "replacement-character", "bytes were lost before the text came here (U+FFFD)"
+        return "replacement_character", "bytes were lost before the text came here (U+FFFD)"
     if is_mojibake(text):
         return "mojibake", "decoded with the wrong codec, and the bytes are not all there"
     if len(text) < config.min_chars:
-        return "too-short", f"{len(text)} characters, at least {config.min_chars} expected"
+        return "too_short", f"{len(text)} characters, at least {config.min_chars} expected"
     if len(text) > config.max_chars:
-        return "too-long", f"{len(text)} characters, at most {config.max_chars} expected"
+        return "too_long", f"{len(text)} characters, at most {config.max_chars} expected"
     if (share := han_share(text)) < config.min_han_share:
-        return "wrong-script", f"{share:.0%} of its letters are Han, at least {config.min_han_share:.0%} expected"
+        return "wrong_script", f"{share:.0%} of its letters are Han, at least {config.min_han_share:.0%} expected"
     return None
 
 
