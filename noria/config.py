@@ -90,7 +90,9 @@ class SplitConfig(Section):
 
     validation_share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
     group_by: str | None = None
-    """A column whose equal values stay on one side; default: the near-duplicate cluster."""
+    """A column whose equal values stay on one side; default: each row and what is augmented from it."""
+    near_duplicate_similarity: Share = 0.8
+    """Jaccard similarity of character 3-grams from which a training row leaks a validation row and is left out."""
 
 
 class TokenizerConfig(Section):
