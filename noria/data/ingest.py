@@ -133,7 +133,7 @@ def _misfit(one: Block, error: Exception) -> Rejected:
         start = max(0, error.start - 10)
         reason = (
             f"bytes that are not valid in source.encoding after {text[start : error.start]!r} "
-            f"(character {error.start + 1}); kept as {ascii(text[error.start])}"
+            f"(character {error.start + 1}); kept as {text[error.start]!a}"
         )
     return Rejected(f"{one.file}:{one.numbers[0]}", payload, rule, reason)
 

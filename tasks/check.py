@@ -1,0 +1,62 @@
+"""check: the gate. A verdict is a result; only an expectation that could not be judged is an error."""
+
+import shutil
+
+from noria.artifacts import Artifact, read_artifact, write_artifact
+from noria.data.verdict import read_verdict, verdict_markdown
+from noria.workspace import Workspace
+from tasks.node import main, node
+
+
+def verdict(workspace: Workspace) -> str:
+    """The verdict, the worst expectations first, with rows to look at."""
+    return verdict_markdown(read_verdict(workspace.quality("check")))
+
+
+def verdict_again(workspace: Workspace) -> str:
+    """The verdict on the cleaned data."""
+    return verdict_markdown(read_verdict(workspace.quality("recheck")))
+
+
+@node("quality check", summary=verdict)
+def check(workspace: Workspace) -> Artifact:
+    from tasks.judge import judge
+
+    return judge(
+        read_artifact(workspace.preprocessed),
+        workspace.quality("check"),
+        suite=workspace.suite,
+        scenario=workspace.scenario,
+        batch_rows=workspace.config.preprocess.batch_rows,
+        sample_rows=workspace.config.check.sample_rows,
+    )
+
+
+@node("quality check (again)", summary=verdict_again, stage="recheck")
+def check_again(workspace: Workspace) -> Artifact:
+    first = read_artifact(workspace.quality("check"))
+    cleaned = read_artifact(workspace.cleaned)
+    if first.facts["passed"]:  # nothing was cleaned: the verdict stands
+        return _repeat(first, cleaned, workspace)
+    from tasks.judge import judge
+
+    return judge(
+        cleaned,
+        workspace.quality("recheck"),
+        suite=workspace.suite,
+        scenario=workspace.scenario,
+        batch_rows=workspace.config.preprocess.batch_rows,
+        sample_rows=workspace.config.check.sample_rows,
+    )
+
+
+def _repeat(first: Artifact, cleaned: Artifact, workspace: Workspace) -> Artifact:
+    path = workspace.quality("recheck")
+    with write_artifact(path, kind="verdict", parents=(cleaned, first)) as draft:
+        shutil.copytree(first.path, draft.path, dirs_exist_ok=True, ignore=shutil.ignore_patterns("manifest.json"))
+        draft.counts, draft.facts = dict(first.counts), dict(first.facts)
+    return read_artifact(path, verify=False)
+
+
+if __name__ == "__main__":
+    main(check, again=check_again)
