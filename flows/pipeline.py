@@ -8,11 +8,11 @@ from prefect import flow
 from prefect.futures import PrefectFuture
 
 from noria.artifacts import Artifact
-from noria.errors import GateRefused
+from noria.data.augment import refusal
 from noria.lease import hold
 from noria.workspace import Workspace
 from tasks.augment import augment
-from tasks.check import check, recheck
+from tasks.check import check, check_again
 from tasks.clean import clean
 from tasks.deploy import deploy
 from tasks.evaluate import evaluate
@@ -42,9 +42,9 @@ def pipeline(directory: str = ".", wait_s: float = 3600.0) -> None:
         verdict = check(workspace, preprocessed)
         if not passed(verdict):
             cleaned = clean(workspace, preprocessed, verdict)
-            verdict = recheck(workspace, cleaned)
+            verdict = check_again(workspace, cleaned)
             if not passed(verdict):
-                raise refused(verdict)
+                raise refusal(verdict.result())
         augmented = augment(workspace, verdict)
         splits = split(workspace, augmented)
         checkpoint = train(workspace, splits)
@@ -57,12 +57,6 @@ def pipeline(directory: str = ".", wait_s: float = 3600.0) -> None:
 def passed(verdict: PrefectFuture[Artifact]) -> bool:
     """The diamond after a quality check."""
     return bool(verdict.result().facts["passed"])
-
-
-def refused(verdict: PrefectFuture[Artifact]) -> GateRefused:
-    """The end of a run whose data failed the quality check twice."""
-    failed = verdict.result().facts["failed"]
-    return GateRefused(f"the data failed the quality check again after cleaning: {failed}")
 
 
 if __name__ == "__main__":

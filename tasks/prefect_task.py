@@ -83,12 +83,13 @@ def _run(node: Node, workspace: Workspace) -> tuple[Artifact, bool]:
 
 def _reproduce(node: Node, workspace: Workspace) -> Path | None:
     """Have DVC reproduce the stage; returns its first output."""
+    target = f"{workspace.root / 'dvc.yaml'}:{node.stage}"  # a bare name would be looked up in the current directory
     deadline = time.monotonic() + _DVC_WAIT_S
     while True:
         try:
             with Repo(str(workspace.root)) as repo:
-                repo.reproduce(node.stage, single_item=not node.with_upstream)
-                (stage,) = repo.stage.collect(node.stage)
+                repo.reproduce(target, single_item=not node.with_upstream)
+                (stage,) = repo.stage.collect(target)
                 return Path(stage.outs[0].fs_path)
         except LockError as error:  # DVC's locks fail at once (treeverse/dvc#10465)
             if time.monotonic() > deadline:

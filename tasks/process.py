@@ -43,7 +43,9 @@ def run_node(first: Node, *, again: Node | None) -> None:
     args = parser.parse_args()
     chosen = again if again is not None and args.again else first
     workspace = Workspace.at(args.directory)
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    for package in (*_FIRST_PARTY, "__main__"):
+        logging.getLogger(package).setLevel(logging.INFO)
     signal.signal(signal.SIGTERM, _terminate)
     if LIFELINE in os.environ:  # under a runner: a group of our own, which ends with it
         os.setpgid(0, 0)

@@ -1,0 +1,163 @@
+"""What would run, and why: DVC's view of the workspace against `dvc.lock`, down to keys and values."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import networkx as nx
+from dvc.repo import Repo
+
+from noria.config import Config
+from noria.workspace import Workspace
+
+if TYPE_CHECKING:
+    from dvc.dependency.param import ParamsDependency
+    from dvc.output import Output
+    from dvc.stage import Stage
+
+_RUNS_REMEMBERED = 5
+_SHORT_DIGEST = 8
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why a stage is stale.
+
+    Attributes
+    ----------
+    kind:
+        What changed: a parameter, a dependency (data or code), an output, the command; `upstream`: a
+        stage before it will run; `new`: it has never run.
+    what:
+        The key, path or stage.
+    old, new:
+        Values or short digests; None where there was or is none.
+    """
+
+    kind: Literal["parameter", "dependency", "output", "command", "upstream", "new"]
+    what: str
+    old: str | None = None
+    new: str | None = None
+
+    def say(self) -> str:
+        """The reason in words."""
+        if self.kind == "upstream":
+            return f"because {self.what} will run"
+        if self.kind == "new":
+            return "it has never run here"
+        return f"{self.kind} {self.what}: {self.old or 'none'} -> {self.new or 'none'}"
+
+
+@dataclass(frozen=True)
+class PlannedStage:
+    """A stage that will run."""
+
+    name: str
+    reasons: tuple[Reason, ...]
+    expected_s: float | None
+    """Median of its last runs, in seconds; None when it has not run here."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What `noria run` would do now; a stage whose new result equals its old one spares those after it."""
+
+    stages: tuple[PlannedStage, ...]
+    up_to_date: tuple[str, ...]
+    expected_s: float | None
+
+
+def make_plan(workspace: Workspace) -> Plan:
+    """Compare every stage with `dvc.lock`. Reads files, writes nothing, runs nothing."""
+    history = stage_seconds(workspace)
+    planned: dict[str, PlannedStage] = {}
+    up_to_date = []
+    with Repo(str(workspace.root)) as repo, repo.lock:
+        graph = repo.index.graph
+        for stage in nx.dfs_postorder_nodes(graph):  # edges point from a stage to those that it needs
+            before = sorted(other.addressing for other in graph.successors(stage))
+            reasons = (
+                *_reasons(stage, workspace),
+                *(Reason("upstream", name) for name in before if name in planned),
+            )
+            name = stage.addressing
+            if reasons:
+                planned[name] = PlannedStage(name, reasons, history.get(name))
+            else:
+                up_to_date.append(name)
+    known = [stage.expected_s for stage in planned.values() if stage.expected_s is not None]
+    return Plan(tuple(planned.values()), tuple(up_to_date), sum(known) if known else None)
+
+
+def stage_seconds(workspace: Workspace) -> Mapping[str, float]:
+    """Median seconds of each stage's last runs here (cache hits not counted)."""
+    seconds: dict[str, list[float]] = {}
+    if workspace.history.exists():
+        for line in workspace.history.read_text(encoding="utf-8").splitlines():
+            run = json.loads(line)
+            if run["state"] == "ran":
+                seconds.setdefault(run["stage"], []).append(run["seconds"])
+    return {stage: statistics.median(runs[-_RUNS_REMEMBERED:]) for stage, runs in seconds.items()}
+
+
+def _reasons(stage: Stage, workspace: Workspace) -> Iterator[Reason]:
+    if not any(dep.hash_info for dep in stage.deps):
+        yield Reason("new", stage.addressing)
+        return
+    for dep in stage.deps:
+        if not dep.status():
+            continue
+        if hasattr(dep, "params"):
+            yield from _changed_keys(dep, workspace)
+        else:
+            yield Reason("dependency", dep.def_path, *_digests(dep))
+    for out in stage.outs:
+        if out.status():
+            yield Reason("output", out.def_path, *_digests(out))
+    if stage.cmd_changed:
+        yield Reason("command", stage.addressing)
+
+
+def _changed_keys(dep: ParamsDependency, workspace: Workspace) -> Iterator[Reason]:
+    """The keys whose values differ; a key that is not written has its default."""
+    old, new = _flatten(dep.hash_info.value), _flatten(dep.read_params())
+    defaults = _flatten(_defaults(workspace))
+
+    def value(of: Mapping[str, object], key: str) -> str | None:
+        if key in of:
+            return str(of[key])
+        return f"{defaults[key]} (default)" if key in defaults else None
+
+    for key in sorted(old.keys() | new.keys()):
+        if old.get(key) != new.get(key):
+            yield Reason("parameter", key, value(old, key), value(new, key))
+
+
+def _defaults(workspace: Workspace) -> dict[str, object]:
+    """What holds where params.yaml says nothing."""
+    scenario = workspace.scenario
+    config = Config.model_validate(
+        {**scenario.defaults, "name": "x", "scenario": scenario.name, "source": {"path": "x"}}  # these have no default
+    )
+    return config.model_dump(mode="json", exclude={"name", "scenario", "source"})
+
+
+def _flatten(values: object, prefix: str = "") -> dict[str, object]:
+    """Leaves by dotted key."""
+    if not isinstance(values, Mapping):
+        return {prefix: values}
+    leaves: dict[str, object] = {}
+    for key, value in values.items():
+        leaves |= _flatten(value, f"{prefix}.{key}" if prefix else str(key))
+    return leaves
+
+
+def _digests(output: Output) -> tuple[str | None, str | None]:
+    """What `dvc.lock` has, and what is there, shortened."""
+    old = output.hash_info.value if output.hash_info else None
+    new = output.get_hash().value if output.exists else None
+    return old and old[:_SHORT_DIGEST], new and new[:_SHORT_DIGEST]

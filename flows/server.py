@@ -1,0 +1,86 @@
+"""A Prefect server for as long as a run lasts, where nobody runs one: its database stays in the workspace.
+
+It starts while this process still imports what the flow needs, on a socket that is bound already:
+a request that comes early waits in its queue, so nothing polls and no port can be taken meanwhile.
+It ends with its standard input, that is with the run, whatever ends the run.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from noria.workspace import Workspace
+
+_QUIET = {
+    "DO_NOT_TRACK": "1",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # a person reads one line a node, from tasks.prefect_task
+    "PREFECT_CLI_COLORS": "false",
+}
+
+
+@contextmanager
+def prefect_api(workspace: Workspace) -> Iterator[str]:
+    """The URL of the API that runs report to, also in the environment: the given one, or our own server's.
+
+    Use it before Prefect is imported: Prefect reads its settings once.
+    """
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    if url := os.environ.get("PREFECT_API_URL"):
+        yield url
+        return
+    home = Path(os.environ.setdefault("PREFECT_HOME", str(workspace.scratch / "prefect")))
+    home.mkdir(parents=True, exist_ok=True)
+    with socket.create_server(("127.0.0.1", 0)) as bound:
+        url = f"http://127.0.0.1:{bound.getsockname()[1]}"
+        os.environ["PREFECT_API_URL"] = f"{url}/api"
+        os.environ["PREFECT_SERVER_UI_API_URL"] = f"{url}/api"
+        server = _start(bound, log=home / "server.log")
+    try:
+        yield f"{url}/api"
+    finally:
+        assert server.stdin is not None
+        server.stdin.close()  # it ends by itself; nobody needs to wait for that
+        del os.environ["PREFECT_API_URL"], os.environ["PREFECT_SERVER_UI_API_URL"]
+
+
+def _start(bound: socket.socket, *, log: Path) -> subprocess.Popen[bytes]:
+    fd = bound.fileno()
+    with log.open("wb") as file:
+        return subprocess.Popen(
+            [sys.executable, "-m", "flows.server", str(fd)],
+            stdin=subprocess.PIPE,
+            stdout=file,
+            stderr=file,
+            pass_fds=[fd],
+            start_new_session=True,  # Ctrl-C is for the run; the server must see the end of it
+        )
+
+
+def _serve(fd: int) -> None:
+    os.environ["PREFECT__SERVER_EPHEMERAL"] = "1"  # no schedules, no late runs: only this run's records
+    os.environ["PREFECT__SERVER_FINAL"] = "1"
+    os.environ["PREFECT_LOGGING_TO_API_ENABLED"] = "false"
+    import uvicorn
+    from prefect.server.api.server import create_app
+
+    server = uvicorn.Server(uvicorn.Config(create_app, factory=True, log_level="error", lifespan="on"))
+
+    def end() -> None:
+        sys.stdin.buffer.read()
+        server.should_exit = True
+
+    threading.Thread(target=end, daemon=True).start()
+    server.run(sockets=[socket.socket(fileno=fd)])
+
+
+if __name__ == "__main__":
+    _serve(int(sys.argv[1]))

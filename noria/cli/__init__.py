@@ -1,0 +1,51 @@
+"""`noria`: one file a command; what a command needs is imported when it runs, so that --help is instant."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+import sys
+from collections.abc import Sequence
+
+from noria.errors import NoriaError
+
+COMMANDS = (
+    "init",
+    "run",
+    "plan",
+    "status",
+    "verify",
+    "predict",
+    "serve",
+    "promote",
+    "rollback",
+    "quarantine",
+    "doctor",
+)
+_INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; an error is a message on stderr and its exit code."""
+    args = build_parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        status = importlib.import_module(f"noria.cli.{args.command}").run(args)
+    except NoriaError as error:
+        print(f"noria {args.command}: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print(f"noria {args.command}: interrupted", file=sys.stderr)
+        return _INTERRUPTED
+    assert isinstance(status, int)
+    return status
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The tree of commands."""
+    parser = argparse.ArgumentParser(prog="noria", description="Continuous training for Transformers, as a DAG.")
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for command in COMMANDS:
+        importlib.import_module(f"noria.cli.{command}").add_parser(subparsers)
+    return parser

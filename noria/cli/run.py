@@ -1,0 +1,51 @@
+"""`noria run`: the whole flowchart."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import time
+
+from noria.cli.options import add_directory
+
+_DVC_LOCK = "dvc.lock records which data, code and parameters made these results: commit it to share them."
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command."""
+    parser = subparsers.add_parser("run", help="run what changed, from the sources to a model in production")
+    add_directory(parser)
+    parser.add_argument(
+        "--wait-s", type=float, default=3600.0, metavar="S", help="how long to wait for another run (default: 3600)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Check what can be checked, then run the flow."""
+    from flows.server import prefect_api
+    from noria.preflight import check_ready
+    from noria.workspace import Workspace
+
+    started = time.monotonic()
+    workspace = Workspace.at(args.directory)
+    check_ready(workspace)
+    _show_nodes()
+    with prefect_api(workspace):
+        from flows.pipeline import pipeline
+
+        pipeline(str(workspace.root), wait_s=args.wait_s)
+    print(f"done in {time.monotonic() - started:.1f} s")
+    print(_DVC_LOCK)
+    return 0
+
+
+def _show_nodes() -> None:
+    """Print the runner's one line a node."""
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    nodes = logging.getLogger("noria.flow")
+    nodes.addHandler(handler)
+    nodes.setLevel(logging.INFO)
+    nodes.propagate = False
+    logging.getLogger("dvc").setLevel(logging.WARNING)
