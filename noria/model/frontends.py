@@ -1,0 +1,47 @@
+"""How a modality enters the Transformer.
+
+Shapes: B batch, T length, D model dimension, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from noria.config import ModelConfig
+from noria.model.layers import LayerNorm
+
+_PRIME = 2_147_483_647
+
+
+class TextFrontend(nn.Module):
+    """Token embeddings, plus learned positions (none when attention is rotary), plus bigrams, normalized.
+
+    A bigram (the token before and this one) is hashed into one of `bigram_buckets` vectors, which
+    start at zero. A hidden token hides its bigrams too: nothing leaks in pretraining.
+    """
+
+    def __init__(self, config: ModelConfig, *, vocabulary_size: int, max_tokens: int) -> None:
+        super().__init__()
+        self.tokens = nn.Parameter(torch.randn(vocabulary_size, config.dim) * 0.05)
+        learned = config.positions == "learned"
+        self.positions = nn.Parameter(torch.randn(max_tokens, config.dim) * 0.01) if learned else None
+        buckets = config.bigram_buckets
+        self.bigrams = nn.Parameter(torch.zeros(buckets, config.dim)) if buckets else None
+        self.norm = LayerNorm(config.dim)
+
+    def forward(self, token_ids_BT: Tensor) -> Tensor:
+        x_BTD = F.embedding(token_ids_BT, self.tokens)
+        if self.positions is not None:
+            x_BTD = x_BTD + self.positions[: token_ids_BT.shape[1]]
+        if self.bigrams is not None:
+            x_BTD = x_BTD + F.embedding(hash_bigrams(token_ids_BT, num_buckets=len(self.bigrams)), self.bigrams)
+        out: Tensor = self.norm(x_BTD)
+        return out
+
+
+def hash_bigrams(token_ids_BT: Tensor, *, num_buckets: int) -> Tensor:
+    """Bucket int64 (B, T) of every token and the one before it (0 before the first)."""
+    previous_BT = F.pad(token_ids_BT, (1, 0))[:, :-1]
+    return (previous_BT * 1_000_003 + token_ids_BT * 8_191) % _PRIME % num_buckets

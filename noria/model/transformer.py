@@ -1,0 +1,98 @@
+"""The Transformer core: pre-norm blocks as encoder, decoder, or both.
+
+Shapes: B batch, T target length, S source length, D model dimension.
+Masks are boolean and True means "attend"; a padding mask has shape (B, T) and True at real positions.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from noria.config import ModelConfig
+from noria.model.attention import Attention
+from noria.model.layers import FeedForward, LayerNorm
+
+
+class Block(nn.Module):
+    """x + attention(norm(x)), then cross-attention where there is a memory, then the feed-forward.
+
+    Pre-norm (Xiong et al. 2020, arXiv:2002.04745). The maps that write into the residual stream
+    start smaller the deeper the stack, so that its variance stays put (Radford et al. 2019, GPT-2).
+    """
+
+    def __init__(self, config: ModelConfig, *, cross: bool) -> None:
+        super().__init__()
+        gain = 0.5 / math.sqrt(config.layers)
+        rotary = config.positions == "rotary"
+        self.attention_norm = LayerNorm(config.dim)
+        self.attention = Attention(config.dim, config.heads, gain=gain, rotary=rotary)
+        self.cross_norm = LayerNorm(config.dim) if cross else None
+        self.cross_attention = Attention(config.dim, config.heads, gain=gain, rotary=False) if cross else None
+        self.feed_forward_norm = LayerNorm(config.dim)
+        self.feed_forward = FeedForward(config.dim, config.feed_forward_dim, gain=gain)
+
+    def forward(
+        self, x_BTD: Tensor, mask: Tensor | None, memory_BSD: Tensor | None = None, memory_mask: Tensor | None = None
+    ) -> Tensor:
+        x_BTD = x_BTD + self.attention(self.attention_norm(x_BTD), mask)
+        if self.cross_norm is not None and self.cross_attention is not None:
+            assert memory_BSD is not None, "a block with cross-attention needs a memory"
+            x_BTD = x_BTD + self.cross_attention(self.cross_norm(x_BTD), memory_mask, memory_BSD)
+        out: Tensor = x_BTD + self.feed_forward(self.feed_forward_norm(x_BTD))
+        return out
+
+
+class Encoder(nn.Module):
+    """Every real position sees every real position."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(Block(config, cross=False) for _ in range(config.layers))
+        self.norm = LayerNorm(config.dim)
+
+    def forward(self, x_BTD: Tensor, real_BT: Tensor) -> Tensor:
+        mask_B11T = real_BT[:, None, None, :]
+        for block in self.blocks:
+            x_BTD = block(x_BTD, mask_B11T)
+        out: Tensor = self.norm(x_BTD)
+        return out
+
+
+class Decoder(nn.Module):
+    """Every position sees itself and the real positions before it, and the memory if there is one."""
+
+    def __init__(self, config: ModelConfig, *, cross: bool) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(Block(config, cross=cross) for _ in range(config.layers))
+        self.norm = LayerNorm(config.dim)
+
+    def forward(
+        self, x_BTD: Tensor, real_BT: Tensor, memory_BSD: Tensor | None = None, memory_real_BS: Tensor | None = None
+    ) -> Tensor:
+        length = x_BTD.shape[1]
+        position = torch.arange(length, device=x_BTD.device)
+        past_TT = position[:, None] >= position[None, :]
+        # A padded position sees itself, so that no row of scores is empty.
+        mask_B1TT = past_TT & (real_BT[:, None, None, :] | torch.eye(length, dtype=torch.bool, device=x_BTD.device))
+        memory_mask = None if memory_real_BS is None else memory_real_BS[:, None, None, :]
+        for block in self.blocks:
+            x_BTD = block(x_BTD, mask_B1TT, memory_BSD, memory_mask)
+        out: Tensor = self.norm(x_BTD)
+        return out
+
+
+class EncoderDecoder(nn.Module):
+    """A decoder that reads the encoder's output."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.encoder = Encoder(config)
+        self.decoder = Decoder(config, cross=True)
+
+    def forward(self, source_BSD: Tensor, source_real_BS: Tensor, target_BTD: Tensor, target_real_BT: Tensor) -> Tensor:
+        memory_BSD = self.encoder(source_BSD, source_real_BS)
+        out: Tensor = self.decoder(target_BTD, target_real_BT, memory_BSD, source_real_BS)
+        return out

@@ -1,0 +1,108 @@
+"""Text classification: one text, one label. The default scenario, set for short Chinese reviews."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict, Field
+
+from noria.config import Config
+from noria.data import text
+from noria.data.text_encoder import TextEncoder, fit_text_encoder, load_text_encoder
+from noria.scenarios.base import Encoder, Scenario
+
+if TYPE_CHECKING:
+    import torch
+
+SCHEMA = pa.schema([pa.field("text", pa.string()), pa.field("label", pa.string())])
+
+DEFAULTS: Mapping[str, object] = {
+    "tokenizer": {"vocabulary_size": 5_000, "max_piece_chars": 4, "max_tokens": 128},
+    "model": {
+        "layers": 3,
+        "dim": 128,
+        "heads": 2,
+        "feed_forward_dim": 384,
+        "wide": {"max_ngram": 3, "inverse_regularization": 10.0},
+    },
+    "train": {"epochs": 2.0, "pretrain": {"epochs": 4.0}},
+}
+
+
+class Request(BaseModel):
+    """One text to classify."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    text: str = Field(min_length=1, max_length=20_000)
+
+
+class Response(BaseModel):
+    """The most likely label, and the probability of each."""
+
+    label: str
+    scores: dict[str, float]
+
+
+def _fit_encoder(rows: Iterable[Mapping[str, object]], config: Config) -> TextEncoder:
+    return fit_text_encoder(
+        rows, text_column="text", label_column="label", tokenizer=config.tokenizer, wide=config.model.wide
+    )
+
+
+def _build_model(config: Config, encoder: Encoder) -> torch.nn.Module:
+    from noria.model.text_classifier import DeepBranch, TextClassifier
+    from noria.model.wide import WideBranch
+
+    assert isinstance(encoder, TextEncoder)
+    num_classes = len(encoder.labels)
+    wide = WideBranch(encoder.num_ngrams, num_classes) if config.model.wide.enabled else None
+    deep = None
+    if config.model.deep_weight > 0 or wide is None:
+        deep = DeepBranch(
+            config.model,
+            vocabulary_size=encoder.vocabulary_size,
+            max_tokens=encoder.max_tokens,
+            num_classes=num_classes,
+        )
+    return TextClassifier(wide=wide, deep=deep)
+
+
+def _labels(encoder: Encoder) -> Sequence[str]:
+    assert isinstance(encoder, TextEncoder)
+    return encoder.labels
+
+
+def _decode(logits_BC: np.ndarray, encoder: Encoder) -> list[dict[str, object]]:
+    """Softmax, and the name of the largest."""
+    labels = _labels(encoder)
+    odds_BC = np.exp(logits_BC - logits_BC.max(axis=1, keepdims=True))
+    scores_BC = odds_BC / odds_BC.sum(axis=1, keepdims=True)
+    return [
+        {"label": labels[int(scores.argmax())], "scores": dict(zip(labels, scores.tolist(), strict=True))}
+        for scores in scores_BC
+    ]
+
+
+SCENARIO = Scenario(
+    name="text-classification",
+    schema=SCHEMA,
+    target="label",
+    defaults=DEFAULTS,
+    measure=text.measure,
+    repair=text.repair,
+    duplicate_key=text.duplicate_key,
+    augment=text.augment,
+    fit_encoder=_fit_encoder,
+    load_encoder=load_text_encoder,
+    build_model=_build_model,
+    labels=_labels,
+    decode=_decode,
+    slices=text.slices,
+    request=Request,
+    response=Response,
+    example={"text": "物流很快，质量很好"},
+)

@@ -1,0 +1,75 @@
+"""The trained model at rest: weights as safetensors, the resolved configuration and the encoder, no pickle."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from noria.artifacts import Artifact, read_artifact, write_artifact
+from noria.config import Config
+from noria.errors import ArtifactError
+from noria.scenarios.base import Encoder, Scenario
+
+_WEIGHTS = "model.safetensors"
+_CONFIG = "config.json"
+_ENCODER = "encoder"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A model in evaluation mode, float32 on the CPU, with what it needs."""
+
+    model: nn.Module
+    encoder: Encoder
+    config: Config
+
+
+def save_trained(
+    path: Path,
+    *,
+    model: nn.Module,
+    encoder: Encoder,
+    config: Config,
+    parents: tuple[Artifact, ...],
+    counts: Mapping[str, int],
+    facts: Mapping[str, object],
+) -> Artifact:
+    """Write a checkpoint artifact and return it."""
+    with write_artifact(path, kind="checkpoint", parents=parents) as draft:
+        weights: dict[str, Tensor] = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
+        save_file(weights, draft.path / _WEIGHTS)
+        (draft.path / _WEIGHTS).chmod(0o644)  # safetensors makes private files; artifacts are shared
+        (draft.path / _CONFIG).write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        encoder.save(draft.path / _ENCODER)
+        draft.counts.update(counts)
+        draft.facts.update(facts)
+    return read_artifact(path, verify=False)
+
+
+def load_trained(path: Path, *, scenario: Scenario) -> Trained:
+    """Read a checkpoint.
+
+    Raises
+    ------
+    ArtifactError
+        When it is missing, damaged, or not of this scenario's model.
+    """
+    read_artifact(path)
+    config = Config.model_validate_json((path / _CONFIG).read_text(encoding="utf-8"))
+    encoder = scenario.load_encoder(path / _ENCODER)
+    model = scenario.build_model(config, encoder)
+    try:
+        model.load_state_dict(load_file(path / _WEIGHTS))
+    except (SafetensorError, RuntimeError) as error:
+        raise ArtifactError(
+            f"the weights don't fit the model: {error}",
+            where=str(path / _WEIGHTS),
+            expected=f"a checkpoint of `{scenario.name}` from this version of Noria",
+            next_step="`noria run` trains again",
+        ) from error
+    return Trained(model.eval(), encoder, config)

@@ -1,0 +1,101 @@
+"""The training side of the split, encoded: flat arrays on disk, and a hold-out of its own.
+
+The rows that judge (the validation side) are never opened here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from noria.data.ragged import EncodedRows, Ragged, store_rows
+from noria.data.rows import read_batches, shard_paths
+from noria.errors import TrainingError
+from noria.scenarios.base import Encoder, Scenario
+
+_BATCH_ROWS = 5_000
+
+
+@dataclass(frozen=True)
+class TrainingRows:
+    """Encoded rows and their classes, with `holdout` saying which of them only pick and calibrate."""
+
+    encoded: EncodedRows
+    classes: NDArray[np.int64]
+    holdout: NDArray[np.bool_]
+
+    def tensor(self, name: str, *, holdout: bool) -> Ragged:
+        """One tensor of the rows to fit, or of the hold-out."""
+        return self.encoded.tensors[name].take(np.flatnonzero(self.holdout == holdout))
+
+    def labels(self, *, holdout: bool) -> NDArray[np.int64]:
+        """Class numbers of the rows to fit, or of the hold-out."""
+        return np.compress(self.holdout == holdout, self.classes)
+
+
+class TrainingSide:
+    """Rows of a split's `train` directory, read as often as needed; those of the hold-out are told by hash."""
+
+    def __init__(self, directory: Path, *, scenario: Scenario, holdout_share: float) -> None:
+        self._directory = directory
+        self._scenario = scenario
+        self._share = holdout_share
+        names = pq.read_schema(shard_paths(directory)[0]).names
+        self._group = "group" if "group" in names else "id"
+        self._columns = [*dict.fromkeys(["id", "parent_id", self._group, *scenario.schema.names])]
+
+    def fitting_rows(self) -> Iterator[Mapping[str, object]]:
+        """The rows outside the hold-out."""
+        for rows in self._batches():
+            yield from (row for row in rows if not self._is_held_out(row))
+
+    def encode(self, encoder: Encoder, *, scratch: Path) -> TrainingRows:
+        """Encode everything into files below `scratch`. Augmented rows of the hold-out are left out.
+
+        Raises
+        ------
+        TrainingError
+            When the hold-out, or what it leaves, is empty.
+        """
+        numbers = {name: number for number, name in enumerate(self._scenario.labels(encoder))}
+        classes: list[int] = []
+        holdout: list[bool] = []
+
+        def encoded() -> Iterator[tuple[Mapping[str, NDArray[np.generic]], int]]:
+            for rows in self._batches():
+                kept = [
+                    row
+                    for row in rows
+                    if str(row[self._scenario.target]) in numbers
+                    and not (row["parent_id"] is not None and self._is_held_out(row))
+                ]
+                for row, tensors in zip(kept, encoder.encode_batch(kept), strict=True):
+                    classes.append(numbers[str(row[self._scenario.target])])
+                    holdout.append(self._is_held_out(row))
+                    yield tensors, encoder.num_tokens(tensors)
+
+        stored = store_rows(encoded(), scratch)
+        held = np.asarray(holdout, dtype=bool)
+        if not held.any() or held.all():
+            raise TrainingError(
+                f"{len(held)} training rows can't be divided into rows to fit and a hold-out",
+                where=str(self._directory),
+                expected="at least a few dozen rows",
+                next_step="add data, or change `train.holdout_share`",
+            )
+        return TrainingRows(stored, np.asarray(classes, dtype=np.int64), held)
+
+    def _batches(self) -> Iterator[list[dict[str, object]]]:
+        for batch in read_batches(self._directory, batch_rows=_BATCH_ROWS, columns=self._columns):
+            yield batch.to_pylist()
+
+    def _is_held_out(self, row: Mapping[str, object]) -> bool:
+        """By hash of the row's group: near-duplicates stay together, and a row stays where it is as data grows."""
+        digest = hashlib.blake2b(f"holdout\0{row[self._group]}".encode(), digest_size=8).digest()
+        return int.from_bytes(digest, "big") < self._share * 2**64
