@@ -61,7 +61,7 @@ def write_data_docs(directory: Path, verdict: Verdict, *, rules: Sequence[Rule],
     )
     page = ValidationResultsPageRenderer(run_info_at_end=True).render(whole)
     page.sections = page.sections[:-1]  # the run's time and the version
-    html = DefaultJinjaPageView().render(page)
+    html: str = DefaultJinjaPageView().render(page)  # type: ignore[no-untyped-call]
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "index.html").write_text(_offline(html), encoding="utf-8")
 

@@ -19,14 +19,14 @@ Kind = Literal["rows", "profile"]
 
 _KINDS: tuple[Kind, ...] = ("rows", "profile")
 _OF_ONE_ROW = (ColumnMapExpectation, ColumnPairMapExpectation, MulticolumnMapExpectation)
-_ACROSS_ROWS = (
-    gxe.ExpectColumnValuesToBeUnique,
-    gxe.ExpectCompoundColumnsToBeUnique,
-    gxe.ExpectColumnValueZScoresToBeLessThan,
-    gxe.ExpectColumnValuesToNotBeOutliers,
-    gxe.ExpectColumnValuesToBeIncreasing,
-    gxe.ExpectColumnValuesToBeDecreasing,
-)
+_ACROSS_ROWS = {
+    "expect_column_values_to_be_unique",
+    "expect_compound_columns_to_be_unique",
+    "expect_column_value_z_scores_to_be_less_than",
+    "expect_column_values_to_not_be_outliers",
+    "expect_column_values_to_be_increasing",
+    "expect_column_values_to_be_decreasing",
+}
 """Judged batch by batch these would say nothing about all the rows."""
 _COLUMN_SETTINGS = ("column", "column_A", "column_B", "column_list", "column_set")
 _OURS = {"meta", "id", "notes", "description", "result_format", "catch_exceptions", "rendered_content", "batch_id"}
@@ -128,7 +128,7 @@ def _rule(node: yaml.Node, kind: Kind, path: Path, loader: yaml.SafeLoader) -> R
     where = f"{path}:{node.start_mark.line + 1}"
     if not isinstance(node, yaml.MappingNode):
         raise ConfigError("not an expectation", where=where, expected="expect: NAME, its settings, and why:")
-    settings: dict[str, object] = loader.construct_mapping(node, deep=True)
+    settings = {str(key): value for key, value in loader.construct_mapping(node, deep=True).items()}
     lines = {key.value: key.start_mark.line + 1 for key, _ in node.value}
     name, why = settings.pop("expect", None), settings.pop("why", None)
     if not isinstance(name, str):
@@ -176,7 +176,7 @@ def _find_expectation(name: str, where: str) -> type[Expectation]:
 
 
 def _check_kind(kind_of: type[Expectation], kind: Kind, where: str) -> None:
-    if kind == "rows" and (not issubclass(kind_of, _OF_ONE_ROW) or issubclass(kind_of, _ACROSS_ROWS)):
+    if kind == "rows" and (not issubclass(kind_of, _OF_ONE_ROW) or kind_of.expectation_type in _ACROSS_ROWS):
         raise ConfigError(
             f"`{kind_of.expectation_type}` is about all rows together, and `rows:` are judged batch by batch",
             where=where,

@@ -14,6 +14,7 @@ logging.getLogger("great_expectations").setLevel(logging.WARNING)
 import great_expectations.expectations as expectations
 from great_expectations import ExpectationSuite, get_context
 from great_expectations.core import ExpectationSuiteValidationResult, ExpectationValidationResult
+from great_expectations.data_context.types.base import ProgressBarsConfig
 from great_expectations.expectations.expectation import (
     ColumnMapExpectation,
     ColumnPairMapExpectation,
@@ -21,8 +22,8 @@ from great_expectations.expectations.expectation import (
     MulticolumnMapExpectation,
 )
 from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
-from great_expectations.render.renderer import ValidationResultsPageRenderer
-from great_expectations.render.view import DefaultJinjaPageView
+from great_expectations.render.renderer import ValidationResultsPageRenderer  # type: ignore[attr-defined]
+from great_expectations.render.view import DefaultJinjaPageView  # type: ignore[attr-defined]
 
 __all__ = [
     "ColumnMapExpectation",
@@ -34,6 +35,7 @@ __all__ = [
     "ExpectationSuiteValidationResult",
     "ExpectationValidationResult",
     "MulticolumnMapExpectation",
+    "ProgressBarsConfig",
     "ValidationResultsPageRenderer",
     "expectations",
     "get_context",

@@ -24,7 +24,7 @@ from noria.events import Progress, progress
 from noria.scenarios.base import Scenario
 from tasks.data_docs import write_data_docs
 from tasks.expectations import Rule, check_columns, read_suite
-from tasks.gx import ExpectationSuite, ExpectationValidationResult, get_context
+from tasks.gx import ExpectationSuite, ExpectationValidationResult, ProgressBarsConfig, get_context
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ class Referee:
         self.rules = rules
         self._result_format = result_format
         context = get_context(mode="ephemeral")
-        context.variables.progress_bars = {"globally": False}
+        context.variables.progress_bars = ProgressBarsConfig(globally=False)
         asset = context.data_sources.add_pandas("noria").add_dataframe_asset("rows")
         self._batch = asset.add_batch_definition_whole_dataframe("batch")
         self._suite = ExpectationSuite(name="suite", expectations=[rule.expectation for rule in rules])
@@ -59,7 +59,7 @@ class Referee:
             return []
         batch = self._batch.get_batch(batch_parameters={"dataframe": frame})
         results = batch.validate(self._suite, result_format=self._result_format).results
-        by_where = {result.expectation_config.meta["where"]: result for result in results}
+        by_where = {_where(result): result for result in results}
         for rule in self.rules:
             if rule.where not in by_where:
                 raise GateError(
@@ -219,6 +219,12 @@ def _judgement(rule: Rule, failures: _Failures, *, passed: bool, judged: int, ob
         failing_ids=failures.files.get(rule.where),
         samples=tuple(failures.samples[rule.where]),
     )
+
+
+def _where(result: ExpectationValidationResult) -> str:
+    """The line of the suite that a result belongs to."""
+    assert result.expectation_config is not None and result.expectation_config.meta is not None
+    return str(result.expectation_config.meta["where"])
 
 
 def _exception(info: Mapping[str, object]) -> str:

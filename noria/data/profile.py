@@ -61,9 +61,9 @@ def profile_rows(
     measured: dict[str, list[np.ndarray]] = {}
     flags: set[str] = set()
     for batch in read_batches(directory, batch_rows=batch_rows):
-        for name, values in _measured(batch, content).items():
-            measured.setdefault(name, []).append(values.astype(np.float32))
-            if values.dtype == np.bool_:
+        for name, column in _measured(batch, content).items():
+            measured.setdefault(name, []).append(column.astype(np.float32))
+            if column.dtype == np.bool_:
                 flags.add(name)
         for row in batch.select(list(content)).to_pylist():
             is_whole = None not in row.values()
@@ -73,7 +73,7 @@ def profile_rows(
     positions = np.flatnonzero(np.frombuffer(whole, np.int8)) if whole else np.empty(0, np.int64)
     key, label = (np.array(hashes, np.uint64)[positions] for hashes in (keys, labels))
     duplicates, conflicts = positions[_repeats(key)], positions[_conflicting(key, label)]
-    values = {
+    values: dict[str, float] = {
         "rows": len(whole),
         "null_share": _share(len(whole) - len(positions), len(whole)),
         "duplicate_rows": len(duplicates),

@@ -124,7 +124,7 @@ def _read_text(file: SourceFile, source: SourceConfig, wanted: Wanted) -> Iterat
             if isinstance(part, LongLine):
                 yield _too_long(file, part, source)
                 continue
-            numbers = range(part.first, part.first + len(part.texts))
+            numbers: Sequence[int] = range(part.first, part.first + len(part.texts))
             texts = part.texts
             if not all(texts):  # blank lines hold nothing
                 numbers, texts = [n for n, t in zip(numbers, texts, strict=True) if t], [t for t in texts if t]
@@ -297,7 +297,7 @@ def _read_parquet(file: SourceFile, source: SourceConfig, wanted: Wanted) -> Ite
 def _values(column: pa.Array) -> list[object]:
     """Python values; text that is not UTF-8 keeps its bytes as lone surrogates."""
     try:
-        return column.to_pylist()
+        return list(column.to_pylist())
     except UnicodeDecodeError:
         raw = column.view(pa.binary() if pa.types.is_string(column.type) else pa.large_binary()).to_pylist()
         return [None if value is None else value.decode("utf-8", "surrogateescape") for value in raw]

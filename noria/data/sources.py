@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-import importlib
+import lzma
+import sys
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -69,7 +70,7 @@ class SourceFile:
         try:
             with OpenFile(self.filesystem, self.path, compression=get_compression(self.path, "infer")) as file:
                 yield cast("BinaryIO", file)
-        except (OSError, EOFError, zlib.error, *_remote_errors()) as error:
+        except _errors() as error:
             raise _unreadable(self.path, error) from error
 
 
@@ -92,7 +93,7 @@ def find_files(source: SourceConfig, *, base: str) -> list[SourceFile]:
             paths, parent = sorted(filesystem.find(root)), root
         if not paths:
             raise _missing(source.path, filesystem, root)
-    except (OSError, ValueError, ImportError, *_remote_errors()) as error:
+    except _errors() as error:
         raise _unreadable(source.path, error) from error
     names = [str(PurePosixPath(path).relative_to(parent)) for path in paths]
     files = [
@@ -113,7 +114,10 @@ def find_files(source: SourceConfig, *, base: str) -> list[SourceFile]:
 
 def _filesystem(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
     remote = {"default_block_size": _BLOCK_BYTES} if url.startswith(("s3://", "s3a://")) else {}
-    filesystem, root = url_to_fs(url, **remote)
+    try:
+        filesystem, root = url_to_fs(url, **remote)
+    except ValueError as error:  # an unknown protocol
+        raise _unreadable(url, error) from error
     return filesystem, str(root)
 
 
@@ -128,12 +132,11 @@ def _is_hidden(name: str) -> bool:
     return any(part.startswith((".", "_")) for part in PurePosixPath(name).parts)
 
 
-def _remote_errors() -> tuple[type[Exception], ...]:
-    """What S3 raises that is no `OSError` (no credentials, no connection)."""
-    try:
-        return (importlib.import_module("botocore.exceptions").BotoCoreError,)
-    except ImportError:
-        return ()
+def _errors() -> tuple[type[Exception], ...]:
+    """What reading can raise; S3 has errors that are no `OSError` (no credentials, no connection)."""
+    local = (OSError, EOFError, zlib.error, lzma.LZMAError, ImportError)
+    botocore = sys.modules.get("botocore.exceptions")
+    return local if botocore is None else (*local, botocore.BotoCoreError)
 
 
 def _missing(path: str, filesystem: fsspec.AbstractFileSystem, root: str) -> SourceError:
