@@ -102,6 +102,21 @@ class Workspace:
         """What only this machine needs: events, locks, resumable training. Never an output of a stage."""
         return self.root / ".noria"
 
+    @property
+    def deployment(self) -> Path:
+        """What the last deploy staged, and where."""
+        return self.scratch / "deployment"
+
+    @property
+    def verdict(self) -> Path:
+        """What the last update decided, and why. The store's journal has them all."""
+        return self.scratch / "verdict"
+
+    @property
+    def store_cache(self) -> Path:
+        """Versions of a remote store, on this machine."""
+        return self.scratch / "store-cache"
+
     def events(self, stage: str) -> Path:
         """What the stage's process has to say while it runs, one JSON object a line."""
         return self.scratch / "events" / f"{stage}.jsonl"

@@ -27,7 +27,7 @@ class Estimate:
     high: float
 
     def percent(self) -> str:
-        """"87.1 % (85.5 to 88.6)"."""
+        """ "87.1 % (85.5 to 88.6)"."""
         return f"{100 * self.value:.1f} % ({100 * self.low:.1f} to {100 * self.high:.1f})"
 
     def points(self) -> str:

@@ -19,7 +19,7 @@ def logits_of(rows: Sequence[Row], *, encoder: Encoder, run: Run, max_rows: int 
     Rows are sorted by length first, so that a batch holds little padding.
     """
     assert rows, "no rows to run"
-    encoded = [encoder.encode(row) for row in rows]
+    encoded = encoder.encode_batch(rows)
     order = sorted(range(len(rows)), key=lambda i: encoder.num_tokens(encoded[i]))
     batches = [order[start : start + max_rows] for start in range(0, len(order), max_rows)]
     logits = np.concatenate([run(encoder.collate([encoded[i] for i in batch])) for batch in batches])

@@ -37,7 +37,10 @@ def slice_scores(metric: Metric, judged: Judged, *, config: EvaluateConfig, seed
     """The metric on every slice that has a row."""
     return [
         SliceScore(
-            name, part.num_rows, interval(metric, part, config=config, seed=seed), part.num_rows >= config.min_slice_rows
+            name,
+            part.num_rows,
+            interval(metric, part, config=config, seed=seed),
+            part.num_rows >= config.min_slice_rows,
         )
         for name, part in _parts(judged)
     ]

@@ -9,6 +9,7 @@ from onnxscript.rewriter.ort_fusions import optimize_for_ort
 
 from noria.errors import ExportError
 from noria.export.onnx import node_counts
+from noria.export.quiet import quiet
 
 _ATTENTION = ("MultiHeadAttention", "Attention", "GroupQueryAttention")
 
@@ -21,7 +22,8 @@ def fuse(source: Path, target: Path) -> None:
     ExportError
         When nothing was fused: the rewriter knows patterns, and says nothing when none fits.
     """
-    model, _ = optimize_for_ort(ir.load(source))
+    with quiet():
+        model, _ = optimize_for_ort(ir.load(source))
     ir.save(model, target)
     counts = node_counts(target)
     if not any(counts[name] for name in _ATTENTION):

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +13,7 @@ import torch
 from onnxscript import optimizer
 
 from noria.errors import ExportError
+from noria.export.quiet import quiet
 from noria.scenarios.base import Tensors
 
 OUTPUT = "logits"
@@ -40,7 +39,7 @@ def export_onnx(model: torch.nn.Module, example: Tensors, path: Path, *, opset: 
     """
     inputs = {name: torch.from_numpy(array) for name, array in example.items()}
     open_sizes = {name: dict.fromkeys(range(array.ndim), torch.export.Dim.AUTO) for name, array in example.items()}
-    with torch.inference_mode(), _quiet():
+    with torch.inference_mode(), quiet():
         program = torch.onnx.export(
             model,
             kwargs=inputs,
@@ -51,11 +50,11 @@ def export_onnx(model: torch.nn.Module, example: Tensors, path: Path, *, opset: 
             output_names=[OUTPUT],
             verbose=False,
         )
-    assert program is not None
-    graph_model = program.model
-    # Weights that the module reshapes (three projections in one parameter) become constants, which can be quantized.
-    optimizer.fold_constants(graph_model, input_size_limit=_ANY_SIZE, output_size_limit=_ANY_SIZE)
-    optimizer.remove_unused_nodes(graph_model)
+        assert program is not None
+        graph_model = program.model
+        # Weights that the module reshapes (three projections in one parameter) become constants: they can be quantized.
+        optimizer.fold_constants(graph_model, input_size_limit=_ANY_SIZE, output_size_limit=_ANY_SIZE)
+        optimizer.remove_unused_nodes(graph_model)
     _name_sizes(graph_model, path)
     _forget_sources(graph_model)
     ir.save(graph_model, path)
@@ -115,15 +114,3 @@ def _forget_sources(model: ir.Model) -> None:
     for node in model.graph:
         for value in node.outputs:
             value.metadata_props.clear()
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """The exporter warns of what is not installed and not needed."""
-    exporter = logging.getLogger("torch.onnx")
-    level = exporter.level
-    exporter.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        exporter.setLevel(level)

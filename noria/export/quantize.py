@@ -9,6 +9,7 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from noria.errors import ExportError
 from noria.export.onnx import node_counts
+from noria.export.quiet import quiet
 
 _NARROWEST_TABLE = 16
 
@@ -28,15 +29,16 @@ def quantize(source: Path, target: Path) -> None:
     nodes = _quantizable(source)
     if not nodes:
         raise ExportError("nothing in the graph can be quantized", where=str(source), next_step="leave `int8` out")
-    quantize_dynamic(
-        str(source),
-        str(target),
-        per_channel=True,
-        weight_type=QuantType.QInt8,
-        op_types_to_quantize=["MatMul", "Gemm", "Gather"],
-        nodes_to_quantize=nodes,
-        extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},
-    )
+    with quiet():
+        quantize_dynamic(
+            str(source),
+            str(target),
+            per_channel=True,
+            weight_type=QuantType.QInt8,
+            op_types_to_quantize=["MatMul", "Gemm", "Gather"],
+            nodes_to_quantize=nodes,
+            extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},
+        )
     if not node_counts(target)["MatMulInteger"]:
         raise ExportError("no matrix product became int8", where=str(source), next_step="leave `int8` out")
 

@@ -43,7 +43,9 @@ class Journal:
         self._objects = objects
         self._prefix = f"{name}/journal"
 
-    def record(self, kind: EventKind, version: str, *, reason: str = "", details: Mapping[str, object] | None = None) -> Event:
+    def record(
+        self, kind: EventKind, version: str, *, reason: str = "", details: Mapping[str, object] | None = None
+    ) -> Event:
         """Add an event now."""
         while True:
             now = datetime.now(UTC)

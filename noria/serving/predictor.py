@@ -16,7 +16,15 @@ from noria.serving.bundle import Bundle
 
 VERSION_FIELD = "model_version"
 _ERRORS_ONLY = 3
-_REFUSALS = (ort.Fail, ort.InvalidArgument, ort.InvalidGraph, ort.InvalidProtobuf, ort.NotImplemented)
+_ORT_ERRORS: tuple[type[Exception], ...] = (
+    ort.Fail,
+    ort.InvalidArgument,
+    ort.InvalidGraph,
+    ort.InvalidProtobuf,
+    ort.NotImplemented,
+)
+CANT_RUN: tuple[type[Exception], ...] = (BundleError, *_ORT_ERRORS)
+"""What loading or running a bad graph raises."""
 
 
 def onnx_run(model: Path, *, threads: int = 1) -> Run:
@@ -33,7 +41,7 @@ def onnx_run(model: Path, *, threads: int = 1) -> Run:
     options.log_severity_level = _ERRORS_ONLY
     try:
         session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
-    except _REFUSALS as error:
+    except _ORT_ERRORS as error:
         raise BundleError(
             f"ONNX Runtime {onnxruntime.__version__} refuses the graph: {error}",
             where=str(model),

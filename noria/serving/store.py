@@ -1,14 +1,16 @@
 """The model store: versions that never change, and one pointer that says which of them is live.
 
-    <name>/versions/<version>/…     a bundle; its manifest is written last
-    <name>/production.json          the pointer, swapped atomically
-    <name>/journal/<time>-<event>.json
+<name>/versions/<version>/…     a bundle; its manifest is written last
+<name>/production.json          the pointer, swapped atomically
+<name>/journal/<time>-<event>.json
 """
 
 from __future__ import annotations
 
 import difflib
 import json
+import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,11 +18,12 @@ from pathlib import Path
 from noria.artifacts import MANIFEST, Artifact
 from noria.errors import StoreError
 from noria.serving.bundle import read_bundle, version_of
-from noria.serving.journal import Journal
+from noria.serving.journal import EventKind, Journal
 from noria.serving.objects import Objects, open_objects
 
 _POINTER = "production.json"
 _MOST_PREVIOUS = 50
+_VERSION = re.compile(r"[0-9a-f]{12}")
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,7 @@ class ModelStore:
         BundleError
             When it is damaged.
         """
-        if self._objects.read(f"{self._key(version)}/{MANIFEST}") is None:
+        if not _VERSION.fullmatch(version) or self._objects.read(f"{self._key(version)}/{MANIFEST}") is None:
             raise self._unknown(version)
         return read_bundle(self._objects.get_tree(self._key(version), self._cache))
 
@@ -119,11 +122,19 @@ class ModelStore:
         """
         return self._pointer()[0]
 
-    def promote(self, version: str, *, reason: str, over: Production | None) -> Production:
+    def promote(
+        self,
+        version: str,
+        *,
+        reason: str,
+        over: Production | None,
+        details: Mapping[str, object] | None = None,
+    ) -> Production:
         """Make `version` live in place of `over`, in one swap.
 
         `over` is what the decision was made against: had another promotion come in between, this one
         is refused instead of undoing it. A version that is live already stays so, without an event.
+        `reason` and `details` (what the decision rests on) go into the journal.
 
         Raises
         ------
@@ -133,7 +144,7 @@ class ModelStore:
         if over is not None and over.version == version:
             return over
         previous = (over.version, *over.previous)[:_MOST_PREVIOUS] if over else ()
-        return self._swap(version, reason=reason, over=over, previous=previous, rolled_back=False)
+        return self._swap(version, "promoted", reason=reason, over=over, previous=previous, details=details)
 
     def rollback(self, *, reason: str) -> Production:
         """Make the version live that was live before; what is live now is not returned to.
@@ -152,14 +163,21 @@ class ModelStore:
                 next_step=f"`noria promote VERSION --reason …`; {self._listing()}",
             )
         earlier, *previous = live.previous
-        return self._swap(earlier, reason=reason, over=live, previous=tuple(previous), rolled_back=True)
+        return self._swap(earlier, "rolled-back", reason=reason, over=live, previous=tuple(previous))
 
     def place(self, version: str | None = None) -> str:
         """URL or path of the model or of one version, for people."""
         return f"{self.url}/{self._key(version) if version else self.name}"
 
     def _swap(
-        self, version: str, *, reason: str, over: Production | None, previous: tuple[str, ...], rolled_back: bool
+        self,
+        version: str,
+        event: EventKind,
+        *,
+        reason: str,
+        over: Production | None,
+        previous: tuple[str, ...],
+        details: Mapping[str, object] | None = None,
     ) -> Production:
         digest = self.fetch(version).digest  # a damaged version never goes live
         live, tag = self._pointer()
@@ -174,8 +192,8 @@ class ModelStore:
                 expected=f"{over.version if over else 'nothing'} live, found {live.version if live else 'nothing'}",
                 next_step="run it again: it will be judged against what is live now",
             )
-        kind = "rolled-back" if rolled_back else "promoted"
-        self.journal.record(kind, version, reason=reason, details={"over": over.version if over else None})
+        replaced = {"over": over.version if over else None}
+        self.journal.record(event, version, reason=reason, details={**replaced, **(details or {})})
         return new
 
     def _pointer(self) -> tuple[Production | None, str | None]:
@@ -200,7 +218,11 @@ class ModelStore:
             f"there is no version {version}",
             where=self.place(),
             expected=self._listing(),
-            next_step=f"did you mean {near[0]}?" if near else "`noria run` publishes one" if not known else "name one of these",
+            next_step=f"did you mean {near[0]}?"
+            if near
+            else "`noria run` publishes one"
+            if not known
+            else "name one of these",
         )
 
     def _listing(self) -> str:

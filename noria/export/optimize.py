@@ -1,0 +1,65 @@
+"""From a checkpoint to a bundle: candidates, the choice among them, the report."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from noria.artifacts import Artifact
+from noria.config import Config
+from noria.evaluation.inference import logits_of
+from noria.evaluation.judged import judge, read_validation
+from noria.evaluation.metrics import main_metric
+from noria.evaluation.report import evaluate_judged
+from noria.export.bundle import Origin, write_bundle
+from noria.export.candidates import build_graphs, choose, judge_candidates, reference_of
+from noria.export.report import write_optimization
+from noria.scenarios.base import Scenario
+from noria.serving.predictor import onnx_run
+from noria.training.checkpoint import load_trained
+
+
+def optimize_checkpoint(
+    checkpoint: Artifact,
+    splits: Artifact,
+    bundle: Path,
+    report: Path,
+    *,
+    scenario: Scenario,
+    config: Config,
+    git_commit: str | None,
+) -> Artifact:
+    """Write `models/bundle/` and `reports/optimization/`; returns the bundle.
+
+    Raises
+    ------
+    ExportError
+        When the export does not compute what PyTorch computes, or no candidate stays in the budget.
+    """
+    trained = load_trained(checkpoint.path, scenario=scenario)
+    rows = read_validation(splits.path)
+    reference = reference_of(trained.model, encoder=trained.encoder, scenario=scenario, rows=rows)
+    with tempfile.TemporaryDirectory(prefix="noria-export-") as directory:
+        graphs = build_graphs(reference, Path(directory), config=config.optimize)
+        candidates = judge_candidates(reference, graphs, config=config.optimize, evaluate=config.evaluate)
+        chosen, reason = choose(candidates, config=config.optimize)
+        assert chosen.path is not None
+        logits = logits_of(rows, encoder=trained.encoder, run=onnx_run(chosen.path))
+        judged = judge(rows, logits, labels=scenario.labels(trained.encoder), scenario=scenario)
+        evaluation = evaluate_judged(judged, config=config.evaluate, seed=config.seed)
+        parents = (splits, checkpoint)
+        write_optimization(
+            report, candidates, chosen=chosen, reason=reason, metric=main_metric(judged)[0], parents=parents
+        )
+        return write_bundle(
+            bundle,
+            chosen,
+            reason=reason,
+            evaluation=evaluation,
+            encoder=trained.encoder,
+            scenario=scenario,
+            config=config,
+            rows=rows,
+            origin=Origin(splits.digest, checkpoint.digest, splits.counts["train"], git_commit),
+            parents=parents,
+        )

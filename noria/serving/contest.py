@@ -1,0 +1,168 @@
+"""Champion against challenger: on the same rows, through the same runtime, with a paired bootstrap.
+
+**Fairness.** Both answer today's validation rows. A row's side depends on its content alone and never
+changes as data grows (`noria.data.split`), so neither model was trained on a row that judges here,
+however much later, and on however much more data, the challenger was trained.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from noria.config import EvaluateConfig, UpdateConfig
+from noria.evaluation.bootstrap import Estimate, paired_difference
+from noria.evaluation.inference import Row
+from noria.evaluation.judged import Judged, judge
+from noria.evaluation.latency import measure_latency
+from noria.evaluation.metrics import main_metric, value
+from noria.evaluation.slices import SliceScore, slice_differences
+from noria.serving.predictor import Predictor
+
+Decision = Literal["promote", "keep", "inconclusive"]
+BASELINE = "always the most frequent answer"
+_LATENCY_REPEATS = 50
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is to happen to the challenger, and why.
+
+    Attributes
+    ----------
+    decision:
+        "promote", "keep" (the champion stays) or "inconclusive" (it stays, for want of evidence).
+    reasons:
+        In words.
+    challenger, champion:
+        Versions; champion is None for the first model, which is measured against a constant answer.
+    metric, challenger_metric, champion_metric:
+        The main metric and both values.
+    gain:
+        The difference with its paired interval; None when nothing was compared.
+    slices:
+        The same per slice.
+    latency_ratio:
+        Challenger's median over the champion's, for one row; None without a champion.
+    rows:
+        Rows that judged.
+    """
+
+    decision: Decision
+    reasons: tuple[str, ...]
+    challenger: str
+    champion: str | None = None
+    metric: str = ""
+    challenger_metric: float | None = None
+    champion_metric: float | None = None
+    gain: Estimate | None = None
+    slices: tuple[SliceScore, ...] = ()
+    latency_ratio: float | None = None
+    rows: int = 0
+
+
+def already_live(version: str) -> Verdict:
+    """The challenger is the champion."""
+    return Verdict("keep", (f"{version} is already live",), challenger=version, champion=version)
+
+
+def contest(
+    challenger: Predictor,
+    champion: Predictor | None,
+    rows: Sequence[Row],
+    *,
+    config: UpdateConfig,
+    evaluate: EvaluateConfig,
+    seed: int,
+) -> Verdict:
+    """Judge both on `rows`. Without a champion, the challenger must beat a constant answer."""
+    new = _judged(challenger, rows)
+    old = _judged(champion, rows) if champion else constant_answer(new)
+    name, metric = main_metric(new)
+    gain = paired_difference(metric, new, old, config=evaluate, seed=seed)
+    measured = Verdict(
+        "inconclusive",
+        (),
+        challenger=challenger.version,
+        champion=champion.version if champion else None,
+        metric=name,
+        challenger_metric=value(metric, new),
+        champion_metric=value(metric, old),
+        gain=gain,
+        rows=new.num_rows,
+    )
+    if champion is None:
+        return decide_first(measured)
+    slices = tuple(slice_differences(metric, new, old, config=evaluate, seed=seed))
+    return decide(
+        replace(measured, slices=slices, latency_ratio=latency_ratio(challenger, champion, rows)), config=config
+    )
+
+
+def decide(measured: Verdict, *, config: UpdateConfig) -> Verdict:
+    """The rule.
+
+    promote: the interval of the gain lies above `min_gain`, no judged slice regresses, and the
+    challenger is not too slow. keep: the interval lies below, or the gain is bought with a slice or
+    with time. inconclusive: the interval holds `min_gain`.
+
+    A slice regresses when it loses more than `max_slice_drop` and its whole interval is below zero:
+    small slices swing by chance.
+    """
+    assert measured.gain is not None and measured.latency_ratio is not None
+    gain = f"{measured.metric} {measured.gain.points()} on {measured.rows:,} rows"
+    if measured.gain.high <= config.min_gain:
+        return replace(measured, decision="keep", reasons=(f"the challenger is no better: {gain}",))
+    if measured.gain.low <= config.min_gain:
+        reason = f"the rows can't tell them apart: {gain}; more validation rows would narrow the interval"
+        return replace(measured, decision="inconclusive", reasons=(reason,))
+    faults = [
+        f"but `{part.name}` loses: {part.estimate.points()} on {part.rows:,} rows"
+        for part in measured.slices
+        if part.judged and part.estimate.value < -config.max_slice_drop and part.estimate.high < 0
+    ]
+    if measured.latency_ratio > config.max_latency_ratio:
+        faults.append(
+            f"but it takes {measured.latency_ratio:.2f} times as long; {config.max_latency_ratio:g} times are allowed"
+        )
+    better = f"the challenger is better: {gain}"
+    if faults:
+        return replace(measured, decision="keep", reasons=(better, *faults))
+    return replace(measured, decision="promote", reasons=(better, "no slice regresses, and it is fast enough"))
+
+
+def decide_first(measured: Verdict) -> Verdict:
+    """The first model goes live when it has learned something: it beats a constant answer."""
+    assert measured.gain is not None
+    gain = f"{measured.metric} {measured.gain.points()} over {BASELINE}, on {measured.rows:,} rows"
+    if measured.gain.low > 0:
+        return replace(measured, decision="promote", reasons=(f"nothing is live, and it has learned: {gain}",))
+    return replace(measured, decision="keep", reasons=(f"nothing goes live: it is no better than guessing: {gain}",))
+
+
+def constant_answer(judged: Judged) -> Judged:
+    """What always giving the most frequent class, or the mean, would have got on these rows."""
+    if not judged.labels:
+        return replace(judged, outputs=np.full_like(judged.outputs, judged.targets.mean()))
+    ((majority, _),) = Counter(judged.targets.tolist()).most_common(1)
+    outputs = np.zeros_like(judged.outputs)
+    outputs[:, majority] = 1.0
+    return replace(judged, outputs=outputs)
+
+
+def latency_ratio(challenger: Predictor, champion: Predictor, rows: Sequence[Row]) -> float:
+    """Median time for one row, tokenizing included, measured here and now, in turn."""
+    taken = measure_latency(
+        {"challenger": challenger.logits, "champion": champion.logits},
+        batches=[[rows[i % len(rows)]] for i in range(_LATENCY_REPEATS)],
+    )
+    return taken["challenger"].p50_ms / max(taken["champion"].p50_ms, 1e-3)
+
+
+def _judged(predictor: Predictor, rows: Sequence[Row]) -> Judged:
+    scenario = predictor.bundle.scenario
+    return judge(rows, predictor.logits(rows), labels=scenario.labels(predictor.bundle.encoder), scenario=scenario)

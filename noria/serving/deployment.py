@@ -1,0 +1,78 @@
+"""Staging: a bundle in the store, shown to serve, and not live."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import noria
+from noria.artifacts import Artifact
+from noria.errors import BundleError
+from noria.serving.bundle import version_of
+from noria.serving.store import ModelStore
+
+_PROOF_TIMEOUT_S = 300.0
+
+
+@dataclass(frozen=True)
+class Staged:
+    """A version that is ready to go live.
+
+    Attributes
+    ----------
+    version, place:
+        Its name, and its path or URL in the store.
+    num_golden:
+        Golden requests that it answered as when it was made.
+    proof_s:
+        Seconds that a fresh process took to fetch, verify, load and answer.
+    """
+
+    version: str
+    place: str
+    num_golden: int
+    proof_s: float
+
+
+def stage_bundle(store: ModelStore, bundle: Artifact, *, cache: Path) -> Staged:
+    """Publish the bundle, then prove in a fresh process without torch that the copy serves.
+
+    Doing it again does nothing but prove again. What is live does not change, whatever happens here.
+
+    Raises
+    ------
+    BundleError
+        When the copy does not load, or answers otherwise than when it was made.
+    StoreError
+        When the store can't be written.
+    """
+    version = version_of(store.publish(bundle.path))
+    started = time.monotonic()
+    num_golden = _prove(store, version, cache)
+    proof_s = time.monotonic() - started
+    if not store.journal.has("staged", version):
+        store.journal.record("staged", version, details={"num_golden": num_golden})
+    return Staged(version, store.place(version), num_golden, round(proof_s, 2))
+
+
+def _prove(store: ModelStore, version: str, cache: Path) -> int:
+    command = [sys.executable, "-m", "noria.serving.prove", store.url, store.name, version, str(cache)]
+    code = Path(noria.__file__).parents[1]
+    try:
+        done = subprocess.run(command, cwd=code, capture_output=True, text=True, timeout=_PROOF_TIMEOUT_S, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise BundleError(
+            f"a fresh process did not serve the bundle within {_PROOF_TIMEOUT_S:g} s", where=store.place(version)
+        ) from error
+    if done.returncode != 0:
+        raise BundleError(
+            "a fresh process could not serve the bundle",
+            where=store.place(version),
+            expected="the answers in golden.json",
+            next_step=f"what is live stays live; the process said:\n{done.stderr.strip()}",
+        )
+    return int(json.loads(done.stdout)["num_golden"])

@@ -1,0 +1,30 @@
+"""optimize: ONNX export, fusion and int8; the fastest candidate inside the quality budget becomes the bundle."""
+
+from noria.artifacts import Artifact, read_artifact
+from noria.export.bundle import git_commit
+from noria.export.optimize import optimize_checkpoint
+from noria.export.report import optimization_markdown
+from noria.workspace import Workspace
+from tasks.node import main, node
+
+
+def candidates(workspace: Workspace) -> str:
+    """Every candidate's quality, latency and size, and the reason for the choice."""
+    return optimization_markdown(workspace.optimization)
+
+
+@node("optimize", summary=candidates, timeout_s=1800)
+def optimize(workspace: Workspace) -> Artifact:
+    return optimize_checkpoint(
+        read_artifact(workspace.checkpoint),
+        read_artifact(workspace.splits),
+        workspace.bundle,
+        workspace.optimization,
+        scenario=workspace.scenario,
+        config=workspace.config,
+        git_commit=git_commit(workspace.root),
+    )
+
+
+if __name__ == "__main__":
+    main(optimize)

@@ -1,0 +1,42 @@
+"""evaluate and update: the staged challenger against the live champion; promote, keep, or inconclusive."""
+
+import json
+
+from noria.artifacts import Artifact, read_artifact, write_artifact
+from noria.evaluation.judged import read_validation
+from noria.serving.bundle import read_bundle, version_of
+from noria.serving.store import ModelStore
+from noria.serving.update import update_production, verdict_json, verdict_markdown
+from noria.workspace import Workspace
+from tasks.node import main, node
+
+VERDICT, SUMMARY = "verdict.json", "verdict.md"
+
+
+def verdict_table(workspace: Workspace) -> str:
+    """The decision, its reasons, and the gain everywhere and per slice."""
+    return (workspace.verdict / SUMMARY).read_text(encoding="utf-8")
+
+
+@node("evaluate & update", summary=verdict_table, timeout_s=1800, pure=False)
+def update(workspace: Workspace) -> Artifact:
+    config = workspace.config
+    splits, bundle = read_artifact(workspace.splits), read_bundle(workspace.bundle)
+    verdict = update_production(
+        ModelStore(workspace.store, name=config.name, cache=workspace.store_cache),
+        version_of(bundle),
+        read_validation(splits.path),
+        config=config.update,
+        evaluate=config.evaluate,
+        seed=config.seed,
+    )
+    with write_artifact(workspace.verdict, kind="verdict", parents=(splits, bundle)) as draft:
+        values = json.dumps(verdict_json(verdict), indent=2, ensure_ascii=False)
+        (draft.path / VERDICT).write_text(values + "\n", encoding="utf-8")
+        (draft.path / SUMMARY).write_text(verdict_markdown(verdict), encoding="utf-8")
+        draft.facts["decision"] = verdict.decision
+    return read_artifact(workspace.verdict)
+
+
+if __name__ == "__main__":
+    main(update)
