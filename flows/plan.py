@@ -68,6 +68,8 @@ class Plan:
 
     stages: tuple[PlannedStage, ...]
     up_to_date: tuple[str, ...]
+    order: tuple[str, ...]
+    """Every stage, after those that it needs."""
     expected_s: float | None
 
 
@@ -89,8 +91,9 @@ def make_plan(workspace: Workspace) -> Plan:
                 planned[name] = PlannedStage(name, reasons, history.get(name))
             else:
                 up_to_date.append(name)
+    order = tuple(stage.addressing for stage in nx.dfs_postorder_nodes(graph))
     known = [stage.expected_s for stage in planned.values() if stage.expected_s is not None]
-    return Plan(tuple(planned.values()), tuple(up_to_date), sum(known) if known else None)
+    return Plan(tuple(planned.values()), tuple(up_to_date), order, sum(known) if known else None)
 
 
 def stage_seconds(workspace: Workspace) -> Mapping[str, float]:

@@ -48,7 +48,7 @@ def hold(workspace: Workspace, *, wait_s: float) -> Iterator[None]:
         When it is still held after `wait_s`, naming the owner.
     """
     workspace.scratch.mkdir(exist_ok=True)
-    lock = FileLock(workspace.scratch / "run.lock")
+    lock = _lock(workspace)
     _acquire(lock, workspace, wait_s=wait_s)
     try:
         owner = Owner(os.getpid(), socket.gethostname(), datetime.now(UTC).isoformat(timespec="seconds"))
@@ -60,8 +60,19 @@ def hold(workspace: Workspace, *, wait_s: float) -> Iterator[None]:
         lock.release()
 
 
-def owner_of(workspace: Workspace) -> Owner | None:
-    """Who holds the workspace, or held it when it was killed."""
+def holder(workspace: Workspace) -> Owner | None:
+    """Who holds the workspace now; None when nobody does."""
+    lock = _lock(workspace)
+    if not Path(lock.lock_file).exists():
+        return None
+    try:
+        with lock.acquire(timeout=0):
+            return None  # whoever the file names was killed: the kernel let go of the lock
+    except Timeout:
+        return _named(workspace)
+
+
+def _named(workspace: Workspace) -> Owner | None:
     try:
         return Owner(**json.loads(_owner_file(workspace).read_text()))
     except (FileNotFoundError, ValueError):
@@ -72,17 +83,21 @@ def _owner_file(workspace: Workspace) -> Path:
     return workspace.scratch / "run.owner.json"
 
 
+def _lock(workspace: Workspace) -> FileLock:
+    return FileLock(workspace.scratch / "run.lock")
+
+
 def _acquire(lock: FileLock, workspace: Workspace, *, wait_s: float) -> None:
     try:
         lock.acquire(timeout=0)
         return
     except Timeout:
-        logger.warning("waiting up to %g s: %s is held by %s", wait_s, workspace.root, owner_of(workspace))
+        logger.warning("waiting up to %g s: %s is held by %s", wait_s, workspace.root, _named(workspace))
     try:
         lock.acquire(timeout=wait_s)
     except Timeout:
         raise WorkspaceBusy(
-            f"another run holds this workspace: {owner_of(workspace)}",
+            f"another run holds this workspace: {_named(workspace)}",
             where=str(workspace.root),
             expected=f"that it ends within {wait_s:g} s",
             next_step="let it end, end that process, or wait longer with --wait-s",

@@ -47,7 +47,6 @@ def follow(events: Path, *, key: str, logger: Logger) -> Iterator[Heard]:
 
     Artifacts are published under `key`: `<key>-progress`, `<key>-curve`.
     """
-    events.unlink(missing_ok=True)  # of the run before
     follower = _Follower(events, key=key, logger=logger)
     done = threading.Event()
     context = contextvars.copy_context()  # the thread publishes in the name of this task run
@@ -64,6 +63,7 @@ class _Follower:
     def __init__(self, events: Path, *, key: str, logger: Logger) -> None:
         self.heard = Heard()
         self._events, self._key, self._logger = events, key, logger
+        self._before = _written_at(events)  # what is there now is of the run before
         self._offset = 0
         self._progress: tuple[UUID, float] | None = None  # the artifact, and when it was last written
         self._percent: tuple[float, str] | None = None
@@ -79,7 +79,7 @@ class _Follower:
 
     def _read(self) -> None:
         """Hear the lines that were completed since the last look."""
-        if not self._events.exists():
+        if _written_at(self._events) == self._before:
             return
         with self._events.open("rb") as file:
             file.seek(self._offset)
@@ -122,3 +122,10 @@ class _Follower:
             artifact = self._progress[0]
             update_progress_artifact(artifact, percent, description=description)
         self._progress, self._percent = (artifact, now), None
+
+
+def _written_at(path: Path) -> int | None:
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return None

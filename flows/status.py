@@ -1,0 +1,108 @@
+"""Where a workspace stands: its last run, its stages, its rows, its champion."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from flows.plan import make_plan
+from noria.artifacts import Ledger, read_artifact
+from noria.errors import ArtifactError
+from noria.lease import Owner, holder
+from noria.serving.store import ModelStore
+from noria.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """The last time that a run came to a stage."""
+
+    state: str
+    """ran, cached or failed."""
+    seconds: float
+    ended: str
+
+
+@dataclass(frozen=True)
+class StageStatus:
+    """One stage; `stale` means that its inputs, code or parameters changed since."""
+
+    stage: str
+    stale: bool
+    last: Attempt | None
+
+
+@dataclass(frozen=True)
+class Champion:
+    """What is live."""
+
+    version: str
+    since: str
+    age_s: float
+    reason: str
+    metrics: object
+
+
+@dataclass(frozen=True)
+class Status:
+    """All of it. `ledger` is by stage, in the order of the flowchart."""
+
+    workspace: str
+    scenario: str
+    running: Owner | None
+    last_run: str | None
+    stages: tuple[StageStatus, ...]
+    ledger: Mapping[str, Ledger]
+    champion: Champion | None
+
+
+def read_status(workspace: Workspace) -> Status:
+    """Look at everything; change nothing."""
+    last: dict[str, Attempt] = {}
+    run = None
+    for line in _history(workspace):
+        run = str(line["run"])
+        last[str(line["stage"])] = Attempt(str(line["state"]), float(str(line["seconds"])), str(line["ended"]))
+    plan = make_plan(workspace)
+    stale = {stage.name for stage in plan.stages}
+    effects = [stage for stage in last if stage not in plan.order]  # deploy and update
+    return Status(
+        workspace=str(workspace.root),
+        scenario=workspace.scenario.name,
+        running=holder(workspace),
+        last_run=run,
+        stages=tuple(StageStatus(stage, stage in stale, last.get(stage)) for stage in [*plan.order, *effects]),
+        ledger=_ledger(workspace),
+        champion=_champion(workspace),
+    )
+
+
+def _history(workspace: Workspace) -> list[dict[str, object]]:
+    if not workspace.history.exists():
+        return []
+    return [json.loads(line) for line in workspace.history.read_text(encoding="utf-8").splitlines()]
+
+
+def _ledger(workspace: Workspace) -> dict[str, Ledger]:
+    """Rows in and out of each stage that holds rows and has run."""
+    ledgers = {}
+    for path in (workspace.raw, workspace.preprocessed, workspace.cleaned, workspace.augmented, workspace.splits):
+        try:
+            artifact = read_artifact(path, verify=False)
+        except ArtifactError:
+            continue  # not made yet
+        if artifact.ledger is not None:
+            ledgers[artifact.kind] = artifact.ledger
+    return ledgers
+
+
+def _champion(workspace: Workspace) -> Champion | None:
+    store = ModelStore(workspace.store, name=workspace.config.name, cache=workspace.store_cache)
+    live = store.production()
+    if live is None:
+        return None
+    age = datetime.now(UTC) - datetime.fromisoformat(live.since)
+    metrics = store.fetch(live.version).facts.get("metrics")
+    return Champion(live.version, live.since, round(age.total_seconds(), 1), live.reason, metrics)

@@ -1,0 +1,56 @@
+"""`noria status`: the last run, each stage, the row ledger, the champion."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from noria.cli.options import add_directory, add_json, print_json
+
+if TYPE_CHECKING:
+    from flows.status import Champion, StageStatus, Status
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command."""
+    parser = subparsers.add_parser("status", help="show the last run, each stage, the row ledger and the champion")
+    add_directory(parser)
+    add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print where the workspace stands."""
+    from flows.status import read_status
+    from noria.workspace import Workspace
+
+    status = read_status(Workspace.at(args.directory))
+    if args.json:
+        print_json(asdict(status))
+    else:
+        _show(status)
+    return 0
+
+
+def _show(status: Status) -> None:
+    print(f"{status.workspace} ({status.scenario})")
+    print(f"running: {status.running or 'no'}; last run: {status.last_run or 'none'}")
+    for stage in status.stages:
+        print(f"  {stage.stage:<12} {_state(stage)}")
+    for kind, ledger in status.ledger.items():
+        print(
+            f"  rows of {kind:<14} {ledger.rows_in:>9,} in  {ledger.rows_out:>9,} out  "
+            f"{ledger.quarantined:>9,} quarantined  {ledger.added:>9,} added"
+        )
+    print(f"champion: {_champion(status.champion)}")
+
+
+def _state(stage: StageStatus) -> str:
+    now = "stale     " if stage.stale else "up to date"
+    return f"{now}  {stage.last.state} {stage.last.ended}, {stage.last.seconds:.1f} s" if stage.last else now.rstrip()
+
+
+def _champion(champion: Champion | None) -> str:
+    if champion is None:
+        return "none yet"
+    return f"{champion.version}, live for {champion.age_s / 3600:.1f} h ({champion.reason}); {champion.metrics}"
