@@ -5,15 +5,17 @@ first repairs every row and decides what becomes of it, the second repairs the s
 repair is a pure function) and writes them, and hands the others to quarantine as they came in.
 
 Rules in the order they are applied: what the scenario's `repair` refuses (see `noria.data.text`),
-then `missing_label`, then `label_conflict`, `duplicate` and `near_duplicate`.
+`missing_label`, `broken_expectation` (the gate named the row for a value that no repair changes,
+a label outside its set), then `label_conflict`, `duplicate` and `near_duplicate`.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +29,7 @@ from noria.data.duplicates import Keys, first_equal, near_duplicate_clusters
 from noria.data.preprocess import unmeasured_schema
 from noria.data.quarantine import QuarantineWriter
 from noria.data.rows import SYSTEM_FIELDS, ShardWriter, link_shards, read_batches, read_schema
+from noria.data.verdict import read_verdict
 from noria.events import Progress, progress
 from noria.scenarios.base import Repaired, Scenario
 
@@ -81,41 +84,68 @@ def clean_rows(
             num_kept = num_rows
             draft.facts = {"passed_through": True, "repairs": {}, "refused": {}}
         else:
+            repair = _Repair(scenario, config, _faults(verdict, scenario.schema.names))
             with progress("clean", total=2 * num_rows) as shown:
-                num_kept = _clean(preprocessed.path, draft, refused, scenario=scenario, config=config, shown=shown)
+                num_kept = _clean(preprocessed.path, draft, refused, repair=repair, shown=shown)
         draft.ledger = Ledger(rows_in=num_rows, rows_out=num_kept, quarantined=refused.num_rows)
         draft.counts = {"rows": num_kept, "quarantined": refused.num_rows}
     return read_artifact(target, verify=False)
 
 
-def _clean(
-    source: Path,
-    draft: Draft,
-    refused: QuarantineWriter,
-    *,
-    scenario: Scenario,
-    config: CleanConfig,
-    shown: Progress,
-) -> int:
+@dataclass(frozen=True)
+class _Repair:
+    """The repair of one row: the scenario's, and what the gate's verdict on the row has to say."""
+
+    scenario: Scenario
+    config: CleanConfig
+    faults: Mapping[str, tuple[str, str]]
+    """Row id -> content column and why its value is wrong."""
+
+    def __call__(self, row: Mapping[str, object]) -> Repaired:
+        content = {name: value for name, value in row.items() if name not in _SYSTEM}
+        repaired = self.scenario.repair(content, self.config)
+        if repaired.values is None:
+            return repaired
+        target = self.scenario.target
+        if repaired.values[target] is None:
+            return replace(repaired, values=None, rule="missing_label", reason=f"`{target}` is null")
+        column, reason = self.faults.get(str(row["id"]), (target, ""))
+        if reason and repaired.values[column] == row[column]:
+            return replace(repaired, values=None, rule="broken_expectation", reason=reason)
+        return repaired
+
+
+def _faults(verdict: Artifact, columns: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """What the failed row expectations on content columns say, by row id."""
+    faults: dict[str, tuple[str, str]] = {}
+    for judgement in read_verdict(verdict.path).failed:
+        if judgement.kind == "rows" and judgement.column in columns and judgement.failing_ids:
+            reason = f"`{judgement.column}` should be {judgement.limit}: {judgement.why}"
+            with (verdict.path / judgement.failing_ids).open(encoding="utf-8") as file:
+                faults.update((json.loads(line)["id"], (judgement.column, reason)) for line in file)
+    return faults
+
+
+def _clean(source: Path, draft: Draft, refused: QuarantineWriter, *, repair: _Repair, shown: Progress) -> int:
     """Both passes; the number of rows kept."""
-    schema = unmeasured_schema(read_schema(source), scenario.measure)
-    decisions = _decide(source, schema, scenario=scenario, config=config, shown=shown)
+    schema = unmeasured_schema(read_schema(source), repair.scenario.measure)
+    decisions = _decide(source, schema, repair=repair, shown=shown)
     with ShardWriter(draft.path, read_schema(source)) as shards:
         start = 0
         for batch in read_batches(source, columns=schema.names):
-            rows, kept = batch.to_pylist(), []
-            for index, row in enumerate(rows, start):
+            kept = []
+            for index, row in enumerate(batch.to_pylist(), start):
                 if decisions.fate[index] == Fate.KEEP:
-                    repaired = _repair(row, scenario, config)
+                    repaired = repair(row)
                     assert repaired.values is not None, "a repair must be a pure function"
                     kept.append({**row, **repaired.values})
                 else:
-                    rule, reason = _why(index, row, decisions, scenario=scenario, config=config)
+                    rule, reason = _why(index, row, decisions, repair=repair)
                     refused.add(row, rule=rule, reason=reason)
             if kept:
-                shards.write(scenario.measure(pa.RecordBatch.from_pylist(kept, schema=schema)))
-            start += len(rows)
-            shown.advance(len(rows))
+                shards.write(repair.scenario.measure(pa.RecordBatch.from_pylist(kept, schema=schema)))
+            start += batch.num_rows
+            shown.advance(batch.num_rows)
     draft.facts = {
         "passed_through": False,
         "repairs": decisions.repairs,
@@ -125,55 +155,45 @@ def _clean(
     return shards.num_rows
 
 
-def _decide(source: Path, schema: pa.Schema, *, scenario: Scenario, config: CleanConfig, shown: Progress) -> _Decisions:
+def _decide(source: Path, schema: pa.Schema, *, repair: _Repair, shown: Progress) -> _Decisions:
     """The first pass: repair, then compare what could be repaired."""
-    keys, repairs = Keys(), Counter[str]()
-    labels: dict[object, int] = {}
-    ids, accepted, codes = [], [], []
+    keys, repairs, labels = Keys(), Counter[str](), dict[object, int]()
+    ids, accepted, codes = [np.zeros(0, "S1")], [np.zeros(0, bool)], [np.zeros(0, np.int64)]
     for batch in read_batches(source, columns=schema.names):
-        repaired = [_repair(row, scenario, config) for row in batch.to_pylist()]
+        repaired = [repair(row) for row in batch.to_pylist()]
         good = [each.values for each in repaired if each.values is not None]
-        keys.extend([scenario.duplicate_key(values) for values in good])
-        codes.append(np.array([labels.setdefault(values[scenario.target], len(labels)) for values in good], np.int64))
-        accepted.append(np.array([each.values is not None for each in repaired], dtype=bool))
-        ids.append(np.array(batch.column("id").to_pylist(), dtype=bytes))
+        keys.extend([repair.scenario.duplicate_key(values) for values in good])
+        targets = [values[repair.scenario.target] for values in good]
+        codes.append(np.array([labels.setdefault(label, len(labels)) for label in targets], np.int64))
+        accepted.append(np.array([each.values is not None for each in repaired], bool))
+        ids.append(np.array(batch.column("id").to_pylist(), bytes))
         repairs.update(name for each in repaired for name in each.repairs)
         shown.advance(batch.num_rows)
-    rows = np.flatnonzero(np.concatenate([np.zeros(0, dtype=bool), *accepted]))
     texts = keys.array()
     settled = settle(
         equal=first_equal(texts),
-        clusters=near_duplicate_clusters(texts, threshold=config.near_duplicate_similarity),
-        labels=np.concatenate([np.zeros(0, dtype=np.int64), *codes]),
-        policy=config.label_conflicts,
+        clusters=near_duplicate_clusters(texts, threshold=repair.config.near_duplicate_similarity),
+        labels=np.concatenate(codes),
+        policy=repair.config.label_conflicts,
     )
-    num_rows = sum(map(len, accepted))
-    fate, other = np.full(num_rows, Fate.REFUSED, dtype=np.uint8), np.arange(num_rows)
+    is_good = np.concatenate(accepted)
+    rows = np.flatnonzero(is_good)
+    fate, other = np.full(len(is_good), Fate.REFUSED, dtype=np.uint8), np.arange(len(is_good))
     fate[rows], other[rows] = settled.fate, rows[settled.other]
-    return _Decisions(fate, other, np.concatenate([np.zeros(0, dtype="S1"), *ids]), dict(sorted(repairs.items())))
+    return _Decisions(fate, other, np.concatenate(ids), dict(sorted(repairs.items())))
 
 
-def _repair(row: Mapping[str, object], scenario: Scenario, config: CleanConfig) -> Repaired:
-    """The scenario's repair of the content columns; a row without its target is refused."""
-    repaired = scenario.repair({name: value for name, value in row.items() if name not in _SYSTEM}, config)
-    if repaired.values is not None and repaired.values[scenario.target] is None:
-        return Repaired(None, rule="missing_label", reason=f"`{scenario.target}` is null", repairs=repaired.repairs)
-    return repaired
-
-
-def _why(
-    index: int, row: Mapping[str, object], decisions: _Decisions, *, scenario: Scenario, config: CleanConfig
-) -> tuple[str, str]:
+def _why(index: int, row: Mapping[str, object], decisions: _Decisions, *, repair: _Repair) -> tuple[str, str]:
     """The rule that a row broke and the reason in words."""
     other = decisions.ids[decisions.other[index]].decode()
     match decisions.fate[index]:
         case Fate.DUPLICATE:
             return "duplicate", f"says the same as row {other}, which is kept"
         case Fate.NEAR_DUPLICATE:
-            similarity = config.near_duplicate_similarity
+            similarity = repair.config.near_duplicate_similarity
             return "near_duplicate", f"near duplicate of row {other}, which is kept (3-gram Jaccard ≥ {similarity:g})"
         case Fate.CONFLICT:
-            return "label_conflict", f"row {other} says (nearly) the same under another `{scenario.target}`"
-    repaired = _repair(row, scenario, config)
+            return "label_conflict", f"row {other} says (nearly) the same under another `{repair.scenario.target}`"
+    repaired = repair(row)
     assert repaired.values is None, "a repair must be a pure function"
     return repaired.rule, repaired.reason

@@ -52,6 +52,7 @@ _space = re.compile(r"\s+")
 _han = re.compile(f"[{HAN_CLASS}]")
 _not_word = re.compile(r"[\W_]+")
 _WIDE = {code: code - 0xFEE0 for first, last in ("０９", "ＡＺ", "ａｚ") for code in range(ord(first), ord(last) + 1)}
+_wide = re.compile("[０-９Ａ-Ｚａ-ｚ]")
 _clause = re.compile(r"[^，。！？；,.!?;\s]+[，。！？；,.!?;\s]*")
 
 
@@ -134,7 +135,9 @@ def _strip_html(text: str) -> str:
 
 
 def _normalize(text: str) -> str:
-    return unicodedata.normalize("NFC", text).translate(_WIDE)
+    if not unicodedata.is_normalized("NFC", text):
+        text = unicodedata.normalize("NFC", text)
+    return text.translate(_WIDE) if _wide.search(text) else text
 
 
 _STEPS = (

@@ -1,0 +1,60 @@
+"""`benchmarks/results/<name>.json`: the machine, the versions, and one row per claim."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+RESULTS = Path(__file__).parent / "results"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measured claim.
+
+    Attributes
+    ----------
+    claim:
+        What was measured, in words.
+    unit:
+        Of `ours`, `theirs` and `bar`.
+    ours:
+        Median over `repeats`.
+    peer, theirs:
+        Whom we compare with, and their median; None where the claim is a bound and not a comparison.
+    bar:
+        For a comparison, what ours / theirs must reach; otherwise the bound that `ours` must keep.
+    """
+
+    claim: str
+    unit: str
+    ours: float
+    peer: str | None = None
+    theirs: float | None = None
+    bar: float | None = None
+    higher_is_better: bool = True
+    repeats: int = 1
+
+    @property
+    def ratio(self) -> float | None:
+        """ours / theirs."""
+        return None if self.theirs is None else round(self.ours / self.theirs, 3)
+
+
+def write_results(name: str, rows: Sequence[Row], *, packages: Sequence[str]) -> Path:
+    """Write the rows with the machine and the versions of `packages`; returns the file."""
+    path = RESULTS / f"{name}.json"
+    path.parent.mkdir(exist_ok=True)
+    memory_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    results = {
+        "machine": {"cores": os.cpu_count(), "memory_gib": round(memory_gib, 1), "machine": platform.machine()},
+        "versions": {"python": platform.python_version(), **{package: version(package) for package in packages}},
+        "rows": [{**asdict(row), "ratio": row.ratio} for row in rows],
+    }
+    path.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return path
