@@ -8,7 +8,8 @@ works offline, tells nobody that it was opened, and equal verdicts give equal by
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from html import escape
 from pathlib import Path
 
 from noria.data.verdict import Judgement, Verdict
@@ -23,7 +24,7 @@ from tasks.gx import (
 
 _REMOTE = re.compile(
     r"<script\b.*?</script>|<link\b[^>]*>|<nav class=\"navbar navbar-expand.*?</nav>\s*</div>\s*</nav>|"
-    r"<img\b[^>]*>|<footer\b.*?</footer>",
+    r"<img\b[^>]*>|<footer\b.*?</footer>|<a href=\"\.\./[^>]*>",
     re.DOTALL,
 )
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -43,8 +44,8 @@ td { overflow-wrap: anywhere; }
 </head>"""
 
 
-def write_data_docs(directory: Path, verdict: Verdict, *, rules: Sequence[Rule], title: str) -> None:
-    """Write `index.html`."""
+def write_data_docs(directory: Path, verdict: Verdict, *, rules: Sequence[Rule], title: str, data: str) -> None:
+    """Write `index.html`; `data` is the name of what was judged."""
     results = [_result(rule, one) for rule, one in zip(rules, verdict.judgements, strict=True)]
     held = sum(one.passed for one in verdict.judgements)
     whole = ExpectationSuiteValidationResult(
@@ -57,7 +58,10 @@ def write_data_docs(directory: Path, verdict: Verdict, *, rules: Sequence[Rule],
             "unsuccessful_expectations": len(results) - held,
             "success_percent": 100 * held / len(results),
         },
-        meta={"run_id": {"run_name": title, "run_time": "1970-01-01T00:00:00+00:00"}},
+        meta={
+            "batch_kwargs": {"data_asset_name": data},
+            "run_id": {"run_name": title, "run_time": "1970-01-01T00:00:00+00:00"},
+        },
     )
     page = ValidationResultsPageRenderer(run_info_at_end=True).render(whole)
     page.sections = page.sections[:-1]  # the run's time and the version
@@ -79,7 +83,7 @@ def _result(rule: Rule, judgement: Judgement) -> ExpectationValidationResult:
         "unexpected_count": judgement.unexpected,
         "unexpected_percent": percent,
         "unexpected_percent_nonmissing": percent,
-        "partial_unexpected_list": [sample.get(judgement.column) for sample in judgement.samples],
+        "partial_unexpected_list": [_shown(sample) for sample in judgement.samples],
     }
     if judgement.observed is not None:
         result = {"observed_value": judgement.observed, **result}
@@ -89,6 +93,11 @@ def _result(rule: Rule, judgement: Judgement) -> ExpectationValidationResult:
         result=result,
         exception_info={"raised_exception": False, "exception_message": None, "exception_traceback": None},
     )
+
+
+def _shown(sample: Mapping[str, object]) -> str:
+    """A failing row in one line: its origin and what is in it. The page's template escapes nothing."""
+    return escape(" · ".join(str(value) for name, value in sample.items() if name != "id"))
 
 
 def _offline(html: str) -> str:

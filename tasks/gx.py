@@ -14,7 +14,11 @@ logging.getLogger("great_expectations").setLevel(logging.WARNING)
 import great_expectations.expectations as expectations
 from great_expectations import ExpectationSuite, get_context
 from great_expectations.core import ExpectationSuiteValidationResult, ExpectationValidationResult
-from great_expectations.data_context.types.base import ProgressBarsConfig
+from great_expectations.data_context.types.base import (
+    DataContextConfig,
+    InMemoryStoreBackendDefaults,
+    ProgressBarsConfig,
+)
 from great_expectations.expectations.expectation import (
     ColumnMapExpectation,
     ColumnPairMapExpectation,
@@ -28,12 +32,14 @@ from great_expectations.render.view import DefaultJinjaPageView  # type: ignore[
 __all__ = [
     "ColumnMapExpectation",
     "ColumnPairMapExpectation",
+    "DataContextConfig",
     "DefaultJinjaPageView",
     "Expectation",
     "ExpectationConfiguration",
     "ExpectationSuite",
     "ExpectationSuiteValidationResult",
     "ExpectationValidationResult",
+    "InMemoryStoreBackendDefaults",
     "MulticolumnMapExpectation",
     "ProgressBarsConfig",
     "ValidationResultsPageRenderer",

@@ -13,18 +13,24 @@ from typing import TextIO
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from noria.artifacts import Artifact, read_artifact, write_artifact
 from noria.data.profile import Profile, profile_rows, rows_at
-from noria.data.rows import read_batches, shard_paths
+from noria.data.rows import read_batches, read_schema
 from noria.data.verdict import Judgement, Verdict, verdict_line, write_verdict
 from noria.errors import GateError
 from noria.events import Progress, progress
 from noria.scenarios.base import Scenario
 from tasks.data_docs import write_data_docs
 from tasks.expectations import Rule, check_columns, read_suite
-from tasks.gx import ExpectationSuite, ExpectationValidationResult, ProgressBarsConfig, get_context
+from tasks.gx import (
+    DataContextConfig,
+    ExpectationSuite,
+    ExpectationValidationResult,
+    InMemoryStoreBackendDefaults,
+    ProgressBarsConfig,
+    get_context,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -41,8 +47,14 @@ class Referee:
     def __init__(self, rules: Sequence[Rule], result_format: ResultFormat) -> None:
         self.rules = rules
         self._result_format = result_format
-        context = get_context(mode="ephemeral")
-        context.variables.progress_bars = ProgressBarsConfig(globally=False)
+        context = get_context(
+            mode="ephemeral",
+            project_config=DataContextConfig(
+                store_backend_defaults=InMemoryStoreBackendDefaults(init_temp_docs_sites=False),
+                progress_bars=ProgressBarsConfig(globally=False),
+                analytics_enabled=False,
+            ),
+        )
         asset = context.data_sources.add_pandas("noria").add_dataframe_asset("rows")
         self._batch = asset.add_batch_definition_whole_dataframe("batch")
         self._suite = ExpectationSuite(name="suite", expectations=[rule.expectation for rule in rules])
@@ -98,8 +110,7 @@ def judge(
         duplicate_key=scenario.duplicate_key,
         batch_rows=batch_rows,
     )
-    columns = pq.read_schema(shard_paths(data.path)[0]).names
-    check_columns(rules, rows=columns, profile=list(profile.values))
+    check_columns(rules, rows=read_schema(data.path).names, profile=list(profile.values))
     with write_artifact(report, kind="verdict", parents=(data,)) as draft:
         shown_columns = [*_ID_COLUMNS, *scenario.schema.names]
         failures = _Failures(draft.path, rules, sample_rows=sample_rows)
@@ -112,7 +123,8 @@ def judge(
         verdict = Verdict(int(profile.values["rows"]), tuple(judgements[rule.where] for rule in rules))
         write_verdict(draft.path, verdict)
         (draft.path / "profile.json").write_text(json.dumps(profile.values, indent=2) + "\n")
-        write_data_docs(draft.path / "data_docs", verdict, rules=rules, title=f"{scenario.name} ({report.name})")
+        docs = draft.path / "data_docs"
+        write_data_docs(docs, verdict, rules=rules, title=f"{scenario.name} ({report.name})", data=data.path.name)
         draft.counts = {"rows": verdict.rows, "failed": len(verdict.failed)}
         draft.facts = {"passed": verdict.passed, "failed": [judgement.name for judgement in verdict.failed]}
     logger.info("%s", verdict_line(verdict))

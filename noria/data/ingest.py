@@ -126,16 +126,15 @@ def _array(values: Sequence[object], type: pa.DataType) -> pa.Array:
 
 def _misfit(one: Block, error: Exception) -> Rejected:
     payload = {name: values[0] for name, values in one.columns.items()}
-    rule, reason = "wrong_type", f"a value does not fit its column: {error}"
-    if isinstance(error, UnicodeEncodeError):
-        rule = "invalid_encoding"
-        text = str(error.object)
-        start = max(0, error.start - 10)
-        reason = (
-            f"bytes that are not valid in source.encoding after {text[start : error.start]!r} "
-            f"(character {error.start + 1}); kept as {text[error.start]!a}"
-        )
-    return Rejected(f"{one.file}:{one.numbers[0]}", payload, rule, reason)
+    origin = f"{one.file}:{one.numbers[0]}"
+    if not isinstance(error, UnicodeEncodeError):
+        return Rejected(origin, payload, "wrong_type", f"a value does not fit its column: {error}")
+    text, start = str(error.object), error.start
+    is_byte = "\udc80" <= text[start] <= "\udcff"
+    what = f"byte 0x{ord(text[start]) - 0xDC00:02X} is not valid in source.encoding" if is_byte else "half a character"
+    before = text[max(0, start - 10) : start]
+    reason = f"{what}, after {before!r} (character {start + 1}); kept as {text[start]!a}"
+    return Rejected(origin, payload, "invalid_encoding", reason)
 
 
 def _no_rows(path: str, refused: QuarantineWriter) -> SourceError:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from noria.data.rows import SYSTEM_FIELDS, read_batches
+from noria.data.rows import SYSTEM_FIELDS, read_batches, read_schema
 
 _SYSTEM = {field.name for field in SYSTEM_FIELDS}
 _QUANTILES = {"min": 0.0, "p05": 0.05, "median": 0.5, "p95": 0.95, "max": 1.0}
@@ -58,13 +58,11 @@ def profile_rows(
     """Profile the shards of a directory; `content` names the scenario's columns, `target` the predicted one."""
     keys, labels = array("Q"), array("Q")
     whole = array("b")
-    measured: dict[str, list[np.ndarray]] = {}
-    flags: set[str] = set()
+    names = _measured(read_schema(directory), content)
+    measured: dict[str, list[np.ndarray]] = {name: [] for name in names}
     for batch in read_batches(directory, batch_rows=batch_rows):
-        for name, column in _measured(batch, content).items():
-            measured.setdefault(name, []).append(column.astype(np.float32))
-            if column.dtype == np.bool_:
-                flags.add(name)
+        for name, parts in measured.items():
+            parts.append(batch.column(name).to_numpy(zero_copy_only=False).astype(np.float32))
         for row in batch.select(list(content)).to_pylist():
             is_whole = None not in row.values()
             whole.append(is_whole)
@@ -83,7 +81,7 @@ def profile_rows(
         **_balance(label),
     }
     for name, parts in measured.items():
-        values.update(_describe(name, np.concatenate(parts), flag=name in flags))
+        values.update(_describe(name, np.concatenate([np.empty(0, np.float32), *parts]), is_flag=names[name]))
     return Profile(values, duplicates, conflicts)
 
 
@@ -96,14 +94,15 @@ def rows_at(directory: Path, positions: np.ndarray, *, columns: Sequence[str]) -
         start += batch.num_rows
 
 
-def _measured(batch: pa.RecordBatch, content: Sequence[str]) -> dict[str, np.ndarray]:
-    """The numbers and flags that preprocessing measured, by column; none of them is ever null."""
-    columns = {}
-    for field in batch.schema:
-        is_number = pa.types.is_integer(field.type) or pa.types.is_floating(field.type)
-        if field.name not in _SYSTEM and field.name not in content and (is_number or pa.types.is_boolean(field.type)):
-            columns[field.name] = batch.column(field.name).to_numpy(zero_copy_only=False)
-    return columns
+def _measured(schema: pa.Schema, content: Sequence[str]) -> dict[str, bool]:
+    """The numbers and flags that preprocessing measured (never null), by column: whether it is a flag."""
+    return {
+        field.name: pa.types.is_boolean(field.type)
+        for field in schema
+        if field.name not in _SYSTEM
+        and field.name not in content
+        and (pa.types.is_boolean(field.type) or pa.types.is_integer(field.type) or pa.types.is_floating(field.type))
+    }
 
 
 def _hash(text: str) -> int:
@@ -135,8 +134,8 @@ def _balance(label: np.ndarray) -> dict[str, float]:
     }
 
 
-def _describe(name: str, values: np.ndarray, *, flag: bool) -> dict[str, float]:
-    if flag:
+def _describe(name: str, values: np.ndarray, *, is_flag: bool) -> dict[str, float]:
+    if is_flag:
         return {f"{name}_share": float(values.mean()) if len(values) else 0.0}
     if not len(values):
         return {f"{name}_{statistic}": 0.0 for statistic in ("mean", *_QUANTILES)}
