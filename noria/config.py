@@ -40,6 +40,8 @@ class SourceConfig(Section):
     """The scenario's column -> the source's column, where the names differ."""
     label_from: Literal["column", "file", "directory"] = "column"
     """Where the label is: a column, or the name of the file or of its directory."""
+    carry: tuple[str, ...] = ()
+    """More columns of the source that rows keep, as text; one of them can be `split.group_by`."""
     encoding: str = "utf-8"
     """Encoding of text files; bytes that are not valid in it go to quarantine with their row."""
     max_row_bytes: Positive = 1_000_000

@@ -18,6 +18,7 @@ from noria.config import AugmentConfig, SplitConfig
 from noria.data.preprocess import unmeasured_schema
 from noria.data.rows import SYSTEM_FIELDS, ShardWriter, content_id, link_shards, read_batches, read_schema
 from noria.data.sides import group_of, in_validation
+from noria.data.verdict import read_verdict, verdict_line
 from noria.errors import GateRefused
 from noria.events import progress
 from noria.scenarios.base import Scenario
@@ -104,11 +105,10 @@ def _children(
 
 
 def refusal(verdict: Artifact) -> GateRefused:
-    failed = verdict.facts["failed"]
-    assert isinstance(failed, list)
+    """What is said when the last verdict is fail: by `augment`, and by the flow that stops before it."""
     return GateRefused(
-        "the data failed the quality check, and cleaning did not mend it",
+        f"the data failed the quality check, and cleaning did not mend it: {verdict_line(read_verdict(verdict.path))}",
         where=str(verdict.path),
-        expected="every expectation of the suite met; failed: " + "; ".join(map(str, failed)),
-        next_step="open the Data Docs in the report, then mend the source, the cleaner's bounds or the expectations",
+        expected="every expectation of the suite met",
+        next_step="open data_docs/ there, then mend the source, the bounds in `clean:` or the expectations",
     )

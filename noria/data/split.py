@@ -74,7 +74,7 @@ def split_rows(
             f"there is no column `{config.group_by}`",
             where="params.yaml: split.group_by",
             expected=", ".join(schema.names),
-            next_step="name one of these, or leave it out",
+            next_step="name one of these, or have the rows keep it: `source.carry`",
         )
     sides = _assign(augmented.path, schema, scenario=scenario, config=config)
     with (
