@@ -1,55 +1,70 @@
 """Which rows are in which batch: a pure function of (seed, index), so that training resumes anywhere at once.
 
-Rows of like length go together, so that little is padding; a batch holds as many rows as its token
-budget has room for. Every epoch visits every row exactly once, in other company and another order.
+Rows of like length go together, so that little is padding. Widths are multiples of eight and every
+width has its own number of rows, so that an epoch has few distinct shapes: a new shape costs the
+CPU's matrix kernels milliseconds each, and a compiled graph a recompilation.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
-_WIDTH_MULTIPLE = 4
+_WIDTH_MULTIPLE = 8
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Row numbers, and the length that they are padded to."""
+
+    rows: NDArray[np.int64]
+    width: int
 
 
 class BatchPlan:
-    """Batches of row numbers for rows of the given lengths.
+    """Batches of rows of the given lengths; an epoch visits every row exactly once, in other company each time.
 
-    Rows are sorted by their padded length and, where that is equal, at random; cut by the token
-    budget; and the batches are shuffled. The sorted lengths are the same in every epoch, hence so
-    are the cuts, and index -> (epoch, place in it) is one division.
+    How many batches an epoch has depends on the lengths alone, so index -> (epoch, place in it) is
+    one division.
     """
 
     def __init__(self, num_tokens: NDArray[np.int64], *, batch_tokens: int, seed: int) -> None:
-        self._widths = -(-num_tokens // _WIDTH_MULTIPLE) * _WIDTH_MULTIPLE
-        self._cuts = _cut(np.sort(self._widths), batch_tokens)
+        rounded = -(-num_tokens // _WIDTH_MULTIPLE) * _WIDTH_MULTIPLE
+        self._widths = np.minimum(rounded, num_tokens.max())  # never longer than the model has positions for
+        self._batch_tokens = batch_tokens
         self._seed = seed
-        self._epoch = -1
-        self._batches: list[NDArray[np.int64]] = []
+        self._epoch = 0
+        self._batches = self._shuffled(0)
 
     def __len__(self) -> int:
         """Batches in an epoch."""
-        return len(self._cuts) + 1
+        return len(self._batches)
 
-    def rows(self, index: int) -> NDArray[np.int64]:
-        """Row numbers of the batch at `index`, counted from the start of training."""
+    def batch(self, index: int) -> Batch:
+        """The batch at `index`, counted from the start of training."""
         epoch, place = divmod(index, len(self))
         if epoch != self._epoch:
             self._epoch, self._batches = epoch, self._shuffled(epoch)
         return self._batches[place]
 
-    def _shuffled(self, epoch: int) -> list[NDArray[np.int64]]:
+    def _shuffled(self, epoch: int) -> list[Batch]:
         rng = np.random.default_rng((self._seed, epoch))
-        order = np.lexsort((rng.random(len(self._widths)), self._widths))
-        batches = np.split(order, self._cuts)
+        batches = list(self._full_batches(rng))
         return [batches[i] for i in rng.permutation(len(batches))]
 
-
-def _cut(widths: NDArray[np.int64], batch_tokens: int) -> NDArray[np.int64]:
-    """Where to cut ascending widths so that rows * widest stays within the budget (one row always fits)."""
-    cuts, start = [], 0
-    for end, width in enumerate(widths.tolist()):
-        if end > start and width * (end + 1 - start) > batch_tokens:
-            cuts.append(end)
-            start = end
-    return np.asarray(cuts, dtype=np.int64)
+    def _full_batches(self, rng: np.random.Generator) -> Iterator[Batch]:
+        """Width by width; rows left over are padded with those of the next width, the very last may be few."""
+        order = rng.permutation(len(self._widths))
+        waiting = np.empty(0, dtype=np.int64)
+        widths = np.unique(self._widths).tolist()
+        for width in widths:
+            waiting = rng.permutation(np.concatenate([waiting, order[self._widths[order] == width]]))
+            size = max(1, self._batch_tokens // width)
+            num_full = len(waiting) // size * size
+            yield from (Batch(rows, width) for rows in waiting[:num_full].reshape(-1, size))
+            waiting = waiting[num_full:]
+        if len(waiting):
+            yield Batch(waiting, widths[-1])

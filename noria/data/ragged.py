@@ -52,10 +52,9 @@ class EncodedRows:
         return {name: ragged[index] for name, ragged in self.tensors.items()}
 
 
-def pad(rows: Sequence[NDArray[np.generic]], *, multiple_of: int = 1) -> NDArray[np.generic]:
-    """One array (rows, longest) with zeros behind the shorter rows; at least one column."""
-    width = max(1, *(len(row) for row in rows))
-    width = -(-width // multiple_of) * multiple_of
+def pad(rows: Sequence[NDArray[np.generic]], *, width: int | None = None) -> NDArray[np.generic]:
+    """One array (rows, width) with zeros behind the shorter rows; `width` is by default the longest, at least 1."""
+    width = width or max(1, *(len(row) for row in rows))
     padded = np.zeros((len(rows), width), dtype=rows[0].dtype)
     for target, row in zip(padded, rows, strict=True):
         target[: len(row)] = row

@@ -24,7 +24,7 @@ from noria.errors import ArtifactError, TrainingError
 
 PAD, UNKNOWN, MASK = 0, 1, 2
 _SPECIAL_TOKENS = ["[PAD]", "[UNK]", "[MASK]"]
-_WIDTH_MULTIPLE = 4  # padded lengths; few distinct shapes, little padding
+NUM_SPECIAL = len(_SPECIAL_TOKENS)
 
 
 @dataclass(frozen=True)
@@ -79,8 +79,7 @@ class TextEncoder:
 
     def collate(self, encoded: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
         """Pad to (B, T) and (B, G)."""
-        width = {"token_ids": _WIDTH_MULTIPLE}
-        return {name: pad([row[name] for row in encoded], multiple_of=width.get(name, 1)) for name in encoded[0]}
+        return {name: pad([row[name] for row in encoded]) for name in encoded[0]}
 
     def num_tokens(self, encoded: Mapping[str, np.ndarray]) -> int:
         """Subword tokens."""

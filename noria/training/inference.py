@@ -14,7 +14,6 @@ from noria.model.text_classifier import DeepBranch
 from noria.model.wide import WideBranch
 
 _BATCH_ROWS = 64
-_WIDTH_MULTIPLE = 4
 
 
 @torch.inference_mode()
@@ -25,7 +24,7 @@ def deep_logits(deep: DeepBranch, token_ids: Ragged) -> Tensor:
     order = np.argsort(token_ids.lengths, kind="stable")
     parts = []
     for start in range(0, len(order), _BATCH_ROWS):
-        batch = pad([token_ids[row] for row in order[start : start + _BATCH_ROWS]], multiple_of=_WIDTH_MULTIPLE)
+        batch = pad([token_ids[row] for row in order[start : start + _BATCH_ROWS]])
         parts.append(deep(torch.from_numpy(batch).to(device)).cpu())
     logits_NC = torch.cat(parts)
     return logits_NC[torch.from_numpy(np.argsort(order))]

@@ -12,14 +12,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from noria.data.batching import BatchPlan
+from noria.data.batching import Batch, BatchPlan
 from noria.data.ragged import Ragged, pad
-from noria.data.text_encoder import MASK, PAD
+from noria.data.text_encoder import MASK, NUM_SPECIAL, PAD
 from noria.model.text_classifier import DeepBranch
 from noria.training.losses import Loss, cross_entropy
 
-_NUM_SPECIAL = 3
-_WIDTH_MULTIPLE = 4
+_COUNT_MULTIPLE = 64  # of hidden tokens: few distinct shapes
 _KEEP_SHARE, _REPLACE_SHARE = 0.05, 0.05  # of the chosen tokens; the rest become [MASK]
 
 
@@ -71,17 +70,17 @@ class MaskedTokens:
 
     def micro_batch(self, index: int) -> MicroBatch:
         """The batch at `index`; at least one token is hidden in it."""
-        original = _padded(self._token_ids, self.plan.rows(index))
+        token_ids = _padded(self._token_ids, self.plan.batch(index))
         rng = np.random.default_rng((self._seed, index, 1))
-        real = original != PAD
-        chosen = real & (rng.random(original.shape) < self._mask_share)
-        chosen[0, 0] |= not chosen.any()
-        fate = rng.random(original.shape)
-        hidden = np.where(chosen & (fate >= _KEEP_SHARE + _REPLACE_SHARE), MASK, original)
-        random_ids = rng.integers(_NUM_SPECIAL, self._vocabulary_size, original.shape)
-        hidden = np.where(chosen & (fate < _REPLACE_SHARE), random_ids, hidden)
-        positions = np.flatnonzero(chosen)
-        return _micro_batch(hidden, original.ravel()[positions], positions)
+        positions = rng.permutation(np.flatnonzero(token_ids))
+        positions = positions[: _num_hidden(len(positions), share=self._mask_share)]
+        flat = token_ids.reshape(-1)
+        targets = flat[positions]
+        fate = rng.random(len(positions))
+        shown = np.where(fate < _KEEP_SHARE, targets, MASK)
+        random_ids = rng.integers(NUM_SPECIAL, self._vocabulary_size, len(positions))
+        flat[positions] = np.where(fate >= 1 - _REPLACE_SHARE, random_ids, shown)
+        return _micro_batch(token_ids, targets, positions)
 
     def loss(self, deep: DeepBranch, batch: MicroBatch) -> Tensor:
         """Sum over the hidden tokens."""
@@ -110,11 +109,11 @@ class Labels:
 
     def micro_batch(self, index: int) -> MicroBatch:
         """The batch at `index`."""
-        rows = self.plan.rows(index)
-        token_ids = _padded(self._token_ids, rows)
+        batch = self.plan.batch(index)
+        token_ids = _padded(self._token_ids, batch)
         rng = np.random.default_rng((self._seed, index, 2))
         hidden = (token_ids != PAD) & (rng.random(token_ids.shape) < self._token_mask)
-        return _micro_batch(np.where(hidden, MASK, token_ids), self._classes[rows], np.empty(0, np.int64))
+        return _micro_batch(np.where(hidden, MASK, token_ids), self._classes[batch.rows], np.empty(0, np.int64))
 
     def loss(self, deep: DeepBranch, batch: MicroBatch) -> Tensor:
         """Sum over the rows."""
@@ -124,8 +123,13 @@ class Labels:
 Objective = MaskedTokens | Labels
 
 
-def _padded(token_ids: Ragged, rows: NDArray[np.int64]) -> NDArray[np.generic]:
-    return pad([token_ids[row] for row in rows], multiple_of=_WIDTH_MULTIPLE)
+def _padded(token_ids: Ragged, batch: Batch) -> NDArray[np.generic]:
+    return pad([token_ids[row] for row in batch.rows], width=batch.width)
+
+
+def _num_hidden(num_tokens: int, *, share: float) -> int:
+    count = int(share * num_tokens)
+    return max(1, count // _COUNT_MULTIPLE * _COUNT_MULTIPLE or count)
 
 
 def _micro_batch(

@@ -1,0 +1,48 @@
+"""train: the Transformer and the branch beside it, on a GPU when there is one; resumes where it was killed."""
+
+from collections.abc import Mapping
+
+from noria.artifacts import Artifact, read_artifact
+from noria.training.report import LEARNING_CURVE, TABLE, write_training_report
+from noria.training.state import Point
+from noria.training.train import train_model
+from noria.workspace import Workspace
+from tasks.curve import picture
+from tasks.node import main, node
+
+
+def learning_curve(workspace: Workspace) -> str:
+    """The picture, and what the hold-out said."""
+    image = (workspace.training_report / LEARNING_CURVE).read_bytes()
+    table = (workspace.training_report / TABLE).read_text(encoding="utf-8")
+    return f"{picture(image, media_type='image/png', title='learning curve')}\n\n{table}"
+
+
+@node("train", summary=learning_curve, tags=("gpu",), retries=1, timeout_s=12 * 3600)
+def train(workspace: Workspace) -> Artifact:
+    from dvclive.live import Live
+
+    points: list[Point] = []
+    with Live(str(workspace.training_report), dvcyaml=None, save_dvc_exp=False, report=None) as live:
+
+        def record(step: int, values: Mapping[str, float]) -> None:
+            points.append(Point(step, values))
+            live.step = step
+            for name, value in values.items():
+                live.log_metric(name, value)
+            live.make_summary()
+
+        checkpoint = train_model(
+            read_artifact(workspace.splits),
+            workspace.checkpoint,
+            scenario=workspace.scenario,
+            config=workspace.config,
+            scratch=workspace.scratch / "train",
+            on_metrics=record,
+        )
+    write_training_report(points, workspace.training_report)
+    return checkpoint
+
+
+if __name__ == "__main__":
+    main(train)
