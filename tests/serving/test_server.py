@@ -1,0 +1,102 @@
+"""The server as a process of its own, on a free port."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+
+from noria.cli.model import store_of
+from noria.serving.bundle import version_of
+
+
+@pytest.fixture(scope="module")
+def server(optimized, tmp_path_factory):
+    """A client of `noria serve --port 0` on a promoted bundle."""
+    root = tmp_path_factory.mktemp("server")
+    params = optimized.params.read_text() + f"deploy: {{store: {json.dumps(str(root / 'store'))}}}\n"
+    (root / "params.yaml").write_text(params)
+    store = store_of(type(optimized)(root))
+    store.promote(version_of(store.publish(optimized.bundle)), reason="test", over=None)
+    program = "import sys; from noria.cli import main; sys.exit(main())"
+    command = [sys.executable, "-c", program, "serve", "--port", "0", "-C", str(root)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        said = process.stdout.readline()
+        url = re.search(r"http://[\d.:]+", said).group()
+        with httpx.Client(base_url=url, timeout=30) as client:
+            yield client, store.production().version
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=30) in (0, -signal.SIGTERM)
+
+
+def test_health_and_readiness_name_the_version(server):
+    client, version = server
+    assert client.get("/healthz").json() == {"status": "alive", "model_version": version}
+    assert client.get("/readyz").json() == {"status": "ready", "model_version": version}
+
+
+def test_one_request_gets_one_answer_and_many_get_many_in_order(server):
+    client, version = server
+    texts = ["好棒快", "差坏烂，物流慢", "好"]
+    one = client.post("/predict", json={"text": texts[0]}).json()
+    assert one["label"] in ("neg", "pos")
+    assert one["model_version"] == version
+    many = client.post("/predict", json={"inputs": [{"text": text} for text in texts]}).json()
+    assert many["model_version"] == version
+    assert [answer["label"] for answer in many["outputs"]] == [
+        client.post("/predict", json={"text": text}).json()["label"] for text in texts
+    ]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "said"),
+    [
+        (b"{", 400, "not JSON"),
+        (b"\xff\xfe", 400, "not JSON"),
+        (b"[1]", 400, "not a JSON object"),
+        (b"{}", 422, "`text`: Field required"),
+        (b'{"text": 5}', 422, "`text`: Input should be a valid string"),
+        (b'{"text": ""}', 422, "at least 1 character"),
+        (b'{"text": "x", "label": "y"}', 422, "`label`: Extra inputs"),
+        (b'{"inputs": []}', 422, "holds no requests"),
+        (b'{"inputs": [{"text": "x"}, {"text": null}]}', 422, "`inputs.1.text`"),
+        (b'{"inputs": [1,2,3,4,5]}', 413, "holds 5 requests"),
+        (b'{"text": "' + b"x" * 3000 + b'"}', 413, "too long"),
+    ],
+)
+def test_a_bad_request_is_told_what_is_wrong_and_by_which_model(server, body, status, said):
+    client, version = server
+    answer = client.post("/predict", content=body)
+    assert answer.status_code == status
+    assert said in answer.json()["error"]["what"]
+    assert answer.json()["error"]["expected"]
+    assert answer.json()["model_version"] == version
+
+
+def test_what_is_not_served_is_refused_in_json(server):
+    client, _ = server
+    assert client.get("/nowhere").status_code == 404
+    assert client.get("/predict").status_code == 405
+    assert "POST /predict" in client.get("/nowhere").json()["error"]["expected"]
+
+
+def test_concurrent_requests_get_their_own_answers(server):
+    client, _ = server
+    texts = [f"{'好' * (i % 7 + 1)}{'差' * (i % 5)}" for i in range(60)]
+    alone = {text: client.post("/predict", json={"text": text}).json() for text in texts}
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda text: client.post("/predict", json={"text": text}).json(), texts))
+    assert answers == [alone[text] for text in texts]
+
+
+def test_the_documentation_shows_a_request_and_an_answer(server):
+    client, _ = server
+    operation = client.get("/openapi.json").json()["paths"]["/predict"]["post"]
+    assert operation["requestBody"]["content"]["application/json"]["examples"]["one"]["value"]["text"]
+    assert client.get("/docs").status_code == 200

@@ -1,0 +1,94 @@
+"""A workspace with a model that trains in two seconds: what the tests of export, serving and update share."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from noria.artifacts import MANIFEST, Artifact, read_artifact, write_artifact
+from noria.data.rows import ShardWriter, row_schema
+from noria.evaluation.judged import Judged
+from noria.training.train import train_model
+from noria.workspace import Workspace
+
+PARAMS = """\
+name: tiny
+scenario: text-classification
+source: {path: unused}
+tokenizer: {vocabulary_size: 200, max_tokens: 32}
+model: {layers: 1, dim: 16, heads: 2, feed_forward_dim: 32, bigram_buckets: 64}
+train: {epochs: 2, precision: fp32, threads: 1, pretrain: {epochs: 1}}
+evaluate: {resamples: 200, min_slice_rows: 20}
+optimize: {latency_repeats: 10, max_quality_drop: 0.05, max_slice_drop: 0.2}
+serve: {max_batch_rows: 4, max_body_bytes: 2000}
+"""
+_GOOD, _BAD, _NEUTRAL = "好棒快赞优", "差慢坏烂破", "的书酒店物流服务房间质量东西"
+
+
+def make_workspace(root: Path) -> Workspace:
+    """`params.yaml` and splits: 300 rows to train on, 120 to judge by, separable but not by one character."""
+    root.mkdir(parents=True, exist_ok=True)
+    (root / "params.yaml").write_text(PARAMS, encoding="utf-8")
+    workspace = Workspace.at(root)
+    generator = np.random.default_rng(0)
+    with write_artifact(workspace.splits, kind="splits") as draft:
+        for side, num_rows in (("train", 300), ("validation", 120)):
+            with ShardWriter(draft.path / side, row_schema(workspace.scenario.schema)) as writer:
+                writer.write_rows([_row(f"{side}{i}", generator) for i in range(num_rows)])
+            draft.counts[side] = num_rows
+    return workspace
+
+
+def train(workspace: Workspace) -> Artifact:
+    """A real checkpoint, from the real trainer."""
+    return train_model(
+        read_artifact(workspace.splits),
+        workspace.checkpoint,
+        scenario=workspace.scenario,
+        config=workspace.config,
+        scratch=workspace.scratch / "train",
+    )
+
+
+def inverted_bundle(bundle: Path, target: Path) -> Artifact:
+    """The bundle with a graph that says the opposite, complete and consistent: a valid, bad model."""
+    with write_artifact(target, kind="bundle") as draft:
+        shutil.copytree(bundle, draft.path, dirs_exist_ok=True)
+        (draft.path / MANIFEST).unlink()
+        model = onnx.load(str(bundle / "model.onnx"))
+        (last,) = (node for node in model.graph.node if "logits" in node.output)
+        last.output[list(last.output).index("logits")] = "straight"
+        model.graph.node.append(onnx.helper.make_node("Neg", ["straight"], ["logits"]))
+        onnx.save(model, str(draft.path / "model.onnx"))
+    return read_artifact(target)
+
+
+def opaque_bundle(target: Path, content: str) -> Artifact:
+    """What the store takes for a bundle: it never looks inside the graph."""
+    with write_artifact(target, kind="bundle") as draft:
+        for name in ("model.onnx", "golden.json"):
+            (draft.path / name).write_text(content)
+        (draft.path / "config.json").write_text(json.dumps({"scenario": "text-classification"}))
+    return read_artifact(target)
+
+
+def judged(right: np.ndarray, *, slices: dict[str, np.ndarray] | None = None) -> Judged:
+    """Two balanced classes, answered with 90 % confidence: rightly where `right`, bool (N,), is true."""
+    targets = np.arange(len(right)) % 2
+    said = np.where(right, targets, 1 - targets)
+    outputs = np.full((len(right), 2), 0.1)
+    outputs[np.arange(len(right)), said] = 0.9
+    ids = tuple(f"row{i}" for i in range(len(right)))
+    return Judged(ids, targets, outputs, ("neg", "pos"), slices or {})
+
+
+def _row(name: str, generator: np.random.Generator) -> dict[str, object]:
+    label = str(generator.choice(["neg", "pos"]))
+    mood = _GOOD if label == "pos" else _BAD
+    length = int(generator.integers(4, 30))
+    text = "".join(str(generator.choice(list(mood if generator.random() < 0.4 else _NEUTRAL))) for _ in range(length))
+    return {"id": name, "origin": "tiny:1", "parent_id": None, "text": text, "label": label}
