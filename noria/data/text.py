@@ -171,7 +171,7 @@ def duplicate_key(values: Mapping[str, object], *, column: str = "text") -> str:
 
     A text of nothing but punctuation or emoji keeps these, without white space.
     """
-    text = unicodedata.normalize("NFKC", str(values[column])).casefold()
+    text = unicodedata.normalize("NFKC", str(values[column] or "")).casefold()
     return _not_word.sub("", text) or "".join(text.split())
 
 
@@ -182,7 +182,7 @@ def augment(
 
     None when nothing changed or fewer than two characters would be left.
     """
-    text = str(values[column])
+    text = str(values[column] or "")
     clauses = _clause.findall(text)
     if config.shuffle_clauses and len(clauses) > 1 and "".join(clauses) == text:
         text = "".join(clauses[index] for index in generator.permutation(len(clauses)))
@@ -196,7 +196,7 @@ def augment(
 
 def slices(values: Mapping[str, object], *, column: str = "text") -> Mapping[str, bool]:
     """Groups of validation rows that a person would ask about: length, foreign letters, digits, negation."""
-    text = str(values[column])
+    text = str(values[column] or "")
     return {
         "short (≤ 20 characters)": len(text) <= 20,
         "medium (21–100 characters)": 20 < len(text) <= 100,
