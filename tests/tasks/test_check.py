@@ -1,6 +1,8 @@
 """The gate on real rows: Great Expectations judges, we sum up."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -240,3 +242,58 @@ def test_another_scenario_column_set_is_profiled_alike(tmp_path):
     assert (values["rows"], values["null_share"], values["duplicate_rows"]) == (4, 0.5, 1)
     assert (values["conflicting_keys"], values["conflicting_rows"]) == (1, 2)
     assert (values["num_classes"], values["smallest_class_share"]) == (2, 0.5)
+
+
+SUITE_OF_ONE = (
+    "profile:\n- {expect: expect_column_values_to_be_between, column: duplicate_share, max_value: 0.02, why: w}\n"
+)
+
+
+def make_workspace(root, rows):
+    (root / "expectations").mkdir(parents=True)
+    (root / "expectations" / "text-classification.yaml").write_text(SUITE_OF_ONE)
+    (root / "params.yaml").write_text("name: reviews\nscenario: text-classification\nsource: {path: none}\n")
+    preprocessed(root / "data" / "preprocessed", rows)
+    preprocessed(root / "data" / "cleaned", GOOD)
+    return root
+
+
+def run_node(root, *arguments):
+    code = "import sys, runpy; runpy.run_module('tasks.check', run_name='__main__', alter_sys=True)"
+    seen = (
+        "import atexit; atexit.register(lambda: print('great_expectations' in sys.modules, 'prefect' in sys.modules))"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", f"import sys; {seen}; {code}", "-C", str(root), *arguments],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[2],
+    )
+
+
+@pytest.mark.slow
+def test_a_fail_is_a_result_and_the_second_judgement_is_on_the_cleaned_data(tmp_path):
+    root = make_workspace(tmp_path / "ws", [*GOOD, *GOOD])
+    first, second = run_node(root), run_node(root, "--again")
+    assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
+    assert read_artifact(root / "reports/quality/check").facts["passed"] is False
+    assert read_artifact(root / "reports/quality/recheck").facts["passed"] is True
+    assert "failed 1 of 1" in first.stderr and "passed all" in second.stderr
+
+
+@pytest.mark.slow
+def test_after_a_pass_the_verdict_is_repeated_without_great_expectations(tmp_path):
+    root = make_workspace(tmp_path / "ws", GOOD)
+    first, second = run_node(root), run_node(root, "--again")
+    assert (first.stdout.split(), second.stdout.split()) == (["True", "False"], ["False", "False"])
+    reports = root / "reports" / "quality"
+    assert digest_files(reports / "check") == digest_files(reports / "recheck")
+
+
+@pytest.mark.slow
+def test_a_suite_with_a_slip_ends_the_process_with_its_own_exit_code(tmp_path):
+    root = make_workspace(tmp_path / "ws", GOOD)
+    (root / "expectations" / "text-classification.yaml").write_text(SUITE_OF_ONE.replace("max_value", "max_valeu"))
+    ended = run_node(root)
+    assert ended.returncode == ConfigError.exit_code
+    assert "did you mean `max_value`?" in ended.stderr and "Traceback" not in ended.stderr
