@@ -4,8 +4,6 @@ from noria.artifacts import Artifact, read_artifact
 from noria.evaluation.inference import logits_of
 from noria.evaluation.judged import judge, read_validation
 from noria.evaluation.report import report_markdown, write_report
-from noria.evaluation.torch_run import torch_run
-from noria.training.checkpoint import load_trained
 from noria.workspace import Workspace
 from tasks.node import main, node
 
@@ -17,6 +15,9 @@ def quality(workspace: Workspace) -> str:
 
 @node("evaluate", summary=quality, timeout_s=1800)
 def evaluate(workspace: Workspace) -> Artifact:
+    from noria.evaluation.torch_run import torch_run
+    from noria.training.checkpoint import load_trained
+
     splits, checkpoint = read_artifact(workspace.splits), read_artifact(workspace.checkpoint)
     config, scenario = workspace.config, workspace.scenario
     trained = load_trained(checkpoint.path, scenario=scenario)

@@ -1,9 +1,7 @@
 """optimize: ONNX export, fusion and int8; the fastest candidate inside the quality budget becomes the bundle."""
 
 from noria.artifacts import Artifact, read_artifact
-from noria.export.bundle import git_commit
-from noria.export.optimize import optimize_checkpoint
-from noria.export.report import optimization_markdown
+from noria.export.summary import optimization_markdown
 from noria.workspace import Workspace
 from tasks.node import main, node
 
@@ -15,6 +13,9 @@ def candidates(workspace: Workspace) -> str:
 
 @node("optimize", summary=candidates, timeout_s=1800)
 def optimize(workspace: Workspace) -> Artifact:
+    from noria.export.bundle import git_commit
+    from noria.export.optimize import optimize_checkpoint
+
     return optimize_checkpoint(
         read_artifact(workspace.checkpoint),
         read_artifact(workspace.splits),

@@ -65,11 +65,9 @@ def _run(chosen: Node, workspace: Workspace) -> int:
     except OSError as error:
         if error.errno == errno.ENOSPC:
             return _fail(disk_full(workspace, error))
-        emit("error", message=traceback.format_exc(), exit_code=1)
-        raise
+        return _crash()
     except Exception:
-        emit("error", message=traceback.format_exc(), exit_code=1)
-        raise
+        return _crash()
     seconds = round(time.monotonic() - started, 3)
     emit("modules", modules=first_party_files())
     emit("done", path=str(artifact.path), digest=artifact.digest, seconds=seconds)
@@ -107,9 +105,21 @@ def first_party_files() -> list[str]:
 
 
 def _fail(error: NoriaError) -> int:
-    emit("error", message=str(error), exit_code=error.exit_code)
-    print(error, file=sys.stderr)  # noqa: T201
+    _say(str(error), exit_code=error.exit_code)
     return error.exit_code
+
+
+def _crash() -> int:
+    """A fault of ours: the whole traceback."""
+    _say(traceback.format_exc(), exit_code=1)
+    return 1
+
+
+def _say(message: str, *, exit_code: int) -> None:
+    """Tell what went wrong: to the runner, which passes it on, or to whoever started the stage by hand."""
+    emit("error", message=message, exit_code=exit_code)
+    if LIFELINE not in os.environ:
+        print(message, file=sys.stderr)  # noqa: T201
 
 
 def _terminate(signum: int, frame: FrameType | None) -> None:

@@ -4,8 +4,6 @@ from collections.abc import Mapping
 
 from noria.artifacts import Artifact, read_artifact
 from noria.training.report import LEARNING_CURVE, TABLE, write_training_report
-from noria.training.state import Point
-from noria.training.train import train_model
 from noria.workspace import Workspace
 from tasks.curve import picture
 from tasks.node import main, node
@@ -21,6 +19,9 @@ def learning_curve(workspace: Workspace) -> str:
 @node("train", summary=learning_curve, tags=("gpu",), retries=1, timeout_s=12 * 3600)
 def train(workspace: Workspace) -> Artifact:
     from dvclive.live import Live
+
+    from noria.training.state import Point
+    from noria.training.train import train_model
 
     points: list[Point] = []
     with Live(str(workspace.training_report), dvcyaml=None, save_dvc_exp=False, report=None) as live:

@@ -29,7 +29,8 @@ _INTERRUPTED = 130
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; an error is a message on stderr and its exit code."""
     args = build_parser().parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("noria").setLevel(logging.INFO)
     try:
         status = importlib.import_module(f"noria.cli.{args.command}").run(args)
     except NoriaError as error:

@@ -47,6 +47,7 @@ def run(args: argparse.Namespace) -> int:
     if args.source is None and f"path: {_SAMPLE}" in params.read_text() and not (root / _SAMPLE).exists():
         copy_sample(scenario, root / _SAMPLE)
         made.append(_SAMPLE)
+    _commit_first(root)
     print(f"{root}: wrote {', '.join(made)}" if made else f"{root}: complete already")
     return 0
 
@@ -115,3 +116,13 @@ def _init_version_control(root: Path) -> list[str]:
         (root / ".dvc" / "config").write_text((_CODE / ".dvc" / "config").read_text())
         made.append(".dvc")
     return made
+
+
+def _commit_first(root: Path) -> None:
+    """Give a repository without commits its first: DVC's experiments and dvclive can't do without one."""
+    git = ("git", "-c", "user.name=noria", "-c", "user.email=noria@localhost")
+    if subprocess.run(
+        [*git, "rev-parse", "--quiet", "--verify", "HEAD"], cwd=root, capture_output=True, check=False
+    ).returncode:
+        subprocess.run([*git, "add", "--all", "."], cwd=root, check=True)
+        subprocess.run([*git, "commit", "--quiet", "--message", "Make a Noria workspace"], cwd=root, check=True)

@@ -34,6 +34,7 @@ def run(args: argparse.Namespace) -> int:
     with prefect_api(workspace):
         from flows.pipeline import pipeline
 
+        _hush()
         pipeline(str(workspace.root), wait_s=args.wait_s)
     print(f"done in {time.monotonic() - started:.1f} s")
     print(_DVC_LOCK)
@@ -48,4 +49,9 @@ def _show_nodes() -> None:
     nodes.addHandler(handler)
     nodes.setLevel(logging.INFO)
     nodes.propagate = False
+
+
+def _hush() -> None:
+    """After their import: Prefect tells its server, DVC tells dvc.lock; errors come back as exceptions."""
+    logging.getLogger("prefect").propagate = False
     logging.getLogger("dvc").setLevel(logging.WARNING)

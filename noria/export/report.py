@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 from noria.artifacts import Artifact, write_artifact
 from noria.evaluation.pictures import BLUE, GREY, RED, save_figure
 from noria.export.candidates import REFERENCE, Candidate
+from noria.export.summary import METRICS, PICTURE, TABLE
 
-METRICS, TABLE, PICTURE = "metrics.json", "candidates.csv", "candidates.png"
 _MEBIBYTE = 1 << 20
 
 
@@ -64,17 +64,6 @@ def write_optimization(
         _write_table(draft.path / TABLE, candidates, chosen)
         _draw(draft.path / PICTURE, candidates, chosen, metric)
         draft.counts["candidates"] = len(candidates) - 1
-
-
-def optimization_markdown(path: Path) -> str:
-    """The reason in words, and the table."""
-    values = json.loads((path / METRICS).read_text(encoding="utf-8"))
-    with (path / TABLE).open(newline="", encoding="utf-8") as file:
-        header, *rows = csv.reader(file)
-    lines = [f"**{values['candidate']}** becomes the bundle. {values['reason']}.", ""]
-    lines += [f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
-    lines += [f"| {' | '.join(row)} |" for row in rows]
-    return "\n".join(lines) + "\n"
 
 
 def _write_table(path: Path, candidates: Sequence[Candidate], chosen: Candidate) -> None:

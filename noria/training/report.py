@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from matplotlib.figure import Figure
-
-from noria.training.state import Point
+if TYPE_CHECKING:  # the flow shows the report at every run: reading it needs neither torch nor matplotlib
+    from noria.training.state import Point
 
 LEARNING_CURVE = "learning_curve.png"
 TABLE = "training.md"
@@ -34,6 +34,8 @@ def write_training_report(points: Sequence[Point], directory: Path) -> None:
 
 def draw_learning_curves(points: Sequence[Point], path: Path) -> None:
     """Write a PNG with a panel per kind of metric that has points."""
+    from matplotlib.figure import Figure
+
     panels = {title: names for title, names in _PANELS.items() if any(_curve(points, name) for name in names)}
     figure = Figure(figsize=(5 * max(len(panels), 1), 3.2), layout="constrained")
     for number, (title, names) in enumerate(panels.items()):
