@@ -184,12 +184,11 @@ class ModelStore:
         new = Production(version, digest, datetime.now(UTC).isoformat(), reason, previous)
         key, data = f"{self.name}/{_POINTER}", json.dumps(asdict(new), indent=2, ensure_ascii=False).encode() + b"\n"
         done = live == over and (self._objects.create(key, data) if tag is None else self._objects.swap(key, data, tag))
-        if not done:
-            live = self.production()
+        if not done and (found := self.production()) != new:  # equal: a put that won, and was repeated unanswered
             raise StoreError(
                 "another promotion came in between; nothing was changed",
                 where=self.place(),
-                expected=f"{over.version if over else 'nothing'} live, found {live.version if live else 'nothing'}",
+                expected=f"{over.version if over else 'nothing'} live, found {found.version if found else 'nothing'}",
                 next_step="run it again: it will be judged against what is live now",
             )
         replaced = {"over": over.version if over else None}
