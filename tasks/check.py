@@ -20,29 +20,23 @@ def verdict_again(workspace: Workspace) -> str:
 
 @node("quality check", summary=verdict)
 def check(workspace: Workspace) -> Artifact:
-    from tasks.judge import judge
-
-    return judge(
-        read_artifact(workspace.preprocessed),
-        workspace.quality("check"),
-        suite=workspace.suite,
-        scenario=workspace.scenario,
-        batch_rows=workspace.config.preprocess.batch_rows,
-        sample_rows=workspace.config.check.sample_rows,
-    )
+    return _judge(read_artifact(workspace.preprocessed), workspace, stage="check")
 
 
 @node("quality check (again)", summary=verdict_again, stage="recheck")
 def check_again(workspace: Workspace) -> Artifact:
-    first = read_artifact(workspace.quality("check"))
-    cleaned = read_artifact(workspace.cleaned)
-    if first.facts["passed"]:  # nothing was cleaned: the verdict stands
+    first, cleaned = read_artifact(workspace.quality("check")), read_artifact(workspace.cleaned)
+    if first.facts["passed"]:  # nothing was cleaned, so the verdict stands
         return _repeat(first, cleaned, workspace)
-    from tasks.judge import judge
+    return _judge(cleaned, workspace, stage="recheck")
+
+
+def _judge(data: Artifact, workspace: Workspace, *, stage: str) -> Artifact:
+    from tasks.judge import judge  # seconds of Great Expectations, for those who need it
 
     return judge(
-        cleaned,
-        workspace.quality("recheck"),
+        data,
+        workspace.quality(stage),
         suite=workspace.suite,
         scenario=workspace.scenario,
         batch_rows=workspace.config.preprocess.batch_rows,

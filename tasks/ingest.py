@@ -1,7 +1,5 @@
 """ingest: the sources, as typed and content-addressed rows; whatever is no row goes to quarantine."""
 
-import pyarrow as pa
-
 from noria.artifacts import Artifact, read_artifact
 from noria.data.ingest import ingest as ingest_source
 from noria.workspace import Workspace
@@ -21,10 +19,10 @@ def counts(workspace: Workspace) -> str:
 
 @node("input data", summary=counts)
 def ingest(workspace: Workspace) -> Artifact:
-    scenario, source = workspace.scenario, workspace.config.source
+    scenario = workspace.scenario
     return ingest_source(
-        source,
-        schema=pa.schema([*scenario.schema, *(pa.field(name, pa.string()) for name in source.carry)]),
+        workspace.config.source,
+        schema=scenario.schema,
         target=scenario.target,
         base=workspace.root,
         raw=workspace.raw,

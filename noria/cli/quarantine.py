@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from noria.data.replay import Replayed
     from noria.workspace import Workspace
 
-_STAGES = ("ingest", "clean")
+_STAGES = ("ingest", "clean", "split")
+_REPLAYED = ("ingest", "clean")
 _SHOWN_CHARS = 60
 
 
@@ -31,7 +32,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     show = actions.add_parser("show", help="everything about one row")
     show.add_argument("id", help="its id, or the beginning of it")
     replay = actions.add_parser("replay", help="say which rows today's rules would let pass; change nothing")
-    replay.add_argument("--stage", choices=_STAGES, default="clean", help="default: clean")
+    replay.add_argument("--stage", choices=_REPLAYED, default="clean", help="default: clean")
     for action in (listing, show, replay):
         add_directory(action)
         add_json(action)

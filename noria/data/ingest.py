@@ -28,7 +28,8 @@ def ingest(
 ) -> Artifact:
     """Read a source into the artifact `raw`, and what was no row into the artifact `quarantine`.
 
-    `schema` has the scenario's content columns, `target` among them; relative paths start at `base`.
+    `schema` has the scenario's content columns, `target` among them, behind which `source.carry` adds
+    more; relative paths start at `base`.
 
     Raises
     ------
@@ -37,6 +38,7 @@ def ingest(
         (its quarantine is written even then).
     """
     files = find_files(source, base=str(base))
+    schema = pa.schema([*schema, *(pa.field(name, pa.string()) for name in source.carry)])
     with write_artifact(raw, kind="raw") as draft:
         with QuarantineWriter(quarantine) as refused, ShardWriter(draft.path, row_schema(schema)) as shards:
             rows_in = 0

@@ -19,9 +19,6 @@ from types import TracebackType
 
 from noria.artifacts import Artifact, Draft, write_artifact
 
-STAGES = ("ingest", "clean", "split")
-"""The stages that refuse rows, in the order of the flow."""
-
 _FILE = "rows.jsonl"
 
 

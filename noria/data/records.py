@@ -126,8 +126,9 @@ def _read_text(file: SourceFile, source: SourceConfig, wanted: Wanted) -> Iterat
                 continue
             numbers: Sequence[int] = range(part.first, part.first + len(part.texts))
             texts = part.texts
-            if not all(texts):  # blank lines hold nothing
-                numbers, texts = [n for n, t in zip(numbers, texts, strict=True) if t], [t for t in texts if t]
+            if not all(map(str.strip, texts)):  # blank lines hold nothing
+                kept = [(n, text) for n, text in zip(numbers, texts, strict=True) if text.strip()]
+                numbers, texts = [n for n, _ in kept], [text for _, text in kept]
             yield Block(file.name, numbers, wanted.with_label({column: texts}, len(texts)))
 
 

@@ -54,15 +54,24 @@ class RowIds:
 
     def of_columns(self, columns: Mapping[str, Sequence[object]]) -> list[str]:
         """The ids of the next rows, given by column: `content_id` of each, at twice the speed."""
-        fields = [[f"[{_encode(name)}, {_encode(value)}]" for value in columns[name]] for name in sorted(columns)]
+        names = sorted(columns)
+        pairs = ", ".join(_encode(name).replace("%", "%%").join(("[", ", %s]")) for name in names)
+        template = f"[[{pairs}], "
         ids = []
-        for row in zip(*fields, strict=True):
-            content = f"[[{', '.join(row)}], "
+        for row in zip(*(_encode_all(columns[name]) for name in names), strict=True):
+            content = template % row
             digest = _digest(f"{content}0]")
             occurrence = self._seen.get(digest, 0)
             self._seen[digest] = occurrence + 1
             ids.append((_digest(f"{content}{occurrence}]") if occurrence else digest).hex())
         return ids
+
+
+def _encode_all(values: Sequence[object]) -> list[str]:
+    try:
+        return [encode_basestring(value) for value in values]  # type: ignore[arg-type]
+    except TypeError:  # not all of them are text
+        return list(map(_encode, values))
 
 
 def _encode(value: object) -> str:

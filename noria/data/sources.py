@@ -90,7 +90,8 @@ def find_files(source: SourceConfig, *, base: str) -> list[SourceFile]:
         if filesystem.isfile(root):
             paths, parent = [root], str(PurePosixPath(root).parent)
         else:
-            paths, parent = sorted(filesystem.find(root)), root
+            paths = [path for path in sorted(filesystem.find(root)) if not _is_hidden(path, root)]
+            parent = root
         if not paths:
             raise _missing(source.path, filesystem, root)
     except _errors() as error:
@@ -99,7 +100,7 @@ def find_files(source: SourceConfig, *, base: str) -> list[SourceFile]:
     files = [
         SourceFile(name, path, format, filesystem)
         for name, path in zip(names, paths, strict=True)
-        if not _is_hidden(name) and (format := _format_of(name, source.format))
+        if (format := _format_of(name, source.format))
     ]
     if not files:
         endings = sorted({PurePosixPath(name).suffix or name for name in names})
@@ -128,8 +129,8 @@ def _format_of(name: str, format: str) -> Format | None:
     return _FORMATS.get(path.with_suffix("").suffix if path.suffix in _COMPRESSIONS else path.suffix)
 
 
-def _is_hidden(name: str) -> bool:
-    return any(part.startswith((".", "_")) for part in PurePosixPath(name).parts)
+def _is_hidden(path: str, root: str) -> bool:
+    return any(part.startswith((".", "_")) for part in PurePosixPath(path).relative_to(root).parts)
 
 
 def _errors() -> tuple[type[Exception], ...]:
@@ -142,7 +143,9 @@ def _errors() -> tuple[type[Exception], ...]:
 def _missing(path: str, filesystem: fsspec.AbstractFileSystem, root: str) -> SourceError:
     if filesystem.isdir(root):
         return SourceError(
-            "the source is an empty directory", where=path, next_step="put the data there, or change `source.path`"
+            "the source is a directory without files",
+            where=path,
+            next_step="put the data there, or change `source.path`",
         )
     parent = PurePosixPath(root).parent
     try:

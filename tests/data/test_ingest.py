@@ -87,7 +87,7 @@ def test_every_format_gives_the_same_rows_and_ids(tmp_path, name, data):
 def test_the_label_is_the_name_of_the_file_or_of_its_directory(tmp_path, layout, label_from):
     for name in layout:
         (tmp_path / "reviews" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "reviews" / name).write_text("一\n\n二\n")
+        (tmp_path / "reviews" / name).write_text("一\n \u3000\n二\n")
     (tmp_path / "reviews" / ".hidden.txt").write_text("三\n")
     (tmp_path / "reviews" / "README.md").write_text("四\n")
     artifact = read(tmp_path, path="reviews", label_from=label_from)
@@ -169,7 +169,7 @@ def test_a_quote_that_is_never_closed_costs_one_line(tmp_path):
     ("files", "source", "says"),
     [
         ({"reviews.csv": b""}, {"path": "review.csv"}, ["does not exist", "reviews.csv"]),
-        ({"a/.keep": b""}, {"path": "a"}, ["no file here"]),
+        ({"a/.keep": b""}, {"path": "a"}, ["directory without files"]),
         ({"a.csv": b""}, {"path": "a.csv"}, ["empty", "a.csv"]),
         ({"a.csv": b"text,label\n"}, {"path": "a.csv"}, ["empty"]),
         ({"a.csv": b"texts,label\nx,y\n"}, {"path": "a.csv"}, ["no column `text`", "texts, label", "`texts`"]),
