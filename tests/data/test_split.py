@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 from row_artifacts import SCENARIO, preprocessed, refused_by, rows_of, verdict
 
-from noria.config import AugmentConfig, SplitConfig
+from noria.config import AugmentConfig, CleanConfig, PreprocessConfig, SourceConfig, SplitConfig
 from noria.data.augment import augment_rows
+from noria.data.clean import clean_rows
+from noria.data.ingest import ingest
+from noria.data.preprocess import preprocess_rows
 from noria.data.sides import in_validation
 from noria.data.split import split_rows
 from noria.errors import ConfigError, GateRefused
@@ -138,10 +141,33 @@ def test_augment_refuses_data_that_failed_the_gate_and_says_what_failed(tmp_path
     assert not (tmp_path / "augmented").exists()
 
 
-def test_rows_of_one_value_of_group_by_stay_together(tmp_path):
-    splits = split(tmp_path, preprocessed(tmp_path, pairs_with_near_duplicates(60)), SplitConfig(group_by="label"))
-    labels = [{row["label"] for row in rows_of(splits, side).values()} for side in ("train", "validation")]
-    assert not labels[0] & labels[1]
+def test_rows_of_one_author_stay_together_when_the_source_carries_the_author(tmp_path):
+    lines = [f"{text},{label},author {n % 9}" for n, (text, label) in enumerate(pairs_with_near_duplicates(90))]
+    (tmp_path / "reviews.csv").write_text("\n".join(["text,label,author", *lines]), encoding="utf-8")
+    raw = ingest(
+        SourceConfig(path="reviews.csv", carry=("author",)),
+        schema=SCENARIO.schema,
+        target=SCENARIO.target,
+        base=tmp_path,
+        raw=tmp_path / "raw",
+        quarantine=tmp_path / "quarantine" / "ingest",
+    )
+    measured = preprocess_rows(
+        raw, tmp_path / "preprocessed", measure=SCENARIO.measure, config=PreprocessConfig(batch_rows=20)
+    )
+    cleaned = clean_rows(
+        measured,
+        verdict(tmp_path / "verdict", passed=False),
+        tmp_path / "cleaned",
+        quarantine=tmp_path / "quarantine" / "clean",
+        scenario=SCENARIO,
+        config=CleanConfig(),
+    )
+    splits = split(tmp_path, cleaned, SplitConfig(group_by="author", validation_share=0.3))
+    authors = [{row["author"] for row in rows_of(splits, side).values()} for side in ("train", "validation")]
+    assert all(authors)
+    assert not authors[0] & authors[1]
+    assert all(row["group"] == row["author"] for row in rows_of(splits, "validation").values())
 
 
 def test_an_unknown_group_column_is_named_with_those_there_are(tmp_path):
