@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TextIO
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 
@@ -139,7 +140,7 @@ class _Failures:
         self.files: dict[str, str] = {}
         self.counts = Counter[str]()
         self._report = report
-        self._sample_rows = sample_rows
+        self.sample_rows = sample_rows
         self._names = {
             rule.where: f"failing_ids/{index:02d}-{rule.column.replace(', ', '-')}.jsonl"
             for index, rule in enumerate(rules, 1)
@@ -158,7 +159,7 @@ class _Failures:
                 self.files[rule.where] = self._names[rule.where]
             self._open[rule.where].write(_line(row))
             self.counts[rule.where] += 1
-            if len(samples) < self._sample_rows:
+            if len(samples) < self.sample_rows:
                 samples.append(_sample(row))
 
     def __enter__(self) -> _Failures:
@@ -198,6 +199,9 @@ def _judge_profile(
     for rule, result in zip(rules, results, strict=True):
         if not result.success:
             failures.add(rule, rows_at(rows, profile.rows_behind(rule.column), columns=columns))
+            shown = profile.examples_of(rule.column, failures.sample_rows)
+            found = dict(zip(np.sort(shown), rows_at(rows, np.sort(shown), columns=columns), strict=True))
+            failures.samples[rule.where] = [_sample(found[position]) for position in shown]
     return {
         rule.where: _of_profile(rule, profile, bool(result.success), failures)
         for rule, result in zip(rules, results, strict=True)

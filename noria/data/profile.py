@@ -34,17 +34,24 @@ class Profile:
         `<column>_mean|min|p05|median|p95|max`, per measured flag `<column>_share`.
     duplicates, conflicts:
         Positions of those rows, int64, ascending.
+    contradictions:
+        Positions of one conflicting row per text and target, those of one text together, int64.
     """
 
     values: Mapping[str, float]
     duplicates: np.ndarray
     conflicts: np.ndarray
+    contradictions: np.ndarray
 
     def rows_behind(self, name: str) -> np.ndarray:
         """Positions of the rows that a number counts; none where it is not about particular rows."""
         if name.startswith("duplicate_"):
             return self.duplicates
         return self.conflicts if name.startswith("conflicting_") else np.empty(0, np.int64)
+
+    def examples_of(self, name: str, limit: int) -> np.ndarray:
+        """Positions of the rows to show for a number, in the order in which they explain it."""
+        return self.contradictions[:limit] if name.startswith("conflicting_") else self.rows_behind(name)[:limit]
 
 
 def profile_rows(
@@ -71,6 +78,9 @@ def profile_rows(
     positions = np.flatnonzero(np.frombuffer(whole, np.int8)) if whole else np.empty(0, np.int64)
     key, label = (np.array(hashes, np.uint64)[positions] for hashes in (keys, labels))
     duplicates, conflicts = positions[_repeats(key)], positions[_conflicting(key, label)]
+    contradictions = conflicts[
+        _first_of_pairs(np.array(keys, np.uint64)[conflicts], np.array(labels, np.uint64)[conflicts])
+    ]
     values: dict[str, float] = {
         "rows": len(whole),
         "null_share": _share(len(whole) - len(positions), len(whole)),
@@ -82,7 +92,7 @@ def profile_rows(
     }
     for name, parts in measured.items():
         values.update(_describe(name, np.concatenate([np.empty(0, np.float32), *parts]), is_flag=names[name]))
-    return Profile(values, duplicates, conflicts)
+    return Profile(values, duplicates, conflicts, contradictions)
 
 
 def rows_at(directory: Path, positions: np.ndarray, *, columns: Sequence[str]) -> Iterator[dict[str, object]]:
@@ -123,6 +133,14 @@ def _conflicting(key: np.ndarray, label: np.ndarray) -> np.ndarray:
     sorted_key, sorted_label = key[order], label[order]
     changes = (sorted_key[1:] == sorted_key[:-1]) & (sorted_label[1:] != sorted_label[:-1])
     return np.flatnonzero(np.isin(key, np.unique(sorted_key[1:][changes])))
+
+
+def _first_of_pairs(key: np.ndarray, label: np.ndarray) -> np.ndarray:
+    """Positions of the first row of each (key, label), in the order of the keys."""
+    order = np.lexsort((label, key))
+    is_new = np.ones(len(key), bool)
+    is_new[1:] = (np.diff(key[order]) != 0) | (np.diff(label[order]) != 0)
+    return order[is_new]
 
 
 def _balance(label: np.ndarray) -> dict[str, float]:

@@ -49,6 +49,10 @@ def test_the_profile_is_what_a_plain_count_says(tmp_path_factory, pairs):
     classes = [sum(label == one for _, _, label in whole) for one in {label for _, _, label in whole}]
     assert found.duplicates.tolist() == duplicates
     assert found.conflicts.tolist() == conflicts
+    pairs_in_conflict = {(key, label) for _, key, label in whole if len(labels[key]) > 1}
+    shown = [(pairs[n][0].casefold(), pairs[n][1]) for n in found.contradictions]
+    assert len(shown) == len(pairs_in_conflict) and set(shown) == pairs_in_conflict
+    assert [key for key, _ in shown] == [key for key in dict.fromkeys(key for key, _ in shown) for _ in labels[key]]
     values = found.values
     assert values["rows"] == len(pairs)
     assert values["conflicting_keys"] == sum(len(names) > 1 for names in labels.values())

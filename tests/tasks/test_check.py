@@ -98,6 +98,7 @@ def test_duplicates_and_conflicts_fail_the_profile_and_are_named(tmp_path):
     assert duplicates.observed == pytest.approx(11 / 131)
     conflicts, ids = failing(artifact, "expect_column_values_to_be_between(conflicting_keys)")
     assert (conflicts.observed, ids) == (1, [20, 130])
+    assert {sample["label"] for sample in conflicts.samples} == {"pos", "neg"}
     shown = verdict_markdown(read_verdict(artifact.path))
     assert "fails** 2 of 14" in shown and "a.csv:132" in shown
 
