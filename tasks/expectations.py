@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -191,6 +192,10 @@ def _check_distinct(rules: list[Rule]) -> None:
         if key in seen:
             raise ConfigError(f"{rule.name} stands here twice", where=rule.where, expected=f"once: {seen[key].where}")
         seen[key] = rule
+    lines = Counter(rule.where for rule in rules)
+    where, count = lines.most_common(1)[0]
+    if count > 1:  # a rule is known by its line
+        raise ConfigError(f"{count} expectations stand on one line", where=where, expected="each on a line of its own")
 
 
 def _columns(settings: Mapping[str, object]) -> Iterator[str]:

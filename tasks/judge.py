@@ -104,13 +104,7 @@ def judge(
         When an expectation could not be judged.
     """
     rules = read_suite(suite)
-    profile = profile_rows(
-        data.path,
-        content=scenario.schema.names,
-        target=scenario.target,
-        duplicate_key=scenario.duplicate_key,
-        batch_rows=batch_rows,
-    )
+    profile = _profile(data, scenario, batch_rows)
     check_columns(rules, rows=read_schema(data.path).names, profile=list(profile.values))
     with write_artifact(report, kind="verdict", parents=(data,)) as draft:
         shown_columns = [*_ID_COLUMNS, *scenario.schema.names]
@@ -130,6 +124,16 @@ def judge(
         draft.facts = {"passed": verdict.passed, "failed": [judgement.name for judgement in verdict.failed]}
     logger.info("%s", verdict_line(verdict))
     return read_artifact(report, verify=False)
+
+
+def _profile(data: Artifact, scenario: Scenario, batch_rows: int) -> Profile:
+    return profile_rows(
+        data.path,
+        content=scenario.schema.names,
+        target=scenario.target,
+        duplicate_key=scenario.duplicate_key,
+        batch_rows=batch_rows,
+    )
 
 
 class _Failures:

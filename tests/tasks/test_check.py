@@ -223,6 +223,12 @@ def test_the_same_expectation_twice_is_an_error(tmp_path):
         read_suite(write_suite(tmp_path, "rows:\n" + entry + entry))
 
 
+def test_two_expectations_on_one_line_are_an_error(tmp_path):
+    entry = "{{expect: expect_column_values_to_not_be_null, column: {}, why: w}}"
+    with pytest.raises(ConfigError, match="on one line"):
+        read_suite(write_suite(tmp_path, f"rows: [{entry.format('text')}, {entry.format('label')}]\n"))
+
+
 def test_a_missing_suite_says_how_to_get_one(tmp_path):
     with pytest.raises(ConfigError) as caught:
         read_suite(tmp_path / "none.yaml")
