@@ -111,13 +111,11 @@ class WideConfig(Section):
     """The linear branch over character n-grams beside the Transformer (Cheng et al. 2016, arXiv:1606.07792)."""
 
     enabled: bool = True
-    max_ngram: Positive = 3
-    min_rows: Positive = 1
+    max_ngram: Positive = 5
+    min_rows: Positive = 2
     """An n-gram must occur in so many training rows."""
-    weighting: Literal["idf", "class_ratio"] = "idf"
-    """`idf` with damped counts, or presence times the naive Bayes log-count ratio (Wang & Manning 2012)."""
     inverse_regularization: Annotated[float, Field(gt=0)] = 10.0
-    """C of the L2-regularized logistic regression."""
+    """C of the L2-regularized logistic regressions."""
 
 
 class ModelConfig(Section):
@@ -167,6 +165,8 @@ class TrainConfig(Section):
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
     token_mask: Share = 0.1
     """Share of tokens hidden while training on labels."""
+    clause_shuffle: Share = 0.5
+    """Share of rows whose clauses are put in another order while training on labels."""
     optimizer: Literal["sgd", "adam", "adamw", "muon"] = "adamw"
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0

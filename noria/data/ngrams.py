@@ -7,10 +7,9 @@ needs about 2**32 distinct n-grams to become likely.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +19,6 @@ from noria.data.ragged import Ragged
 
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # odd, close to 2**64 / golden ratio
 _CHUNK_ROWS = 10_000
-
-Weighting = Literal["idf", "class_ratio"]
 
 
 @dataclass(frozen=True)
@@ -33,31 +30,31 @@ class NgramFeatures:
     hashes:
         uint64, sorted; the feature id of `hashes[i]` is i + 1, and 0 is padding.
     weights:
-        float32, one per hash.
+        float32, one per hash: inverse document frequency.
     max_ngram:
         Features are the n-grams of 1 to so many characters.
-    weighting:
-        "idf": damped term frequency times inverse document frequency; "class_ratio": presence times ratio.
     """
 
     hashes: NDArray[np.uint64]
     weights: NDArray[np.float32]
     max_ngram: int
-    weighting: Weighting
 
     def __len__(self) -> int:
         return len(self.hashes)
 
     def encode(self, texts: Sequence[str]) -> tuple[Ragged, Ragged]:
-        """Feature ids (int64, ascending) and values (float32, unit length) of every text."""
+        """Feature ids (int64, ascending) and values (float32, unit length) of every text.
+
+        A value is (1 + ln count) times the inverse document frequency, as in scikit-learn's
+        TfidfVectorizer(analyzer="char", sublinear_tf=True).
+        """
         hashes, rows = _hash_ngrams(texts, self.max_ngram)
         at = np.searchsorted(self.hashes, hashes)
         known = at < len(self.hashes)
         known[known] = self.hashes[at[known]] == hashes[known]
         cells, counts = np.unique(rows[known] * len(self.hashes) + at[known], return_counts=True)
         row, feature = np.divmod(cells, len(self.hashes))
-        tf = 1.0 + np.log(counts) if self.weighting == "idf" else 1.0
-        values = tf * self.weights[feature].astype(np.float64)
+        values = (1.0 + np.log(counts)) * self.weights[feature]
         norm = np.sqrt(np.bincount(row, weights=values**2, minlength=len(texts)))
         values /= np.maximum(norm[row], 1e-12)
         offsets = np.concatenate([[0], np.cumsum(np.bincount(row, minlength=len(texts)))])
@@ -69,54 +66,28 @@ class NgramFeatures:
         path.chmod(0o644)  # safetensors makes private files; artifacts are shared
 
     @classmethod
-    def load(cls, path: Path, *, max_ngram: int, weighting: Weighting) -> NgramFeatures:
+    def load(cls, path: Path, *, max_ngram: int) -> NgramFeatures:
         """Read what `save` wrote."""
         arrays = load_file(path)
-        return cls(arrays["hashes"], arrays["weights"], max_ngram, weighting)
+        return cls(arrays["hashes"], arrays["weights"], max_ngram)
 
 
-def fit_ngrams(
-    texts: Sequence[str], classes: NDArray[np.int64], *, max_ngram: int, min_rows: int, weighting: Weighting
-) -> NgramFeatures:
-    """The n-grams of at least `min_rows` of the texts; `classes` are class numbers from 0."""
-    num_classes = int(classes.max()) + 1
-    hashes, counts = _merge(
-        _count_rows(texts[start : start + _CHUNK_ROWS], classes[start : start + _CHUNK_ROWS], max_ngram, num_classes)
-        for start in range(0, len(texts), _CHUNK_ROWS)
-    )
-    total = counts.sum(1)
-    keep = total >= min_rows
-    hashes, counts, total = hashes[keep], counts[keep], total[keep]
-    if weighting == "idf":
-        weights = np.log((1 + len(texts)) / (1 + total)) + 1
-    else:
-        # Spread of the smoothed log-shares over the classes: for two classes half of |log-count ratio|.
-        # The sign is left to the linear model, which is free to choose it.
-        shares = np.log((counts + 1) / (counts + 1).sum(0))
-        weights = shares.std(1)
-    return NgramFeatures(hashes, weights.astype(np.float32), max_ngram, weighting)
+def fit_ngrams(texts: Sequence[str], *, max_ngram: int, min_rows: int) -> NgramFeatures:
+    """The n-grams of at least `min_rows` of the texts."""
+    parts = [_count_rows(texts[start : start + _CHUNK_ROWS], max_ngram) for start in range(0, len(texts), _CHUNK_ROWS)]
+    hashes, at = np.unique(np.concatenate([hashes for hashes, _ in parts]), return_inverse=True)
+    num_rows = np.bincount(at, weights=np.concatenate([counts for _, counts in parts]))
+    keep = num_rows >= min_rows
+    idf = np.log((1 + len(texts)) / (1 + num_rows[keep])) + 1
+    return NgramFeatures(hashes[keep], idf.astype(np.float32), max_ngram)
 
 
-def _count_rows(
-    texts: Sequence[str], classes: NDArray[np.int64], max_ngram: int, num_classes: int
-) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-    """The distinct n-grams of some texts, and in how many rows of each class they occur: (N), (N, C)."""
+def _count_rows(texts: Sequence[str], max_ngram: int) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    """The distinct n-grams of some texts, and in how many of the texts each occurs."""
     hashes, rows = _hash_ngrams(texts, max_ngram)
     distinct, at = np.unique(hashes, return_inverse=True)
     cells = np.unique(at * len(texts) + rows)
-    ngram, row = np.divmod(cells, len(texts))
-    counts = np.bincount(ngram * num_classes + classes[row], minlength=len(distinct) * num_classes)
-    return distinct, counts.reshape(-1, num_classes)
-
-
-def _merge(
-    parts: Iterable[tuple[NDArray[np.uint64], NDArray[np.int64]]],
-) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-    hashes, counts = zip(*parts, strict=True)
-    distinct, at = np.unique(np.concatenate(hashes), return_inverse=True)
-    total = np.zeros((len(distinct), counts[0].shape[1]), dtype=np.int64)
-    np.add.at(total, at, np.concatenate(counts))
-    return distinct, total
+    return distinct, np.bincount(cells // len(texts), minlength=len(distinct))
 
 
 def _hash_ngrams(texts: Sequence[str], max_ngram: int) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:

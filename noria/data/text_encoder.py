@@ -18,13 +18,14 @@ import numpy as np
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from noria.config import TokenizerConfig, WideConfig
-from noria.data.ngrams import NgramFeatures, Weighting, fit_ngrams
+from noria.data.ngrams import NgramFeatures, fit_ngrams
 from noria.data.ragged import Ragged, pad
 from noria.errors import ArtifactError, TrainingError
 
 PAD, UNKNOWN, MASK = 0, 1, 2
 _SPECIAL_TOKENS = ["[PAD]", "[UNK]", "[MASK]"]
 NUM_SPECIAL = len(_SPECIAL_TOKENS)
+_CLAUSE_MARKS = frozenset(",.!?;:~、。…")  # after normalization
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,6 @@ class _Settings:
     labels: tuple[str, ...]
     max_tokens: int
     max_ngram: int
-    weighting: Weighting
 
 
 class TextEncoder:
@@ -58,6 +58,12 @@ class TextEncoder:
     @property
     def max_tokens(self) -> int:
         return self._settings.max_tokens
+
+    @property
+    def clause_ends(self) -> frozenset[int]:
+        """Ids of the tokens that end a clause."""
+        vocabulary = self._tokenizer.get_vocab()
+        return frozenset(number for token, number in vocabulary.items() if set(token) <= _CLAUSE_MARKS)
 
     @property
     def num_ngrams(self) -> int:
@@ -123,7 +129,7 @@ def fit_text_encoder(
     for row in rows:
         texts.append(normalize(str(row[text_column])))
         names.append(str(row[label_column]))
-    labels, classes = np.unique(np.asarray(names), return_inverse=True)
+    labels = sorted(set(names))
     if len(labels) < 2:
         raise TrainingError(
             f"the training rows hold {len(labels)} class(es)",
@@ -131,10 +137,10 @@ def fit_text_encoder(
             expected="at least two different labels",
             next_step="check `source` in params.yaml: where the label comes from",
         )
-    settings = _Settings(text_column, tuple(labels.tolist()), tokenizer.max_tokens, wide.max_ngram, wide.weighting)
+    settings = _Settings(text_column, tuple(labels), tokenizer.max_tokens, wide.max_ngram)
     ngrams = None
     if wide.enabled:
-        ngrams = fit_ngrams(texts, classes, max_ngram=wide.max_ngram, min_rows=wide.min_rows, weighting=wide.weighting)
+        ngrams = fit_ngrams(texts, max_ngram=wide.max_ngram, min_rows=wide.min_rows)
     return TextEncoder(_train_tokenizer(texts, tokenizer), ngrams, settings)
 
 
@@ -156,7 +162,7 @@ def load_text_encoder(directory: Path) -> TextEncoder:
     path = directory / "ngrams.safetensors"
     ngrams = None
     if path.exists():
-        ngrams = NgramFeatures.load(path, max_ngram=settings.max_ngram, weighting=settings.weighting)
+        ngrams = NgramFeatures.load(path, max_ngram=settings.max_ngram)
     return TextEncoder(Tokenizer.from_file(str(directory / "tokenizer.json")), ngrams, settings)
 
 

@@ -50,6 +50,8 @@ class Job:
     ----------
     model:
         On its device; changes as it learns.
+    clause_ends:
+        Ids of the tokens that end a clause.
     store:
         Where the state goes, and comes from after a kill.
     on_metrics:
@@ -59,6 +61,7 @@ class Job:
     config: Config
     model: TextClassifier
     rows: TrainingRows
+    clause_ends: frozenset[int]
     store: StateStore
     on_metrics: OnMetrics
 
@@ -165,6 +168,8 @@ def _training(job: Job, deep: DeepBranch) -> Phase:
         job.rows.labels(holdout=False),
         loss=build_loss(config),
         token_mask=config.token_mask,
+        clause_shuffle=config.clause_shuffle,
+        clause_ends=job.clause_ends,
         batch_tokens=config.batch_tokens,
         seed=job.config.seed,
     )

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from noria.data.batching import Batch, BatchPlan
+from noria.data.batching import BatchPlan
 from noria.data.ragged import Ragged, pad
 from noria.data.text_encoder import MASK, NUM_SPECIAL, PAD
 from noria.model.text_classifier import DeepBranch
@@ -70,7 +70,8 @@ class MaskedTokens:
 
     def micro_batch(self, index: int) -> MicroBatch:
         """The batch at `index`; at least one token is hidden in it."""
-        token_ids = _padded(self._token_ids, self.plan.batch(index))
+        batch = self.plan.batch(index)
+        token_ids = pad([self._token_ids[row] for row in batch.rows], width=batch.width)
         rng = np.random.default_rng((self._seed, index, 1))
         positions = rng.permutation(np.flatnonzero(token_ids))
         positions = positions[: _num_hidden(len(positions), share=self._mask_share)]
@@ -88,7 +89,7 @@ class MaskedTokens:
 
 
 class Labels:
-    """Tell the class of a row in which some tokens are hidden."""
+    """Tell the class of a row, some of whose tokens are hidden and whose clauses may stand in another order."""
 
     def __init__(
         self,
@@ -97,6 +98,8 @@ class Labels:
         *,
         loss: Loss,
         token_mask: float,
+        clause_shuffle: float,
+        clause_ends: frozenset[int],
         batch_tokens: int,
         seed: int,
     ) -> None:
@@ -105,13 +108,19 @@ class Labels:
         self._classes = classes
         self._loss = loss
         self._token_mask = token_mask
+        self._clause_shuffle = clause_shuffle
+        self._clause_ends = np.asarray(sorted(clause_ends), dtype=np.int64)
         self._seed = seed
 
     def micro_batch(self, index: int) -> MicroBatch:
         """The batch at `index`."""
         batch = self.plan.batch(index)
-        token_ids = _padded(self._token_ids, batch)
         rng = np.random.default_rng((self._seed, index, 2))
+        rows = [
+            self._shuffled(row, rng) if rng.random() < self._clause_shuffle else row
+            for row in (self._token_ids[number] for number in batch.rows)
+        ]
+        token_ids = pad(rows, width=batch.width)
         hidden = (token_ids != PAD) & (rng.random(token_ids.shape) < self._token_mask)
         return _micro_batch(np.where(hidden, MASK, token_ids), self._classes[batch.rows], np.empty(0, np.int64))
 
@@ -119,12 +128,16 @@ class Labels:
         """Sum over the rows."""
         return self._loss(deep(batch.token_ids), batch.targets)
 
+    def _shuffled(self, row: NDArray[np.generic], rng: np.random.Generator) -> NDArray[np.generic]:
+        """The clauses of a row in another order; a clause ends behind a token of punctuation."""
+        ends = np.flatnonzero(np.isin(row[:-1], self._clause_ends)) + 1
+        if not len(ends):
+            return row
+        clauses = np.split(row, ends)
+        return np.concatenate([clauses[i] for i in rng.permutation(len(clauses))])
+
 
 Objective = MaskedTokens | Labels
-
-
-def _padded(token_ids: Ragged, batch: Batch) -> NDArray[np.generic]:
-    return pad([token_ids[row] for row in batch.rows], width=batch.width)
 
 
 def _num_hidden(num_tokens: int, *, share: float) -> int:

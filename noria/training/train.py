@@ -11,6 +11,7 @@ import torch
 
 from noria.artifacts import Artifact, digest_of
 from noria.config import Config
+from noria.data.text_encoder import TextEncoder
 from noria.model.text_classifier import TextClassifier
 from noria.scenarios.base import Encoder, Scenario
 from noria.training.checkpoint import save_trained
@@ -51,11 +52,14 @@ def train_model(
     device = choose_device(config.train)
     side = TrainingSide(splits.path / "train", scenario=scenario, holdout_share=config.train.holdout_share)
     encoder = scenario.fit_encoder(side.fitting_rows(), config)
+    assert isinstance(encoder, TextEncoder), "the phases of this trainer are those of text classifiers"
     rows = side.encode(encoder, scratch=scratch / "rows")
     logger.info("%d training rows, %d of them held out", len(rows.classes), int(rows.holdout.sum()))
     model = _build(scenario, encoder, config).to(device)
     store = StateStore(scratch / "state", fingerprint=_fingerprint(splits, config))
-    job = Job(config=config, model=model, rows=rows, store=store, on_metrics=on_metrics)
+    job = Job(
+        config=config, model=model, rows=rows, clause_ends=encoder.clause_ends, store=store, on_metrics=on_metrics
+    )
     facts = run_job(job)
     artifact = save_trained(
         output,
@@ -78,7 +82,7 @@ def _build(scenario: Scenario, encoder: Encoder, config: Config) -> TextClassifi
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         model = scenario.build_model(config, encoder)
-    assert isinstance(model, TextClassifier), "the phases of this trainer are those of text classifiers"
+    assert isinstance(model, TextClassifier)
     return model
 
 
