@@ -153,11 +153,12 @@ def _missing(path: str, filesystem: fsspec.AbstractFileSystem, root: str) -> Sou
     except OSError:
         siblings = []
     near = difflib.get_close_matches(PurePosixPath(root).name, siblings, n=1)
+    beginning = path.rstrip("/").removesuffix(PurePosixPath(root).name)
     return SourceError(
         "the source does not exist",
         where=f"params.yaml: source.path: {path}",
         expected="a file, a directory or a URL (relative paths start at the workspace)",
-        next_step=f"did you mean `{parent / near[0]}`?" if near else "put the data there, or change `source.path`",
+        next_step=f"did you mean `{beginning}{near[0]}`?" if near else "put the data there, or change `source.path`",
     )
 
 
