@@ -66,7 +66,7 @@ def _run(chosen: Node, workspace: Workspace) -> int:
         if error.errno == errno.ENOSPC:
             return _fail(disk_full(workspace, error))
         return _crash()
-    except Exception:
+    except Exception:  # noqa: BLE001 - the edge of the process: whatever it was is reported whole
         return _crash()
     seconds = round(time.monotonic() - started, 3)
     emit("modules", modules=first_party_files())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -33,3 +34,14 @@ def workspace(optimized, tmp_path) -> Workspace:
     """A copy with a bundle and an empty store, to deploy from and to break."""
     shutil.copytree(optimized.root, tmp_path / "ws")
     return Workspace.at(tmp_path / "ws")
+
+
+@pytest.fixture(scope="session")
+def dirty(tmp_path_factory) -> Path:
+    """`noria run` from data that fails the gate to a model in production; put back what you change."""
+    import workspaces
+
+    root = workspaces.make_workspace(tmp_path_factory.mktemp("flow") / "dirty", workspaces.dirty_rows(300))
+    done = workspaces.noria("run", cwd=root)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return root

@@ -1,0 +1,115 @@
+"""The flow and DVC: one pipeline, two runners."""
+
+import json
+import os
+import sqlite3
+from pathlib import Path
+
+import pytest
+from workspaces import QUIET, good_rows, hopeless_rows, last_run, make_workspace, noria
+
+pytestmark = pytest.mark.slow
+
+FAIL_BRANCH = [
+    *("ingest", "preprocess", "check", "clean", "recheck", "augment", "split"),
+    *("train", "evaluate", "optimize", "deploy", "update"),
+]
+PASS_BRANCH = [stage for stage in FAIL_BRANCH if stage not in ("clean", "recheck")]
+EFFECTS = ("deploy", "update")
+EDGES = {
+    ("input data", "preprocess"),
+    ("preprocess", "quality check"),
+    ("preprocess", "clean"),
+    ("quality check", "clean"),
+    ("clean", "quality check (again)"),
+    ("quality check (again)", "augment"),
+    ("augment", "split"),
+    ("split", "train"),
+    ("split", "evaluate"),
+    ("train", "evaluate"),
+    ("split", "optimize"),
+    ("train", "optimize"),
+    ("optimize", "deploy"),
+    ("deploy", "evaluate & update"),
+    ("evaluate", "evaluate & update"),
+}
+
+
+@pytest.fixture
+def stage_environment(monkeypatch):
+    """What `dvc repro` in an activated environment has."""
+    import sys
+
+    for name, value in QUIET.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("PATH", os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
+
+
+def reproduced(root: Path) -> list[str]:
+    """The stages that `dvc repro` runs."""
+    from dvc.repo import Repo
+
+    with Repo(str(root)) as repo:
+        return [stage.name for stage in repo.reproduce(str(root / "dvc.yaml"))]
+
+
+def test_data_that_fails_is_cleaned_judged_again_and_trained_on(dirty):
+    assert last_run(dirty) == [(stage, "ran") for stage in FAIL_BRANCH]
+
+
+def test_the_run_graph_has_the_edges_of_the_flowchart(dirty):
+    with sqlite3.connect(dirty / ".noria" / "prefect" / "prefect.db") as database:
+        rows = database.execute("select id, name, task_inputs from task_run").fetchall()
+    names = {task_id: name for task_id, name, _ in rows}
+    given = {task_id: json.loads(inputs) for task_id, _, inputs in rows}
+    edges = {
+        (names[source["id"]], names[task_id])
+        for task_id, inputs in given.items()
+        for sources in inputs.values()
+        for source in sources
+        if "id" in source
+    }
+    assert edges == EDGES
+
+
+def test_after_a_run_dvc_has_nothing_to_do(dirty, stage_environment):
+    assert reproduced(dirty) == []
+
+
+def test_a_second_run_does_nothing_again_but_looks_at_the_champion(dirty):
+    done = noria("run", cwd=dirty)
+    assert done.returncode == 0, done.stderr
+    assert last_run(dirty) == [(stage, "ran" if stage in EFFECTS else "cached") for stage in FAIL_BRANCH]
+
+
+def test_after_dvc_a_run_takes_every_result_from_the_cache_and_passing_data_is_not_cleaned(tmp_path, stage_environment):
+    root = make_workspace(tmp_path / "clean", good_rows(300))
+    assert reproduced(root) == [stage for stage in FAIL_BRANCH if stage not in EFFECTS]
+    done = noria("run", cwd=root)
+    assert done.returncode == 0, done.stderr
+    assert last_run(root) == [(stage, "ran" if stage in EFFECTS else "cached") for stage in PASS_BRANCH]
+
+
+def test_data_that_fails_twice_stops_the_run_and_dvc_and_says_why(tmp_path, stage_environment):
+    from dvc.exceptions import ReproductionError
+
+    root = make_workspace(tmp_path / "hopeless", hopeless_rows(150))
+    done = noria("run", cwd=root)
+    assert done.returncode == 5
+    assert "smallest_class_share" in done.stderr
+    assert last_run(root)[-1] == ("recheck", "ran")
+    with pytest.raises(ReproductionError, match="augment"):
+        reproduced(root)
+    events = (root / ".noria" / "events" / "augment.jsonl").read_text()
+    assert "smallest_class_share" in events
+    assert not (root / "data" / "augmented").exists()
+
+
+def test_a_failed_stage_gives_its_own_words_and_code(tmp_path):
+    root = make_workspace(tmp_path / "columns", good_rows(120))
+    (root / "rows.csv").write_text("review,stars\n很好,5\n")
+    done = noria("run", cwd=root)
+    assert done.returncode == 3
+    assert "text" in done.stderr and "review" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert last_run(root) == [("ingest", "failed")]
