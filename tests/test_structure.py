@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from noria.config import Config, schema_text
+from noria.scenarios import load_scenario
 from tasks.node import Node
 
 CODE = Path(__file__).parent.parent
@@ -63,6 +64,16 @@ def test_every_parameter_of_a_stage_is_in_the_configuration_and_in_params_yaml()
         for key in stage["params"]:
             assert key in Config.model_fields
             assert key in params
+
+
+def test_what_params_yaml_says_of_training_is_the_default_of_its_scenario():
+    params = yaml.safe_load((CODE / "params.yaml").read_text())
+    said = {section: values for section, values in params.items() if isinstance(values, dict) and section != "source"}
+    scenario = load_scenario(params["scenario"])
+    required = {key: params[key] for key in ("name", "scenario", "source")}
+    defaults = Config.model_validate({**scenario.defaults, **required}).model_dump()
+    for section, values in said.items():
+        assert values.items() <= defaults[section].items()
 
 
 def test_the_schema_for_editors_is_current():

@@ -4,11 +4,12 @@ import csv
 import json
 import os
 import random
-import re
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+import yaml
 
 QUIET = {
     "DVC_NO_ANALYTICS": "1",
@@ -28,12 +29,12 @@ _FAULTS = [
     "好",
     "only english words here, sadly",
 ]
-_TINY = {
-    "model": "{layers: 1, dim: 16, heads: 2, feed_forward_dim: 32}",
-    "tokenizer": "{vocabulary_size: 200}",
-    "train": "{epochs: 1, pretrain: {epochs: 0}}",
-    "evaluate": "{resamples: 200, min_slice_rows: 5}",
-    "optimize": "{latency_repeats: 10, max_quality_drop: 0.2, max_slice_drop: 1.0}",
+_TINY: dict[str, dict[str, object]] = {
+    "model": {"layers": 1, "dim": 16, "heads": 2, "feed_forward_dim": 32},
+    "tokenizer": {"vocabulary_size": 200},
+    "train": {"epochs": 1, "pretrain": {"epochs": 0}},
+    "evaluate": {"resamples": 200, "min_slice_rows": 5},
+    "optimize": {"latency_repeats": 10, "max_quality_drop": 0.2, "max_slice_drop": 1.0},
 }
 
 Row = tuple[str, str]
@@ -88,11 +89,10 @@ def make_workspace(root: Path, rows: Sequence[Row]) -> Path:
         csv.writer(file).writerows([("text", "label"), *rows])
     done = noria("init", str(root), "--source", str(root / "rows.csv"), cwd=root)
     assert done.returncode == 0, done.stderr
-    text = (root / "params.yaml").read_text()
+    params = yaml.safe_load((root / "params.yaml").read_text())
     for section, values in _TINY.items():
-        text, num_changed = re.subn(rf"(?m)^{section}: .*$", f"{section}: {values}", text)
-        assert num_changed == 1, section
-    (root / "params.yaml").write_text(text)
+        params[section] |= values
+    (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False, allow_unicode=True))
     return root
 
 

@@ -31,12 +31,12 @@ def plan(root):
 
 
 def test_a_changed_learning_rate_runs_train_evaluate_and_optimize_and_says_old_and_new(dirty, edit):
-    edit("params.yaml", "train: {epochs: 1", "train: {lr: 0.002, epochs: 1")
+    edit("params.yaml", "  lr: 0.0007\n", "  lr: 0.002\n  label_smoothing: 0.2\n")
     planned = plan(dirty)
     assert list(planned) == ["train", "evaluate", "optimize"]
-    (reason,) = planned["train"]["reasons"]
-    assert (reason["kind"], reason["what"], reason["new"]) == ("parameter", "train.lr", "0.002")
-    assert reason["old"].endswith("(default)")
+    smoothing, rate = planned["train"]["reasons"]
+    assert (rate["kind"], rate["what"], rate["old"], rate["new"]) == ("parameter", "train.lr", "0.0007", "0.002")
+    assert (smoothing["what"], smoothing["old"]) == ("train.label_smoothing", "0.1 (default)")
     assert [reason["what"] for reason in planned["optimize"]["reasons"]] == ["train"]
     assert all(stage["expected_s"] > 0 for stage in planned.values())
 
