@@ -30,7 +30,7 @@ def train(workspace: Workspace) -> Artifact:
             points.append(Point(step, values))
             live.step = step
             for name, value in values.items():
-                live.log_metric(name, value)
+                live.log_metric(name, value, plot=step > 0)  # the blend is one point, no curve
             live.make_summary()
 
         checkpoint = train_model(

@@ -46,9 +46,9 @@ class TrainingSide:
         self._directory = directory
         self._scenario = scenario
         self._share = holdout_share
-        names = pq.read_schema(shard_paths(directory)[0]).names
-        self._group = "group" if "group" in names else "id"
-        self._columns = [*dict.fromkeys(["id", "parent_id", self._group, *scenario.schema.names])]
+        present = set(pq.read_schema(shard_paths(directory)[0]).names)
+        wanted = ["id", "parent_id", "group", *scenario.schema.names]
+        self._columns = [name for name in dict.fromkeys(wanted) if name in present]
 
     def fitting_rows(self) -> Iterator[Mapping[str, object]]:
         """The rows outside the hold-out."""
@@ -56,7 +56,9 @@ class TrainingSide:
             yield from (row for row in rows if not self._is_held_out(row))
 
     def encode(self, encoder: Encoder, *, scratch: Path) -> TrainingRows:
-        """Encode everything into files below `scratch`. Augmented rows of the hold-out are left out.
+        """Encode everything into files below `scratch`.
+
+        Left out are augmented rows of the hold-out, and its rows of a class that no other row has.
 
         Raises
         ------
@@ -96,6 +98,7 @@ class TrainingSide:
             yield batch.to_pylist()
 
     def _is_held_out(self, row: Mapping[str, object]) -> bool:
-        """By hash of the row's group: near-duplicates stay together, and a row stays where it is as data grows."""
-        digest = hashlib.blake2b(f"holdout\0{row[self._group]}".encode(), digest_size=8).digest()
+        """By hash of the row's group, so that augmented rows follow, and a row stays where it is as data grows."""
+        group = row.get("group") or row["parent_id"] or row["id"]
+        digest = hashlib.blake2b(f"holdout\0{group}".encode(), digest_size=8).digest()
         return int.from_bytes(digest, "big") < self._share * 2**64

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from training_fixtures import SCENARIO, tiny_checkpoint, tiny_config, tiny_splits
+from training_fixtures import SCENARIO, tiny_checkpoint, tiny_config, tiny_rows, tiny_splits
 
 from noria.artifacts import Artifact, read_artifact
+from noria.data.rows import ShardWriter, row_schema
 from noria.errors import ArtifactError, TrainingError
 from noria.training.checkpoint import load_trained
 from noria.training.data import TrainingSide
@@ -88,14 +89,24 @@ def test_the_validation_side_is_never_opened(checkpoint: Artifact, tmp_path: Pat
     assert tiny_checkpoint(tmp_path / "blind", splits=blind, config=tiny_config()).digest == checkpoint.digest
 
 
-def test_the_holdout_holds_whole_groups_and_stays_as_rows_are_added(splits: Artifact) -> None:
-    side = TrainingSide(splits.path / "train", scenario=SCENARIO, holdout_share=0.2)
-    fitting = [row["text"] for row in side.fitting_rows()]
-    encoder = SCENARIO.fit_encoder(side.fitting_rows(), tiny_config())
-    rows = side.encode(encoder, scratch=splits.path.parent / "rows")
-    assert len(fitting) == int((~rows.holdout).sum())
-    assert np.array_equal(rows.labels(holdout=False), rows.classes[~rows.holdout])
-    assert len(rows.tensor("token_ids", holdout=True)) == int(rows.holdout.sum())
+def test_the_holdout_stays_as_rows_are_added_and_augmented_rows_never_judge(tmp_path: Path) -> None:
+    def sides(name: str, rows: list[dict[str, object]]) -> tuple[set[object], int, int]:
+        with ShardWriter(tmp_path / name, row_schema(SCENARIO.schema)) as writer:
+            writer.write_rows(rows)
+        side = TrainingSide(tmp_path / name, scenario=SCENARIO, holdout_share=0.2)
+        encoder = SCENARIO.fit_encoder(side.fitting_rows(), tiny_config())
+        encoded = side.encode(encoder, scratch=tmp_path / f"{name}-rows")
+        assert np.array_equal(encoded.labels(holdout=False), encoded.classes[~encoded.holdout])
+        return {row["id"] for row in side.fitting_rows()}, len(encoded.classes), int(encoded.holdout.sum())
+
+    rows = tiny_rows(200)
+    few, _, _ = sides("few", rows[:150])
+    many, num_rows, num_held = sides("many", rows)
+    assert few == many & {row["id"] for row in rows[:150]} and num_rows == 200
+    children = [{**row, "id": f"child-{row['id']}", "parent_id": row["id"]} for row in rows]
+    fitting, num_rows, still_held = sides("augmented", rows + children)
+    assert still_held == num_held and num_rows == 400 - num_held
+    assert fitting == many | {f"child-{identity}" for identity in many}
 
 
 @pytest.mark.parametrize(
