@@ -8,7 +8,7 @@ import os
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -40,7 +40,8 @@ class Owner:
 def hold(workspace: Workspace, *, wait_s: float) -> Iterator[None]:
     """Hold the workspace for as long as the block runs; wait up to `wait_s` for whoever holds it.
 
-    Meanwhile stages find this Python first on PATH, and end when this process does.
+    Meanwhile stages find this Python first on PATH and end when this process does, and the workspace
+    is the current directory: DVC saves to its run cache from nowhere else.
 
     Raises
     ------
@@ -53,7 +54,7 @@ def hold(workspace: Workspace, *, wait_s: float) -> Iterator[None]:
     try:
         owner = Owner(os.getpid(), socket.gethostname(), datetime.now(UTC).isoformat(timespec="seconds"))
         _owner_file(workspace).write_text(json.dumps(asdict(owner)))
-        with _lifeline(workspace.scratch / "lifeline"):
+        with chdir(workspace.root), _lifeline(workspace.scratch / "lifeline"):
             yield
     finally:
         _owner_file(workspace).unlink(missing_ok=True)

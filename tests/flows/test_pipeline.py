@@ -3,6 +3,8 @@
 import json
 import os
 import sqlite3
+import sys
+from contextlib import chdir
 from pathlib import Path
 
 import pytest
@@ -38,8 +40,6 @@ EDGES = {
 @pytest.fixture
 def stage_environment(monkeypatch):
     """What `dvc repro` in an activated environment has."""
-    import sys
-
     for name, value in QUIET.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("PATH", os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
@@ -49,8 +49,8 @@ def reproduced(root: Path) -> list[str]:
     """The stages that `dvc repro` runs."""
     from dvc.repo import Repo
 
-    with Repo(str(root)) as repo:
-        return [stage.name for stage in repo.reproduce(str(root / "dvc.yaml"))]
+    with chdir(root), Repo() as repo:
+        return [stage.name for stage in repo.reproduce()]
 
 
 def test_data_that_fails_is_cleaned_judged_again_and_trained_on(dirty):
