@@ -1,7 +1,6 @@
 """evaluate: the checkpoint on the validation set, with confidence intervals, slices and pictures."""
 
 from noria.artifacts import Artifact, read_artifact
-from noria.evaluation.inference import logits_of
 from noria.evaluation.judged import judge, read_validation
 from noria.evaluation.report import report_markdown, write_report
 from noria.workspace import Workspace
@@ -15,14 +14,14 @@ def quality(workspace: Workspace) -> str:
 
 @node("evaluate", summary=quality, timeout_s=1800)
 def evaluate(workspace: Workspace) -> Artifact:
-    from noria.evaluation.torch_run import torch_run
+    from noria.evaluation.torch_run import torch_logits
     from noria.training.checkpoint import load_trained
 
     splits, checkpoint = read_artifact(workspace.splits), read_artifact(workspace.checkpoint)
     config, scenario = workspace.config, workspace.scenario
     trained = load_trained(checkpoint.path, scenario=scenario)
     rows = read_validation(splits.path)
-    logits = logits_of(rows, encoder=trained.encoder, run=torch_run(trained.model))
+    logits = torch_logits(trained.model, rows, encoder=trained.encoder)
     judged = judge(rows, logits, labels=scenario.labels(trained.encoder), scenario=scenario)
     return write_report(
         workspace.evaluation, judged, config=config.evaluate, seed=config.seed, parents=(splits, checkpoint)

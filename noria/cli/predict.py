@@ -37,6 +37,7 @@ def run(args: argparse.Namespace) -> int:
     """Answer in input order, a batch at a time: the input may be larger than memory."""
     from noria.cli.model import live_version, store_of
     from noria.errors import SourceError
+    from noria.evaluation.inference import num_cores
     from noria.serving.bundle import open_bundle
     from noria.serving.predictor import Predictor
     from noria.workspace import Workspace
@@ -48,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
         )
     store = store_of(Workspace.at(args.directory))
     version = args.version or live_version(store).version
-    predictor = Predictor(open_bundle(store.fetch(version).path))
+    predictor = Predictor(open_bundle(store.fetch(version).path), workers=num_cores())
     scenario = predictor.bundle.scenario
     with _lines(args.input, args.file) as (lines, name):
         requests = (_request(line, number, name, scenario) for number, line in enumerate(lines, 1) if line.strip())

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
 import numpy as np
 import torch
 
-from noria.evaluation.inference import Run
-from noria.scenarios.base import Tensors
+from noria.evaluation.inference import Row, Run, logits_of, num_cores
+from noria.scenarios.base import Encoder, Tensors
 
 
 def torch_run(model: torch.nn.Module) -> Run:
@@ -20,3 +23,20 @@ def torch_run(model: torch.nn.Module) -> Run:
         return np.asarray(logits.float().cpu().numpy())
 
     return run
+
+
+@contextmanager
+def single_threaded() -> Iterator[None]:
+    """One thread per operator: batches run side by side instead."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def torch_logits(model: torch.nn.Module, rows: Sequence[Row], *, encoder: Encoder) -> np.ndarray:
+    """Logits, float32 (N, C), of a module on the CPU, on all cores."""
+    with single_threaded():
+        return logits_of(rows, encoder=encoder, run=torch_run(model), workers=num_cores())

@@ -12,11 +12,11 @@ import torch
 
 from noria.config import EvaluateConfig, OptimizeConfig
 from noria.errors import ExportError
-from noria.evaluation.inference import Row, Run, logits_of
+from noria.evaluation.inference import Row, Run, logits_of, num_cores
 from noria.evaluation.judged import Judged, judge
 from noria.evaluation.latency import Latency, measure_latency
 from noria.evaluation.metrics import main_metric, value
-from noria.evaluation.torch_run import torch_run
+from noria.evaluation.torch_run import single_threaded, torch_logits, torch_run
 from noria.export.fuse import fuse
 from noria.export.onnx import check_parity, export_onnx
 from noria.export.quantize import quantize
@@ -85,7 +85,7 @@ class Reference:
 
 def reference_of(model: torch.nn.Module, *, encoder: Encoder, scenario: Scenario, rows: Sequence[Row]) -> Reference:
     """Run the PyTorch model over the validation rows."""
-    logits = logits_of(rows, encoder=encoder, run=torch_run(model))
+    logits = torch_logits(model, rows, encoder=encoder)
     judged = judge(rows, logits, labels=scenario.labels(encoder), scenario=scenario)
     return Reference(model, encoder, scenario, rows, logits, judged)
 
@@ -189,7 +189,7 @@ def _example(reference: Reference) -> Mapping[str, np.ndarray]:
 def _judged(
     name: str, graph: Path, run: Run, reference: Reference, *, config: OptimizeConfig, evaluate: EvaluateConfig
 ) -> Candidate:
-    logits = logits_of(reference.rows, encoder=reference.encoder, run=run)
+    logits = logits_of(reference.rows, encoder=reference.encoder, run=run, workers=num_cores())
     difference = float(np.abs(logits.astype(np.float64) - reference.logits).max())
     if name == "fp32":
         check_parity(reference.logits, logits, name=name)
@@ -235,14 +235,10 @@ def _timed(
     candidates: Sequence[Candidate], runs: Mapping[str, Run], reference: Reference, *, repeats: int
 ) -> list[Candidate]:
     """The candidates with the latencies of their graphs (tokenizing is the same for all), PyTorch on one thread too."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with single_threaded():
         small = measure_latency(runs, batches=_batches(reference, rows=_SMALL, repeats=repeats))
         large_repeats = max(1, repeats // _LARGE_COSTS)
         large = measure_latency(runs, batches=_batches(reference, rows=_LARGE, repeats=large_repeats))
-    finally:
-        torch.set_num_threads(threads)
     return [
         replace(candidate, small=small[candidate.name], large=large[candidate.name])
         if candidate.name in runs

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from noria.artifacts import Artifact
 from noria.config import Config
-from noria.evaluation.inference import logits_of
+from noria.data.rows import count_rows
+from noria.evaluation.inference import logits_of, num_cores
 from noria.evaluation.judged import judge, read_validation
 from noria.evaluation.metrics import main_metric
 from noria.evaluation.report import evaluate_judged
@@ -44,7 +45,7 @@ def optimize_checkpoint(
         candidates = judge_candidates(reference, graphs, config=config.optimize, evaluate=config.evaluate)
         chosen, reason = choose(candidates, config=config.optimize)
         assert chosen.path is not None
-        logits = logits_of(rows, encoder=trained.encoder, run=onnx_run(chosen.path))
+        logits = logits_of(rows, encoder=trained.encoder, run=onnx_run(chosen.path), workers=num_cores())
         judged = judge(rows, logits, labels=scenario.labels(trained.encoder), scenario=scenario)
         evaluation = evaluate_judged(judged, config=config.evaluate, seed=config.seed)
         parents = (splits, checkpoint)
@@ -60,6 +61,6 @@ def optimize_checkpoint(
             scenario=scenario,
             config=config,
             rows=rows,
-            origin=Origin(splits.digest, checkpoint.digest, splits.counts["train"], git_commit),
+            origin=Origin(splits.digest, checkpoint.digest, count_rows(splits.path / "train"), git_commit),
             parents=parents,
         )

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from fastapi import FastAPI, Request
 from fastapi.concurrency import run_in_threadpool
@@ -19,6 +18,7 @@ from pydantic import BaseModel, ValidationError, create_model
 from starlette.exceptions import HTTPException
 
 from noria.config import ServeConfig
+from noria.errors import NoriaError
 from noria.scenarios.base import Scenario
 from noria.serving.predictor import VERSION_FIELD, Predictor
 
@@ -34,15 +34,12 @@ class Live:
         self.predictor = predictor
 
 
-@dataclass(frozen=True)
-class Refusal(Exception):
-    """A request that can't be answered, and why."""
+class Refusal(NoriaError):
+    """A request that can't be answered; `status` is HTTP's."""
 
-    status: int
-    what: str
-    where: str = ""
-    expected: str = ""
-    next_step: str = ""
+    def __init__(self, status: int, what: str, *, where: str = "", expected: str = "", next_step: str = "") -> None:
+        self.status = status
+        super().__init__(what, where=where, expected=expected, next_step=next_step)
 
 
 def create_app(predictor: Predictor, *, config: ServeConfig) -> FastAPI:

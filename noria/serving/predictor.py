@@ -62,10 +62,11 @@ class Predictor:
     activations by batch.
     """
 
-    def __init__(self, bundle: Bundle, *, threads: int = 1, max_rows: int = 64) -> None:
+    def __init__(self, bundle: Bundle, *, threads: int = 1, workers: int = 1) -> None:
+        """`threads` of one batch, `workers` batches at once."""
         self.bundle = bundle
         self._run = onnx_run(bundle.model, threads=threads)
-        self._max_rows = max_rows
+        self._workers = workers
 
     @property
     def version(self) -> str:
@@ -73,7 +74,7 @@ class Predictor:
 
     def logits(self, rows: Sequence[Row]) -> np.ndarray:
         """Logits, float32 (N, C), in the order of `rows`."""
-        return logits_of(rows, encoder=self.bundle.encoder, run=self._run, max_rows=self._max_rows)
+        return logits_of(rows, encoder=self.bundle.encoder, run=self._run, workers=self._workers)
 
     def answer(self, requests: Sequence[Row]) -> list[Mapping[str, object]]:
         """One response a request, in order, each with the model's version."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 from noria.config import EvaluateConfig, UpdateConfig
-from noria.evaluation.inference import Row
+from noria.evaluation.inference import Row, num_cores
 from noria.serving.bundle import open_bundle
 from noria.serving.contest import BASELINE, Verdict, already_live, contest
 from noria.serving.journal import EventKind
@@ -81,4 +81,4 @@ def verdict_markdown(verdict: Verdict) -> str:
 
 
 def _load(store: ModelStore, version: str) -> Predictor:
-    return Predictor(open_bundle(store.fetch(version).path))
+    return Predictor(open_bundle(store.fetch(version).path), workers=num_cores())
