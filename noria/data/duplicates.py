@@ -6,7 +6,7 @@ least one of b bands with 1 - (1 - s^r)^b; `bands_for` picks b and r so that a p
 missed once in a million. Candidates are then compared 3-gram by 3-gram, so no pair is reported that is not one.
 
 Shapes: R = rows, S = 3-grams of a batch, B = bands, P = pairs. Texts stay in one Arrow array, band
-keys in one uint64 array; a million reviews take about 400 MB.
+keys in one uint64 array: a process that compares a million reviews peaks below 1 GB.
 """
 
 from __future__ import annotations
