@@ -97,14 +97,13 @@ def _draw(path: Path, candidates: Sequence[Candidate], chosen: Candidate, metric
     """Quality against latency: up and to the left is better."""
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
-    for candidate in candidates:
-        if math.isnan(candidate.small.p50_ms):
-            continue
+    timed = [candidate for candidate in candidates if not math.isnan(candidate.small.p50_ms)]
+    for candidate, marker in zip(timed, "XosD", strict=False):
         colour = GREY if candidate.name == REFERENCE else BLUE if candidate.passed else RED
-        axes.plot(candidate.small.p50_ms, candidate.metric, "o", color=colour, markersize=9)
-        label = f"{candidate.name}{' (chosen)' if candidate is chosen else ''}"
-        axes.annotate(label, (candidate.small.p50_ms, candidate.metric), textcoords="offset points", xytext=(8, 4))
+        name = f"{candidate.name}, {candidate.small.p50_ms:.2f} ms{': chosen' if candidate is chosen else ''}"
+        axes.plot(candidate.small.p50_ms, candidate.metric, marker, color=colour, markersize=9, alpha=0.8, label=name)
     axes.set(xlabel="ms for one row, median, one thread", ylabel=metric, title="Candidates; red ones are over budget")
-    axes.set_xlim(left=0)
-    axes.margins(x=0.25, y=0.4)
+    axes.set_xlim(0, 1.1 * max(candidate.small.p50_ms for candidate in timed))
+    axes.margins(y=0.4)
+    axes.legend(frameon=False)
     save_figure(figure, path)

@@ -86,7 +86,7 @@ def open_bundle(path: Path) -> Bundle:
     Raises
     ------
     BundleError
-        When it is damaged, or its scenario is not known here.
+        When it is damaged, or its scenario or its format is not known here.
     """
     artifact = read_bundle(path)
     config = json.loads((path / CONFIG).read_text(encoding="utf-8"))
@@ -99,4 +99,13 @@ def open_bundle(path: Path) -> Bundle:
             expected=error.expected,
             next_step="serve it with a Noria that knows this scenario",
         ) from error
-    return Bundle(artifact, scenario, scenario.load_encoder(path / ENCODER))
+    try:
+        encoder = scenario.load_encoder(path / ENCODER)
+    except (ArtifactError, KeyError, TypeError, ValueError) as error:  # whole, by its digests: so of another format
+        raise BundleError(
+            f"the bundle was made for another version of Noria: {error}",
+            where=str(path / ENCODER),
+            expected=f"an encoder of `{scenario.name}` as this version writes it",
+            next_step="`noria run` makes a new one; `noria promote VERSION --reason …` makes it live by hand",
+        ) from error
+    return Bundle(artifact, scenario, encoder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -68,6 +69,15 @@ def test_an_unknown_scenario_is_refused(tmp_path):
         (draft.path / "config.json").write_text(json.dumps({"scenario": "mind-reading"}))
     with pytest.raises(BundleError, match="no scenario `mind-reading`"):
         open_bundle(tmp_path / "odd")
+
+
+def test_a_whole_bundle_of_another_format_is_refused(optimized, tmp_path):
+    with write_artifact(tmp_path / "old", kind="bundle") as draft:
+        shutil.copytree(optimized.bundle, draft.path, dirs_exist_ok=True)
+        settings = draft.path / "encoder" / "encoder.json"
+        settings.write_text(json.dumps({**json.loads(settings.read_text()), "forgotten": 1}))
+    with pytest.raises(BundleError, match="another version of Noria"):
+        open_bundle(tmp_path / "old")
 
 
 def test_serving_imports_no_torch(optimized):
