@@ -12,7 +12,7 @@ def samples(workspace: Workspace) -> str:
     return augmentation_table(read_artifact(workspace.augmented, verify=False), scenario=workspace.scenario)
 
 
-@node("augment", summary=samples, with_upstream=True)
+@node("augment", summary=samples, through=("clean", "recheck"))
 def augment(workspace: Workspace) -> Artifact:
     config = workspace.config
     return augment_rows(

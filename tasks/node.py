@@ -45,8 +45,8 @@ class Node:
         The stage's process ends itself after so long, and says where it stood.
     pure:
         True: a DVC stage. False: a side effect, run as a plain process every time.
-    with_upstream:
-        Reproduce the stages before it too: those that the flow did not visit.
+    through:
+        Stages to reproduce on the way to it: the branch that the flow did not visit, which lets the data pass.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Node:
     retries: int = 0
     timeout_s: float = 3600.0
     pure: bool = True
-    with_upstream: bool = False
+    through: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:
@@ -90,7 +90,7 @@ def node(
     retries: int = 0,
     timeout_s: float = 3600.0,
     pure: bool = True,
-    with_upstream: bool = False,
+    through: tuple[str, ...] = (),
 ) -> Callable[[NodeFunction], Node]:
     """Make a function a node; see `Node` for the parameters. `stage` is the function's name by default."""
 
@@ -104,7 +104,7 @@ def node(
             retries=retries,
             timeout_s=timeout_s,
             pure=pure,
-            with_upstream=with_upstream,
+            through=through,
         )
 
     return decorate

@@ -42,6 +42,8 @@ terminal = logging.getLogger("noria.flow")
 def build_task(node: Node) -> Task[..., Artifact]:
     """A task that takes the workspace and the artifacts it follows, and returns the node's artifact."""
 
+    logging.getLogger("dvc").setLevel(logging.WARNING)  # one line a node is enough
+
     def run(workspace: Workspace, *upstream: Artifact) -> Artifact:
         artifact, ran = _run(node, workspace)
         # Prefect unwraps a returned state: to whoever asks for the result, it is the artifact
@@ -82,14 +84,13 @@ def _run(node: Node, workspace: Workspace) -> tuple[Artifact, bool]:
 
 
 def _reproduce(node: Node, workspace: Workspace) -> Path | None:
-    """Have DVC reproduce the stage; returns its first output."""
-    target = f"{workspace.root / 'dvc.yaml'}:{node.stage}"  # a bare name would be looked up in the current directory
+    """Have DVC reproduce the stage, of the workspace that is the current directory; returns its first output."""
     deadline = time.monotonic() + _DVC_WAIT_S
     while True:
         try:
             with Repo(str(workspace.root)) as repo:
-                repo.reproduce(target, single_item=not node.with_upstream)
-                (stage,) = repo.stage.collect(target)
+                repo.reproduce([*node.through, node.stage], single_item=True)
+                (stage,) = repo.stage.collect(node.stage)
                 return Path(stage.outs[0].fs_path)
         except LockError as error:  # DVC's locks fail at once (treeverse/dvc#10465)
             if time.monotonic() > deadline:

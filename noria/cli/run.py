@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
     with prefect_api(workspace):
         from flows.pipeline import pipeline
 
-        _hush()
+        logging.getLogger("prefect").propagate = False  # it tells its server; errors come back as exceptions
         pipeline(str(workspace.root), wait_s=args.wait_s)
     print(f"done in {time.monotonic() - started:.1f} s")
     print(_DVC_LOCK)
@@ -49,9 +49,3 @@ def _show_nodes() -> None:
     nodes.addHandler(handler)
     nodes.setLevel(logging.INFO)
     nodes.propagate = False
-
-
-def _hush() -> None:
-    """After their import: Prefect tells its server, DVC tells dvc.lock; errors come back as exceptions."""
-    logging.getLogger("prefect").propagate = False
-    logging.getLogger("dvc").setLevel(logging.WARNING)
