@@ -11,10 +11,10 @@ import difflib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from noria.errors import ConfigError
 
@@ -131,6 +131,15 @@ class ModelConfig(Section):
     wide: WideConfig = WideConfig()
     deep_weight: Annotated[float, Field(ge=0)] = 1.0
     """Weight of the Transformer against the wide branch, both brought to unit spread; 0 leaves it out."""
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> Self:
+        parts = self.heads * (2 if self.positions == "rotary" else 1)
+        if self.dim % parts:
+            raise ValueError(f"dim must be a multiple of {parts} for {self.heads} heads, {self.positions} positions")
+        if not self.wide.enabled and not self.deep_weight:
+            raise ValueError("either wide.enabled or a deep_weight above 0")
+        return self
 
 
 class PretrainConfig(Section):

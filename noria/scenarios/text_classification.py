@@ -84,7 +84,7 @@ def _build_model(config: Config, encoder: Encoder) -> torch.nn.Module:
     num_classes = len(encoder.labels)
     wide = WideBranch(encoder.num_ngrams, num_classes) if config.model.wide.enabled else None
     deep = None
-    if config.model.deep_weight > 0 or wide is None:
+    if config.model.deep_weight > 0:
         deep = DeepBranch(
             config.model,
             vocabulary_size=encoder.vocabulary_size,

@@ -114,11 +114,6 @@ class StateStore:
                 logger.warning("%s is damaged (%s): going back to the save before it", path, error)
         return None
 
-    def clear(self) -> None:
-        """Forget every saved state."""
-        for path in [*self._paths(), *self._directory.glob("*.partial")]:
-            path.unlink()
-
     def _paths(self) -> list[Path]:
         return sorted(self._directory.glob("state-*.safetensors"))
 

@@ -1,8 +1,12 @@
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 from training_fixtures import SCENARIO, TINY, tiny_config, tiny_rows
 
-from noria.config import Config
+from noria.config import Config, load_config
+from noria.errors import ConfigError
 from noria.scenarios.base import Encoder
 
 
@@ -33,6 +37,16 @@ def test_either_branch_can_stand_alone(wide: bool, deep_weight: float) -> None:
     )
     built = SCENARIO.build_model(config, SCENARIO.fit_encoder(tiny_rows(50), config))
     assert (built.wide is not None) == wide and (built.deep is not None) == (deep_weight > 0)
+
+
+@pytest.mark.parametrize("model", [{"dim": 30, "heads": 4}, {"wide": {"enabled": False}, "deep_weight": 0.0}])
+def test_a_model_that_cannot_be_built_is_refused_when_the_configuration_is_read(
+    model: dict[str, object], tmp_path: Path
+) -> None:
+    params = tmp_path / "params.yaml"
+    params.write_text(json.dumps({**TINY, "model": model}))
+    with pytest.raises(ConfigError, match="model"):
+        load_config(params, defaults=SCENARIO.defaults)
 
 
 def test_the_example_is_a_request_that_encodes(encoder: Encoder) -> None:

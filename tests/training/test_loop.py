@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from noria.config import ModelConfig
 from noria.data.ragged import Ragged
 from noria.data.text_encoder import MASK, PAD
+from noria.model.heads import PooledHead
 from noria.model.text_classifier import DeepBranch, TextClassifier
 from noria.model.wide import WideBranch
 from noria.training.blend import set_blend
@@ -69,8 +70,8 @@ def test_accumulated_micro_batches_step_like_the_large_batch() -> None:
 def test_it_overfits_one_batch(name: str) -> None:
     deep = branch()
     objective = labels(some_tokens(16), batch_tokens=10_000)
-    steps, batch = phase(objective, deep, name=name, lr=5e-3), objective.micro_batch(0)
-    losses = [float(take_step(steps, step, [batch], deep=deep)) / 16 for step in range(150)]
+    steps, batch = phase(objective, deep, name=name, lr=1e-2), objective.micro_batch(0)
+    losses = [float(take_step(steps, step, [batch], deep=deep)) / 16 for step in range(100)]
     assert losses[0] > 0.4 and losses[-1] < 0.02
 
 
@@ -158,6 +159,20 @@ def test_losses_are_sums_of_the_definition() -> None:
     expected = ((logits - torch.eye(3)[classes]) ** 2).sum() / 3
     torch.testing.assert_close(squared_error(logits, classes), expected)
     torch.testing.assert_close(squared_error(logits, torch.eye(3)[classes]), expected)
+
+
+def test_a_head_with_one_output_and_a_squared_loss_regresses() -> None:
+    torch.manual_seed(0)
+    head, real = PooledHead(8, 1), torch.ones(32, 5, dtype=torch.bool)
+    x = torch.randn(32, 5, 8)
+    values = x.mean(1)[:, :1] * 2 + 1
+    optimizer = torch.optim.Adam(head.parameters(), lr=0.05)
+    for _ in range(200):
+        optimizer.zero_grad()
+        loss = squared_error(head(x, real), values) / 32
+        loss.backward()
+        optimizer.step()
+    assert float(loss.detach()) < 0.01
 
 
 def test_the_linear_model_is_at_the_optimum() -> None:
