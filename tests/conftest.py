@@ -41,7 +41,7 @@ def dirty(tmp_path_factory) -> Path:
     """`noria run` from data that fails the gate to a model in production; put back what you change."""
     import workspaces
 
-    root = workspaces.make_workspace(tmp_path_factory.mktemp("flow") / "dirty", workspaces.dirty_rows(300))
+    root = workspaces.make_workspace(tmp_path_factory.mktemp("flow") / "dirty", workspaces.dirty_rows(600))
     done = workspaces.noria("run", cwd=root)
     assert done.returncode == 0, done.stdout + done.stderr
     return root
