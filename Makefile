@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+PIP_INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --no-deps
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 # No library phones home, also not before Noria's own code could say so.
@@ -35,22 +36,22 @@ serve: .venv/base.stamp  ## the promoted model on http://127.0.0.1:8000
 	noria serve
 
 lock: .venv/test.stamp  ## resolve requirements/*.in anew; needs uv on the PATH
-	python requirements/lock.py $(LOCK_FLAGS)
+	python requirements/lock.py $(CPU_WHEELS)
 
-clean:  ## back to a fresh clone
-	rm -rf .venv .noria data models reports store sources dvc.lock dvc_plots .dvc/cache .dvc/tmp
+clean:  ## back to a fresh clone: also drops the models and the store in this directory
+	rm -rf .venv .noria data models reports store sources/reviews dvc.lock dvc_plots .dvc/cache .dvc/tmp
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
 
-.venv/base.stamp: requirements/base.txt requirements/cuda.txt pyproject.toml
+.venv/base.stamp: requirements/base.txt requirements/cpu.txt requirements/cuda.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Noria needs Python 3.11 or newer; set PYTHON=…")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/base.txt
-	@# The CPU build of torch stands alone; the CUDA build needs its libraries.
-	@if $(BIN)/python -c 'import importlib.metadata as m, sys; sys.exit("+cpu" in m.version("torch"))'; then \
-	  $(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/cuda.txt; fi
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	$(PIP_INSTALL) --require-hashes -r requirements/base.txt
+	@# torch: the CPU build where there is no GPU and such a build is at hand, else the CUDA build with its libraries
+	{ ! command -v nvidia-smi && $(PIP_INSTALL) --require-hashes -r requirements/cpu.txt 2>/dev/null; } \
+	  || $(PIP_INSTALL) --require-hashes -r requirements/cuda.txt
+	$(PIP_INSTALL) --no-build-isolation --editable .
 	@touch $@
 
 .venv/test.stamp: .venv/base.stamp requirements/test.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/test.txt
+	$(PIP_INSTALL) --require-hashes -r requirements/test.txt
 	@touch $@

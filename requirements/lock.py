@@ -1,26 +1,26 @@
-"""Write the lock files from the `.in` files: `make lock`.
+"""Write the lock files from the `.in` files: `make lock`, or `make lock CPU_WHEELS=DIR` with CPU builds of torch in DIR.
 
-uv resolves once for every Python from 3.11 on and every platform, with hashes. Two things need a hand:
-torch comes as a CPU build where one is at hand and as the CUDA build elsewhere, so its entry carries
-the hashes of both; and the CUDA libraries go into a lock file of their own, which only the CUDA build needs.
+uv resolves once for every Python from 3.11 on and every platform, with hashes. torch has lock files
+of its own, one for each of its builds: cuda.txt with the libraries that it needs, and cpu.txt, which
+stands alone and can only be installed where such a build is at hand.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-CUDA = re.compile(r"^(nvidia-(?!ml-py)|cuda-|triton)")
-HEADER = "# Written by `make lock` from {source}: edit that, not this.\n"
+CUDA = re.compile(r"^(nvidia-(?!ml-py)|cuda-|triton|torch$)")
 
 
 def resolve(source: Path, *, below: Path | None = None) -> dict[str, list[str]]:
     """Lock entries by package name; entries that differ by marker stay apart under one name."""
     command = ["uv", "pip", "compile", "--quiet", "--universal", "--python-version", "3.11", "--generate-hashes"]
-    command += ["--no-header", "--no-annotate", *sys.argv[1:], str(source)]
+    command += ["--no-header", "--no-annotate", str(source)]
     if below is not None:
         command += ["-c", str(below)]
     text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
@@ -30,26 +30,29 @@ def resolve(source: Path, *, below: Path | None = None) -> dict[str, list[str]]:
     return entries
 
 
-def merge_builds(entries: list[str]) -> str:
-    """One entry for all builds of a version, whatever their local suffix (`+cpu`)."""
-    name = re.match(r"([^+ ]+)", entries[0])
-    assert name is not None
-    hashes = sorted({h for entry in entries for h in re.findall(r"--hash=\S+", entry)})
-    return " \\\n    ".join([name.group(1), *hashes])
+def cpu_build(torch: str, wheels: Path) -> str:
+    """The entry of torch's CPU build, with the hash of every wheel of it in `wheels`."""
+    version = torch.split(" ")[0] + "+cpu"
+    files = sorted(wheels.glob(f"{version.replace('==', '-')}-*.whl"))
+    return " \\\n    ".join([version, *(f"--hash=sha256:{hashlib.sha256(f.read_bytes()).hexdigest()}" for f in files)])
 
 
-def write(path: Path, source: str, entries: list[str]) -> None:
-    path.write_text(HEADER.format(source=source) + "\n".join(entries) + "\n")
+def write(name: str, source: str, entries: list[str]) -> None:
+    header = f"# Written by `make lock` from {source}: edit that, not this.\n"
+    (HERE / name).write_text(header + "\n".join(entries) + "\n")
 
 
 def main() -> None:
     base = resolve(HERE / "base.in")
-    base["torch"] = [merge_builds(base["torch"])]
-    cuda = [entry for name in base if CUDA.match(name) for entry in base[name]]
-    write(HERE / "cuda.txt", "base.in (the CUDA build of torch)", cuda)
-    write(HERE / "base.txt", "base.in", [e for name in base if not CUDA.match(name) for e in base[name]])
+    write("base.txt", "base.in", [entry for name in base if not CUDA.match(name) for entry in base[name]])
+    write("cuda.txt", "base.in", [entry for name in base if CUDA.match(name) for entry in base[name]])
+    (torch,) = base["torch"]
+    if len(sys.argv) > 1:
+        write("cpu.txt", "base.in", [cpu_build(torch, Path(sys.argv[1]))])
+    elif torch.split(" ")[0] + "+cpu" not in (HERE / "cpu.txt").read_text():
+        sys.exit(f"cpu.txt holds another torch than {torch.split(' ')[0]}: say where its CPU build is, CPU_WHEELS=DIR")
     test = resolve(HERE / "test.in", below=HERE / "base.txt")
-    write(HERE / "test.txt", "test.in", [e for name in test if name not in base for e in test[name]])
+    write("test.txt", "test.in", [entry for name in test if name not in base for entry in test[name]])
 
 
 if __name__ == "__main__":
