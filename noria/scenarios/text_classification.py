@@ -11,11 +11,14 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from noria.config import Config
 from noria.data import text
-from noria.data.text_encoder import TextEncoder, fit_text_encoder, load_text_encoder
 from noria.scenarios.base import Encoder, Scenario
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import torch
+
+    from noria.data.text_encoder import TextEncoder
 
 SCHEMA = pa.schema([pa.field("text", pa.string()), pa.field("label", pa.string())])
 
@@ -71,12 +74,21 @@ class Response(BaseModel):
 
 
 def _fit_encoder(rows: Iterable[Mapping[str, object]], config: Config) -> TextEncoder:
+    from noria.data.text_encoder import fit_text_encoder
+
     return fit_text_encoder(
         rows, text_column="text", label_column="label", tokenizer=config.tokenizer, wide=config.model.wide
     )
 
 
+def _load_encoder(directory: Path) -> TextEncoder:
+    from noria.data.text_encoder import load_text_encoder
+
+    return load_text_encoder(directory)
+
+
 def _build_model(config: Config, encoder: Encoder) -> torch.nn.Module:
+    from noria.data.text_encoder import TextEncoder
     from noria.model.text_classifier import DeepBranch, TextClassifier
     from noria.model.wide import WideBranch
 
@@ -95,6 +107,8 @@ def _build_model(config: Config, encoder: Encoder) -> torch.nn.Module:
 
 
 def _labels(encoder: Encoder) -> Sequence[str]:
+    from noria.data.text_encoder import TextEncoder
+
     assert isinstance(encoder, TextEncoder)
     return encoder.labels
 
@@ -120,7 +134,7 @@ SCENARIO = Scenario(
     duplicate_key=text.duplicate_key,
     augment=text.augment,
     fit_encoder=_fit_encoder,
-    load_encoder=load_text_encoder,
+    load_encoder=_load_encoder,
     build_model=_build_model,
     labels=_labels,
     decode=_decode,
