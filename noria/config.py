@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -21,12 +21,13 @@ from noria.errors import ConfigError
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[int, Field(gt=0)]
 NonNegative = Annotated[int, Field(ge=0)]
+Similarity = Annotated[float, Field(ge=0.2, le=1.0)]  # below it, MinHash of bounded size misses pairs
 
 
 class Section(BaseModel):
     """A part of the configuration: frozen, and closed to unknown keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 class SourceConfig(Section):
@@ -69,10 +70,16 @@ class CleanConfig(Section):
     max_chars: Positive = 2_000
     min_han_share: Share = 0.1
     """Smallest share of Han characters among letters."""
-    near_duplicate_similarity: Share = 0.9
+    near_duplicate_similarity: Similarity = 0.9
     """Jaccard similarity of character 3-grams from which two rows are duplicates; 1 means exact ones only."""
     label_conflicts: Literal["quarantine", "majority"] = "quarantine"
     """What happens to one text with several labels: all rows out, or the most frequent label kept."""
+
+    @model_validator(mode="after")
+    def _bounds_in_order(self) -> Self:
+        if self.min_chars > self.max_chars:
+            raise ValueError(f"min_chars ({self.min_chars}) must not be above max_chars ({self.max_chars})")
+        return self
 
 
 class AugmentConfig(Section):
@@ -94,7 +101,7 @@ class SplitConfig(Section):
     validation_share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
     group_by: str | None = None
     """A column whose equal values stay on one side; default: each row and what is augmented from it."""
-    near_duplicate_similarity: Share = 0.8
+    near_duplicate_similarity: Similarity = 0.8
     """Jaccard similarity of character 3-grams from which a training row leaks a validation row and is left out."""
 
 
@@ -211,7 +218,7 @@ class EvaluateConfig(Section):
 class OptimizeConfig(Section):
     """What may become the bundle."""
 
-    candidates: tuple[Literal["fp32", "fused", "int8"], ...] = ("fp32", "fused", "int8")
+    candidates: tuple[Literal["fp32", "fused", "int8"], ...] = Field(("fp32", "fused", "int8"), min_length=1)
     max_quality_drop: Share = 0.005
     """Largest loss of the main metric against PyTorch, as a fraction (0.005 = half a point)."""
     max_slice_drop: Share = 0.03
@@ -246,6 +253,18 @@ class ServeConfig(Section):
     """ONNX Runtime threads per request."""
     max_batch_rows: Positive = 64
     max_body_bytes: Positive = 1_000_000
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """YAML in which a key stands once in a mapping, as its specification has it; PyYAML takes the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, object]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"`{key.value}` stands here twice", key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep=deep)
 
 
 class Config(Section):
@@ -292,10 +311,13 @@ def read_params(path: Path) -> dict[str, object]:
             where=str(path),
             next_step="`noria init DIR --scenario NAME` makes a workspace; `-C DIR` names one",
         ) from None
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"not UTF-8 text: {error}", where=str(path)) from error
+    except (UnicodeDecodeError, OSError) as error:
+        raise ConfigError(f"params.yaml can't be read: {error}", where=str(path), expected="UTF-8 text") from error
     try:
-        values = yaml.safe_load(text)
+        values = yaml.load(text, Loader=_StrictLoader)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise ConfigError(f"not YAML: {error.problem}", where=f"{path}:{line}") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"not YAML: {error}", where=str(path)) from error
     if not isinstance(values, dict):
@@ -324,10 +346,15 @@ def _merge(below: Mapping[str, object], above: Mapping[str, object]) -> dict[str
         old = merged.get(key)
         if value is None and isinstance(old, Mapping):
             continue  # an empty section in YAML is null: the defaults stand
-        if value is None and key in Config.model_fields:
+        if value is None and _is_section(key):
             value = {}
         merged[key] = _merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
     return merged
+
+
+def _is_section(key: str) -> bool:
+    field = Config.model_fields.get(key)
+    return field is not None and isinstance(field.annotation, type) and issubclass(field.annotation, Section)
 
 
 def _explain(error: ValidationError, path: Path) -> ConfigError:
@@ -338,10 +365,12 @@ def _explain(error: ValidationError, path: Path) -> ConfigError:
     if first["type"] == "extra_forbidden":
         valid = _fields_at(keys[:-1])
         near = difflib.get_close_matches(keys[-1], valid, n=1, cutoff=0.5)
-        hint = f"did you mean `{near[0]}`?" if near else f"remove the key `{keys[-1]}`"
+        hint = f"did you mean `{near[0]}`?" if near else "use one of these instead, or remove it"
         return ConfigError(f"unknown key `{dotted}`", where=where, expected=", ".join(valid), next_step=hint)
     if first["type"] == "missing":
         return ConfigError(f"`{dotted}` is missing", where=where, next_step=f"add `{dotted}` to {path.name}")
+    if first["type"] == "value_error":  # of several values together: ours, in our words
+        return ConfigError(f"`{dotted}`: {first['msg'].removeprefix('Value error, ')}", where=where)
     return ConfigError(f"`{dotted}` is {first['input']!r}", where=where, expected=first["msg"])
 
 

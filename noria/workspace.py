@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,9 +26,16 @@ class Workspace:
 
     @cached_property
     def scenario(self) -> Scenario:
-        name = read_params(self.params).get("scenario")
+        values = read_params(self.params)
+        name = values.get("scenario")
         if not isinstance(name, str):
-            raise ConfigError("`scenario` is missing", where=str(self.params), expected="scenario: text-classification")
+            near = difflib.get_close_matches("scenario", map(str, values.keys() - {"scenario"}), n=1, cutoff=0.8)
+            raise ConfigError(
+                "`scenario` is missing",
+                where=str(self.params),
+                expected="scenario: text-classification",
+                next_step=f"`{near[0]}` should be `scenario`" if near else "name the scenario",
+            )
         return load_scenario(name)
 
     @cached_property
