@@ -17,7 +17,7 @@ from noria.artifacts import Artifact, Ledger, read_artifact, write_artifact
 from noria.config import AugmentConfig, SplitConfig
 from noria.data.preprocess import unmeasured_schema
 from noria.data.rows import SYSTEM_FIELDS, ShardWriter, content_id, link_shards, read_batches, read_schema
-from noria.data.sides import group_of, in_validation
+from noria.data.sides import check_group_by, group_of, in_validation
 from noria.data.verdict import read_verdict, verdict_line
 from noria.errors import GateRefused
 from noria.events import progress
@@ -45,6 +45,8 @@ def augment_rows(
     ------
     GateRefused
         When `verdict`, the last one on `cleaned`, is fail.
+    ConfigError
+        When `split.group_by` is no column of the data.
     """
     if not verdict.facts["passed"]:
         raise refusal(verdict)
@@ -73,6 +75,7 @@ def _augment(
 ) -> int:
     """Write originals and children; the number of children."""
     schema = unmeasured_schema(read_schema(source), scenario.measure)
+    check_group_by(split, columns=schema.names)
     num_added = 0
     with ShardWriter(target, read_schema(source)) as shards, progress("augment", total=num_rows) as shown:
         for batch in read_batches(source):

@@ -13,9 +13,9 @@ from noria.artifacts import Artifact, Ledger, read_artifact, write_artifact
 from noria.config import SourceConfig
 from noria.data.quarantine import QuarantineWriter
 from noria.data.records import Block, Rejected, read_records
-from noria.data.rows import RowIds, ShardWriter, row_schema
+from noria.data.rows import GROUP, SYSTEM_FIELDS, RowIds, ShardWriter, row_schema
 from noria.data.sources import SourceFile, find_files
-from noria.errors import SourceError
+from noria.errors import ConfigError, SourceError
 from noria.events import progress
 
 logger = logging.getLogger(__name__)
@@ -33,10 +33,13 @@ def ingest(
 
     Raises
     ------
+    ConfigError
+        When `source` asks for what rows or files can't have.
     SourceError
         When the source is missing, unreadable, empty, lacks a column, or has no row that can be read
         (its quarantine is written even then).
     """
+    _check_carry(source, taken=(*(field.name for field in SYSTEM_FIELDS), *schema.names, GROUP.name))
     files = find_files(source, base=str(base))
     schema = pa.schema([*schema, *(pa.field(name, pa.string()) for name in source.carry)])
     with write_artifact(raw, kind="raw") as draft:
@@ -53,6 +56,17 @@ def ingest(
         draft.counts = {"files": len(files), "rows": shards.num_rows, "quarantined": refused.num_rows}
         draft.facts = {"source": source.path, "refused": dict(sorted(refused.by_rule.items()))}
     return read_artifact(raw, verify=False)
+
+
+def _check_carry(source: SourceConfig, *, taken: Sequence[str]) -> None:
+    for position, name in enumerate(source.carry):
+        if name in taken or name in source.carry[:position]:
+            raise ConfigError(
+                f"rows have a column `{name}` already",
+                where="params.yaml: source.carry",
+                expected=f"other names than {', '.join(taken)}, each once",
+                next_step=f"carry it under another name: carry: [my_{name}], columns: {{my_{name}: {name}}}",
+            )
 
 
 def _ingest_file(

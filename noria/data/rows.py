@@ -24,6 +24,8 @@ SYSTEM_FIELDS = (
     pa.field("origin", pa.string(), nullable=False),
     pa.field("parent_id", pa.string()),
 )
+GROUP = pa.field("group", pa.string())
+"""The column that the split adds: what a row's side was decided by."""
 _ID_BYTES = 12  # 2**48 rows before a collision is likely
 _canonical_json = json.JSONEncoder(ensure_ascii=False, default=repr).encode
 

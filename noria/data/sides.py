@@ -8,11 +8,29 @@ sides as data grows, whatever is added and in whatever order.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from noria.config import SplitConfig
+from noria.errors import ConfigError
 
 _SCALE = 1 << 64
+
+
+def check_group_by(config: SplitConfig, *, columns: Collection[str]) -> None:
+    """Check that rows of `columns` have the one that `config` groups by.
+
+    Raises
+    ------
+    ConfigError
+        Naming those that there are.
+    """
+    if config.group_by is not None and config.group_by not in columns:
+        raise ConfigError(
+            f"there is no column `{config.group_by}`",
+            where="params.yaml: split.group_by",
+            expected=", ".join(columns),
+            next_step="name one of these, or have the rows keep it: `source.carry`",
+        )
 
 
 def group_of(row: Mapping[str, object], config: SplitConfig) -> str:

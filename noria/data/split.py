@@ -32,14 +32,11 @@ from noria.config import SplitConfig
 from noria.data.duplicates import Indices, Keys, Mask, first_equal, similar_pairs
 from noria.data.preprocess import unmeasured_schema
 from noria.data.quarantine import QuarantineWriter
-from noria.data.rows import ShardWriter, count_rows, read_batches, read_schema
-from noria.data.sides import group_of, in_validation
+from noria.data.rows import GROUP, ShardWriter, count_rows, read_batches, read_schema
+from noria.data.sides import check_group_by, group_of, in_validation
 from noria.errors import ConfigError
 from noria.events import progress
 from noria.scenarios.base import Scenario
-
-GROUP = pa.field("group", pa.string())
-"""The column that the split adds: what the side was decided by."""
 
 SIDES = ("train", "validation")
 
@@ -51,7 +48,7 @@ class _Sides:
     train: Mask
     validation: Mask
     leak: Indices
-    """The validation row that a row of the training side is nearly the same as, or -1."""
+    """The validation row that a row of the training side, or its parent, is nearly the same as, or -1."""
     ids: npt.NDArray[np.bytes_]
 
 
@@ -66,17 +63,12 @@ def split_rows(
     Raises
     ------
     ConfigError
-        When `split.group_by` is no column of the data.
+        When `split.group_by` is no column of the data, or leaves a side without rows.
     """
-    schema = read_schema(augmented.path)
-    if config.group_by is not None and config.group_by not in schema.names:
-        raise ConfigError(
-            f"there is no column `{config.group_by}`",
-            where="params.yaml: split.group_by",
-            expected=", ".join(schema.names),
-            next_step="name one of these, or have the rows keep it: `source.carry`",
-        )
-    sides = _assign(augmented.path, schema, scenario=scenario, config=config)
+    content = unmeasured_schema(read_schema(augmented.path), scenario.measure).names
+    check_group_by(config, columns=content)
+    sides = _assign(augmented.path, content, scenario=scenario, config=config)
+    _check_both(sides, config)
     with (
         QuarantineWriter(quarantine, parents=(augmented,)) as refused,
         write_artifact(target, kind="splits", parents=(augmented,)) as draft,
@@ -89,11 +81,24 @@ def split_rows(
     return read_artifact(target, verify=False)
 
 
-def _assign(source: Path, schema: pa.Schema, *, scenario: Scenario, config: SplitConfig) -> _Sides:
+def _check_both(sides: _Sides, config: SplitConfig) -> None:
+    masks = {"train": sides.train & (sides.leak < 0), "validation": sides.validation}
+    for side, mask in masks.items():
+        if not mask.any():
+            raise ConfigError(
+                f"of {len(mask):,} rows none is on the {side} side",
+                where=f"params.yaml: split.validation_share: {config.validation_share:g}, by hash of "
+                + (f"`{config.group_by}`" if config.group_by else "the row's id"),
+                expected="rows on both sides",
+                next_step="a `group_by` with more different values, more rows, or another share",
+            )
+
+
+def _assign(source: Path, content: list[str], *, scenario: Scenario, config: SplitConfig) -> _Sides:
     """Decide every row's side, then look for leaks."""
     keys = Keys()
-    held_out, originals, ids = [np.zeros(0, bool)], [np.zeros(0, bool)], [np.zeros(0, "S1")]
-    content = unmeasured_schema(schema, scenario.measure).names
+    held_out, originals = [np.zeros(0, bool)], [np.zeros(0, bool)]
+    ids, parents = [np.zeros(0, "S1")], [np.zeros(0, "S1")]
     with progress("split", total=count_rows(source)) as shown:
         for batch in read_batches(source, columns=content):
             rows = batch.to_pylist()
@@ -101,11 +106,13 @@ def _assign(source: Path, schema: pa.Schema, *, scenario: Scenario, config: Spli
             held_out.append(np.array([in_validation(group_of(row, config), config) for row in rows], bool))
             originals.append(np.array([row["parent_id"] is None for row in rows], bool))
             ids.append(np.array([row["id"] for row in rows], bytes))
+            parents.append(np.array([row["parent_id"] or row["id"] for row in rows], bytes))
             shown.advance(len(rows))
     side = np.concatenate(held_out)
     train, validation = ~side, side & np.concatenate(originals)
     leak = _leaks(keys.array(), train, validation, threshold=config.near_duplicate_similarity)
-    return _Sides(train, validation, leak, np.concatenate(ids))
+    row_ids = np.concatenate(ids)
+    return _Sides(train, validation, _with_parent(leak, row_ids, np.concatenate(parents)), row_ids)
 
 
 def _leaks(keys: pa.LargeStringArray, train: Mask, validation: Mask, *, threshold: float) -> Indices:
@@ -126,6 +133,13 @@ def _leaks(keys: pa.LargeStringArray, train: Mask, validation: Mask, *, threshol
             trained = np.where(of_validation[left], right, left)
             near[trained] = near[np.where(of_validation[left], left, right)]
     return np.where(train, near[text], -1)
+
+
+def _with_parent(leak: Indices, ids: npt.NDArray[np.bytes_], parents: npt.NDArray[np.bytes_]) -> Indices:
+    """`leak` in which what was made from a row that leaks does so too; an original's parent is itself."""
+    order = np.argsort(ids)
+    parent = order[np.searchsorted(ids, parents, sorter=order)]
+    return np.where(leak < 0, leak[parent], leak)
 
 
 def _write(
@@ -169,7 +183,8 @@ def _group_columns(config: SplitConfig) -> list[str]:
 def _why(row: Mapping[str, object], leak: np.int64, ids: npt.NDArray[np.bytes_]) -> tuple[str, str]:
     """The rule that keeps a row out of both sides, and the reason in words."""
     if leak >= 0:
-        return "near_validation", f"(nearly) the same as row {ids[leak].decode()}, which is in the validation set"
+        who = "it or the row it was made from is " if row["parent_id"] else ""
+        return "near_validation", f"{who}(nearly) the same as row {ids[leak].decode()}, which is in the validation set"
     return "augmented_validation", f"made from row {row['parent_id']}, which is in the validation set"
 
 

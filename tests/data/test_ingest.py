@@ -207,6 +207,9 @@ def test_when_every_row_is_bad_all_of_them_are_kept_in_quarantine(tmp_path):
         ({"path": "a.txt", "label_from": "file", "encoding": "utf-16"}, "iconv"),
         ({"path": "a.txt", "label_from": "file", "encoding": "utf-88"}, "utf-88"),
         ({"path": "a.txt", "label_from": "file", "columns": {"txt": "a"}}, "did you mean `text`"),
+        ({"path": "a.txt", "label_from": "file", "carry": ("id",)}, r"`id` already(.|\n)*my_id: id"),
+        ({"path": "a.txt", "label_from": "file", "carry": ("group",)}, "`group` already"),
+        ({"path": "a.txt", "label_from": "file", "carry": ("user", "user")}, "`user` already"),
     ],
 )
 def test_settings_that_no_file_can_meet_are_named(tmp_path, source, says):

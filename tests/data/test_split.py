@@ -105,6 +105,7 @@ def test_validation_holds_originals_only_and_children_follow_their_parents(tmp_p
     assert len(children) == splits.counts["augmented"] > 50
     assert all(row["parent_id"] is None for row in validation.values())
     assert all(row["group"] == row["parent_id"] for row in children)
+    assert {row["parent_id"] for row in children} <= train.keys()
     originals = rows_of(cleaned)
     assert all(row["label"] == originals[row["parent_id"]]["label"] for row in children)
     assert not {row["group"] for row in train.values()} & {row["group"] for row in validation.values()}
@@ -174,6 +175,28 @@ def test_an_unknown_group_column_is_named_with_those_there_are(tmp_path):
     with pytest.raises(ConfigError, match="`author`") as error:
         split(tmp_path, preprocessed(tmp_path, [("很好", "pos")]), SplitConfig(group_by="author"))
     assert "label" in error.value.expected
+
+
+@pytest.mark.parametrize("column", ["author", "num_chars"])  # measured columns come and go with the cleaner
+def test_augment_names_an_unknown_group_column_too(tmp_path, column):
+    with pytest.raises(ConfigError, match=f"`{column}`"):
+        augment_rows(
+            preprocessed(tmp_path, [("很好", "pos")]),
+            verdict(tmp_path / "verdict", passed=True),
+            tmp_path / "augmented",
+            scenario=SCENARIO,
+            config=AugmentConfig(share=1.0),
+            split=SplitConfig(group_by=column),
+            seed=1,
+        )
+
+
+@pytest.mark.parametrize(("share", "side"), [(0.001, "validation"), (0.999, "train")])
+def test_a_side_without_rows_is_an_error_that_says_what_decides(tmp_path, share, side):
+    rows = preprocessed(tmp_path, pairs_with_near_duplicates(5))
+    with pytest.raises(ConfigError, match=f"none is on the {side} side"):
+        split(tmp_path, rows, SplitConfig(validation_share=share))
+    assert not (tmp_path / "splits").exists()
 
 
 def test_the_share_is_kept_and_a_larger_share_keeps_what_a_smaller_one_held(tmp_path):
