@@ -98,8 +98,8 @@ class _Repair:
 
     scenario: Scenario
     config: CleanConfig
-    faults: Mapping[str, tuple[str, str]]
-    """Row id -> content column and why its value is wrong."""
+    faults: Mapping[str, Mapping[str, str]]
+    """Row id -> content column -> why its value is wrong."""
 
     def __call__(self, row: Mapping[str, object]) -> Repaired:
         content = {name: value for name, value in row.items() if name not in _SYSTEM}
@@ -109,20 +109,21 @@ class _Repair:
         target = self.scenario.target
         if repaired.values[target] is None:
             return replace(repaired, values=None, rule="missing_label", reason=f"`{target}` is null")
-        column, reason = self.faults.get(str(row["id"]), (target, ""))
-        if reason and repaired.values[column] == row[column]:
-            return replace(repaired, values=None, rule="broken_expectation", reason=reason)
+        for column, reason in self.faults.get(str(row["id"]), {}).items():
+            if repaired.values[column] == row[column]:
+                return replace(repaired, values=None, rule="broken_expectation", reason=reason)
         return repaired
 
 
-def _faults(verdict: Artifact, columns: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """What the failed row expectations on content columns say, by row id."""
-    faults: dict[str, tuple[str, str]] = {}
+def _faults(verdict: Artifact, columns: Sequence[str]) -> dict[str, dict[str, str]]:
+    """What the failed row expectations on content columns say, by row id and column."""
+    faults: dict[str, dict[str, str]] = {}
     for judgement in read_verdict(verdict.path).failed:
         if judgement.kind == "rows" and judgement.column in columns and judgement.failing_ids:
             reason = f"`{judgement.column}` should be {judgement.limit}: {judgement.why}"
             with (verdict.path / judgement.failing_ids).open(encoding="utf-8") as file:
-                faults.update((json.loads(line)["id"], (judgement.column, reason)) for line in file)
+                for line in file:
+                    faults.setdefault(json.loads(line)["id"], {})[judgement.column] = reason
     return faults
 
 

@@ -32,6 +32,8 @@ MEASURED = (
 """The columns that `measure` adds, in order."""
 
 REPLACEMENT = "\ufffd"
+_REPAIRABLE_CHARS = 20_000
+"""Repairs of hostile text (a million unclosed comments) take time that grows with the square of its length."""
 _TAGS = (
     "a|abbr|article|aside|b|big|blockquote|body|br|button|center|code|dd|del|div|dl|dt|em|embed|font|footer|form|"
     "h[1-6]|head|header|hr|html|i|iframe|img|input|ins|label|li|link|main|meta|nav|object|ol|option|p|param|pre|s|"
@@ -96,6 +98,10 @@ def repair(values: Mapping[str, object], config: CleanConfig, *, column: str = "
     text = values.get(column)
     if not isinstance(text, str):
         return Repaired(None, rule="empty", reason=f"`{column}` is missing")
+    if len(text) > (limit := max(_REPAIRABLE_CHARS, 10 * config.max_chars)):
+        return Repaired(
+            None, rule="too_long", reason=f"{len(text):,} characters before repair, at most {limit:,} expected"
+        )
     repaired, repairs = repair_text(text)
     if broken := _broken_rule(repaired, config):
         rule, reason = broken

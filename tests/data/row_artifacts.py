@@ -38,17 +38,20 @@ def preprocessed(directory, pairs):
     )
 
 
-def verdict(path, *, passed, failing_labels=()):
-    """A verdict; on a fail, ids of rows whose label is outside its set may be given."""
-    judgement = Judgement(
-        name="in set(label)", kind="rows", column="label", why="nobody decided to add it", where="suite.yaml:1",
-        passed=passed, limit="neg or pos", observed=None, judged=10, unexpected=len(failing_labels),
-        failing_ids="failing.jsonl",
+def verdict(path, *, passed, failing_labels=(), failing_texts=()):
+    """A verdict; on a fail, ids of rows may be given whose label is outside its set or whose text the gate refuses."""
+    judgements = tuple(
+        Judgement(
+            name=f"in set({column})", kind="rows", column=column, why="nobody decided to add it", where="suite.yaml:1",
+            passed=passed, limit=limit, observed=None, judged=10, unexpected=len(ids), failing_ids=f"{column}.jsonl",
+        )
+        for column, limit, ids in (("label", "neg or pos", failing_labels), ("text", "a review", failing_texts))
     )  # fmt: skip
     with write_artifact(path, kind="verdict") as draft:
-        (draft.path / "failing.jsonl").write_text("".join(f'{{"id": "{id}"}}\n' for id in failing_labels))
-        write_verdict(draft.path, Verdict(10, (judgement,)))
-        draft.facts = {"passed": passed, "failed": [] if passed else [judgement.name]}
+        for judgement, ids in zip(judgements, (failing_labels, failing_texts), strict=True):
+            (draft.path / judgement.failing_ids).write_text("".join(f'{{"id": "{id}"}}\n' for id in ids))
+        write_verdict(draft.path, Verdict(10, judgements))
+        draft.facts = {"passed": passed, "failed": [] if passed else [judgement.name for judgement in judgements]}
     return read_artifact(path)
 
 

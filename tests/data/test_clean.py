@@ -15,10 +15,10 @@ LONG = "这家酒店的位置很好，离地铁站只有五分钟的路，房间
 NEARLY = LONG + "了呢"
 
 
-def clean(directory, rows, *, config=None, passed=False, failing_labels=()):
+def clean(directory, rows, *, config=None, passed=False, **failing):
     return clean_rows(
         rows,
-        verdict(directory / "verdict", passed=passed, failing_labels=failing_labels),
+        verdict(directory / "verdict", passed=passed, **failing),
         directory / "cleaned",
         quarantine=directory / "quarantine" / "clean",
         scenario=SCENARIO,
@@ -93,6 +93,15 @@ def test_rows_with_a_label_that_the_gate_refuses_go_to_quarantine(tmp_path):
     refused = refused_by(tmp_path / "quarantine" / "clean")[wrong]
     assert refused.rule == "broken_expectation"
     assert "neg or pos" in refused.reason
+
+
+def test_a_repaired_text_does_not_excuse_the_label(tmp_path):
+    before = preprocessed(tmp_path, [("很好推荐", "pos"), ("<b>不好</b>不推荐", "postive"), ("<b>太差</b>失望", "neg")])
+    _, wrong, mended = rows_of(before)
+    both = [wrong, mended]
+    cleaned = clean(tmp_path, before, failing_labels=[wrong], failing_texts=both)
+    assert wrong not in rows_of(cleaned) and mended in rows_of(cleaned)
+    assert "neg or pos" in refused_by(tmp_path / "quarantine" / "clean")[wrong].reason
 
 
 def test_after_a_pass_nothing_is_altered_and_no_bytes_are_written(tmp_path):

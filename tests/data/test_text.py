@@ -1,5 +1,7 @@
 """Text: what is measured as a fault is repaired or refused, and nothing else is touched."""
 
+import time
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -38,6 +40,14 @@ DIRTY = st.one_of(st.text(max_size=30), st.lists(DIRTY_PIECES, max_size=8).map("
 )
 def test_repairs_what_is_broken_and_says_how(text, repaired, by):
     assert repair_text(text) == (repaired, by)
+
+
+@pytest.mark.parametrize("hostile", ["<!--", "<script>", "&amp;amp;"])
+def test_a_text_that_no_repair_should_try_is_refused_at_once(hostile):
+    before = time.perf_counter()
+    repaired = repair({"text": hostile * 100_000}, CleanConfig())
+    assert repaired.rule == "too_long"
+    assert time.perf_counter() - before < 1
 
 
 @pytest.mark.parametrize(
