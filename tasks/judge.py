@@ -214,7 +214,7 @@ def _judge_profile(
 
 def _of_rows(rule: Rule, judged: int, failures: _Failures) -> Judgement:
     unexpected = failures.counts[rule.where]
-    held = 1.0 - unexpected / judged if judged else 1.0
+    held = (judged - unexpected) / judged if judged else 1.0  # rounded as a share in the suite is
     return _judgement(rule, failures, passed=held >= rule.mostly, judged=judged, observed=None)
 
 

@@ -114,6 +114,14 @@ def test_mostly_is_a_share_of_all_rows_and_not_of_a_batch(tmp_path):
     assert failing(strict, "expect_column_values_to_be_in_set(label)")[1] == list(range(6))
 
 
+def test_a_share_that_is_just_met_holds_whatever_floats_make_of_it(tmp_path):
+    rows = [(text, "odd" if index < 7 else label) for index, (text, label) in enumerate(GOOD[:100])]
+    suite = (
+        "rows:\n- {expect: ExpectColumnValuesToBeInSet, column: label, value_set: [pos, neg], mostly: 0.93, why: w}\n"
+    )
+    assert run_gate(tmp_path, rows, suite=write_suite(tmp_path, suite)).facts["passed"]  # 1 - 7 / 100 < 0.93
+
+
 def test_memory_is_bounded_by_the_batch(tmp_path, monkeypatch):
     seen = []
     run = Referee.run
