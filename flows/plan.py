@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import networkx as nx
+from dvc.exceptions import DvcException
 from dvc.repo import Repo
 
 from noria.config import Config
+from noria.errors import ConfigError
+from noria.preflight import check_workspace
 from noria.workspace import Workspace
+from tasks.history import read_history
+from tasks.repository import with_repository
 
 if TYPE_CHECKING:
     from dvc.dependency.param import ParamsDependency
@@ -74,11 +79,34 @@ class Plan:
 
 
 def make_plan(workspace: Workspace) -> Plan:
-    """Compare every stage with `dvc.lock`. Reads files, writes nothing, runs nothing."""
+    """Compare every stage with `dvc.lock`. Reads files, writes nothing, runs nothing.
+
+    Raises
+    ------
+    ConfigError
+        When the workspace is incomplete, or `params.yaml` or `dvc.yaml` can't be used.
+    """
+    check_workspace(workspace)
+    try:
+        return with_repository(workspace, partial(_compare, workspace=workspace))
+    except DvcException as error:
+        raise ConfigError(f"DVC can't read the stages: {error}", where=str(workspace.root / "dvc.yaml")) from error
+
+
+def stage_seconds(workspace: Workspace) -> Mapping[str, float]:
+    """Median seconds of each stage's last runs here (cache hits not counted)."""
+    seconds: dict[str, list[float]] = {}
+    for attempt in read_history(workspace):
+        if attempt.state == "ran":
+            seconds.setdefault(attempt.stage, []).append(attempt.seconds)
+    return {stage: statistics.median(runs[-_RUNS_REMEMBERED:]) for stage, runs in seconds.items()}
+
+
+def _compare(repo: Repo, *, workspace: Workspace) -> Plan:
     history = stage_seconds(workspace)
     planned: dict[str, PlannedStage] = {}
     up_to_date = []
-    with Repo(str(workspace.root)) as repo, repo.lock:
+    with repo.lock:
         graph = repo.index.graph
         for stage in nx.dfs_postorder_nodes(graph):  # edges point from a stage to those that it needs
             before = sorted(other.addressing for other in graph.successors(stage))
@@ -94,17 +122,6 @@ def make_plan(workspace: Workspace) -> Plan:
     order = tuple(stage.addressing for stage in nx.dfs_postorder_nodes(graph))
     known = [stage.expected_s for stage in planned.values() if stage.expected_s is not None]
     return Plan(tuple(planned.values()), tuple(up_to_date), order, sum(known) if known else None)
-
-
-def stage_seconds(workspace: Workspace) -> Mapping[str, float]:
-    """Median seconds of each stage's last runs here (cache hits not counted)."""
-    seconds: dict[str, list[float]] = {}
-    if workspace.history.exists():
-        for line in workspace.history.read_text(encoding="utf-8").splitlines():
-            run = json.loads(line)
-            if run["state"] == "ran":
-                seconds.setdefault(run["stage"], []).append(run["seconds"])
-    return {stage: statistics.median(runs[-_RUNS_REMEMBERED:]) for stage, runs in seconds.items()}
 
 
 def _reasons(stage: Stage, workspace: Workspace) -> Iterator[Reason]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,21 +12,12 @@ from noria.errors import ArtifactError
 from noria.lease import Owner, holder
 from noria.serving.store import ModelStore
 from noria.workspace import Workspace
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """The last time that a run came to a stage."""
-
-    state: str
-    """ran, cached or failed."""
-    seconds: float
-    ended: str
+from tasks.history import Attempt, read_history
 
 
 @dataclass(frozen=True)
 class StageStatus:
-    """One stage; `stale` means that its inputs, code or parameters changed since."""
+    """One stage, and the last time that a run came to it; `stale`: its inputs, code or parameters changed since."""
 
     stage: str
     stale: bool
@@ -60,12 +50,12 @@ class Status:
 
 def read_status(workspace: Workspace) -> Status:
     """Look at everything; change nothing."""
+    plan = make_plan(workspace)
     last: dict[str, Attempt] = {}
     run = None
-    for line in _history(workspace):
-        run = str(line["run"])
-        last[str(line["stage"])] = Attempt(str(line["state"]), float(str(line["seconds"])), str(line["ended"]))
-    plan = make_plan(workspace)
+    for attempt in read_history(workspace):
+        run = attempt.run
+        last[attempt.stage] = attempt
     stale = {stage.name for stage in plan.stages}
     effects = [stage for stage in last if stage not in plan.order]  # deploy and update
     return Status(
@@ -77,12 +67,6 @@ def read_status(workspace: Workspace) -> Status:
         ledger=_ledger(workspace),
         champion=_champion(workspace),
     )
-
-
-def _history(workspace: Workspace) -> list[dict[str, object]]:
-    if not workspace.history.exists():
-        return []
-    return [json.loads(line) for line in workspace.history.read_text(encoding="utf-8").splitlines()]
 
 
 def _ledger(workspace: Workspace) -> dict[str, Ledger]:

@@ -212,13 +212,13 @@ class EvaluateConfig(Section):
     """Bootstrap resamples behind each interval."""
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
     min_slice_rows: Positive = 50
-    """Smaller slices are shown, never judged."""
+    """Smaller slices are shown, never judged; and on fewer rows in all no champion is replaced."""
 
 
 class OptimizeConfig(Section):
     """What may become the bundle."""
 
-    candidates: tuple[Literal["fp32", "fused", "int8"], ...] = Field(("fp32", "fused", "int8"), min_length=1)
+    candidates: Annotated[tuple[Literal["fp32", "fused", "int8"], ...], Field(min_length=1)] = ("fp32", "fused", "int8")
     max_quality_drop: Share = 0.005
     """Largest loss of the main metric against PyTorch, as a fraction (0.005 = half a point)."""
     max_slice_drop: Share = 0.03

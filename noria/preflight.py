@@ -5,6 +5,9 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import yaml
+
+from noria.config import Config, read_params
 from noria.errors import ConfigError, DiskFull, SourceError
 from noria.workspace import Workspace
 
@@ -23,8 +26,8 @@ def check_ready(workspace: Workspace) -> None:
     ------
     ConfigError, SourceError, DiskFull
     """
+    check_workspace(workspace)
     source = workspace.config.source.path
-    _check_stages(workspace)
     if "://" in source:
         _check_room(workspace, source_bytes=0)
         return
@@ -39,15 +42,42 @@ def check_ready(workspace: Workspace) -> None:
     _check_room(workspace, source_bytes=_size_of(path))
 
 
-def _check_stages(workspace: Workspace) -> None:
-    for path in (workspace.root / "dvc.yaml", workspace.root / ".dvc" / "config", workspace.suite):
+def check_workspace(workspace: Workspace) -> None:
+    """Raise what makes a directory no workspace: no or bad configuration, no stages, no suite.
+
+    Raises
+    ------
+    ConfigError
+    """
+    scenario = workspace.config.scenario
+    stages = workspace.root / "dvc.yaml"
+    for path in (stages, workspace.root / ".dvc" / "config", workspace.suite):
         if not path.exists():
             raise ConfigError(
                 "the workspace is incomplete",
                 where=str(path),
                 expected="that it exists",
-                next_step=f"`noria init {workspace.root} --scenario {workspace.scenario.name}` adds what is missing",
+                next_step=f"`noria init {workspace.root} --scenario {scenario}` adds what is missing",
             )
+    if missing := unwritten_sections(workspace):
+        raise ConfigError(
+            f"params.yaml does not say `{missing[0]}`, and DVC compares only what is written",
+            where=str(workspace.params),
+            expected=f"that it names {', '.join(missing)}; a section may be empty (`train: {{}}`)",
+            next_step=f"`noria init {workspace.root}` adds what is missing, at its default",
+        )
+
+
+def unwritten_sections(workspace: Workspace) -> tuple[str, ...]:
+    """Sections that a stage of `dvc.yaml` depends on and `params.yaml` leaves out: DVC would refuse to run it."""
+    path = workspace.root / "dvc.yaml"
+    try:
+        stages = yaml.safe_load(path.read_text(encoding="utf-8"))["stages"].values()
+        needed = {key.split(".")[0] for stage in stages for key in stage.get("params", []) if isinstance(key, str)}
+    except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(f"dvc.yaml can't be read: {error}", where=str(path)) from error
+    written = read_params(workspace.params)
+    return tuple(key for key in Config.model_fields if key in needed and key not in written)
 
 
 def _check_room(workspace: Workspace, *, source_bytes: int) -> None:

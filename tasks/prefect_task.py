@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import errno
-import json
 import logging
-import random
 import signal
 import subprocess
 import sys
@@ -15,7 +13,6 @@ from pathlib import Path
 from typing import cast
 
 from dvc.exceptions import DvcException
-from dvc.lock import LockError
 from dvc.repo import Repo
 from dvc.stage.exceptions import StageCmdFailedError
 from prefect import Task
@@ -26,13 +23,14 @@ from prefect.logging import get_run_logger
 from prefect.states import Completed
 
 from noria.artifacts import Artifact, read_artifact
-from noria.errors import NoriaError, StageFailed, WorkspaceBusy
+from noria.errors import NoriaError, StageFailed
 from noria.workspace import Workspace
 from tasks.follow import Heard, follow
+from tasks.history import Attempt, State, remember
 from tasks.node import Node
 from tasks.process import disk_full
+from tasks.repository import with_repository
 
-_DVC_WAIT_S = 120.0
 _RETRY_DELAY_S = 5.0
 
 terminal = logging.getLogger("noria.flow")
@@ -65,7 +63,8 @@ def build_task(node: Node) -> Task[..., Artifact]:
 def _run(node: Node, workspace: Workspace) -> tuple[Artifact, bool]:
     """The node's artifact, and whether anything ran to make it."""
     started = time.monotonic()
-    state, heard = "failed", Heard()
+    state: State = "failed"
+    heard = Heard()
     try:
         with follow(workspace.events(node.stage), key=node.key, logger=get_run_logger()) as heard:
             output = (_reproduce if node.pure else _run_process)(node, workspace)
@@ -73,7 +72,7 @@ def _run(node: Node, workspace: Workspace) -> tuple[Artifact, bool]:
         create_markdown_artifact(node.summary(workspace), key=node.key, description=node.name)
         state = "ran" if heard.ran else "cached"
     except (DvcException, subprocess.CalledProcessError) as error:
-        raise _failure(node, heard, cause=error) from error
+        raise _failure(node, workspace, heard, cause=error) from error
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise disk_full(workspace, error) from error
@@ -85,21 +84,13 @@ def _run(node: Node, workspace: Workspace) -> tuple[Artifact, bool]:
 
 def _reproduce(node: Node, workspace: Workspace) -> Path | None:
     """Have DVC reproduce the stage, of the workspace that is the current directory; returns its first output."""
-    deadline = time.monotonic() + _DVC_WAIT_S
-    while True:
-        try:
-            with Repo(str(workspace.root)) as repo:
-                repo.reproduce([*node.through, node.stage], single_item=True)
-                (stage,) = repo.stage.collect(node.stage)
-                return Path(stage.outs[0].fs_path)
-        except LockError as error:  # DVC's locks fail at once (treeverse/dvc#10465)
-            if time.monotonic() > deadline:
-                raise WorkspaceBusy(
-                    f"another DVC command has held the workspace for {_DVC_WAIT_S:g} s",
-                    where=str(workspace.root),
-                    next_step="let it end, then `noria run`",
-                ) from error
-            time.sleep(random.uniform(0.2, 1.0))
+
+    def reproduce(repo: Repo) -> Path:
+        repo.reproduce([*node.through, node.stage], single_item=True)
+        (stage,) = repo.stage.collect(node.stage)
+        return Path(stage.outs[0].fs_path)
+
+    return with_repository(workspace, reproduce)
 
 
 def _run_process(node: Node, workspace: Workspace) -> Path | None:
@@ -114,11 +105,13 @@ def _made(heard: Heard) -> Path:
     return heard.path
 
 
-def _failure(node: Node, heard: Heard, *, cause: Exception) -> NoriaError:
+def _failure(node: Node, workspace: Workspace, heard: Heard, *, cause: Exception) -> NoriaError:
     """The stage's own account of what went wrong, or DVC's where no stage was started."""
     reason = cause
     while isinstance(reason.__cause__, Exception):
         reason = reason.__cause__
+    if not heard.error and isinstance(reason, OSError) and reason.errno == errno.ENOSPC:
+        return disk_full(workspace, reason)  # while DVC took the results into its cache
     said = heard.error
     if not said and isinstance(reason, StageCmdFailedError | subprocess.CalledProcessError):
         said = _how_it_ended(reason) + "".join(f"\n  it said:  {line}" for line in heard.last_lines)
@@ -140,17 +133,16 @@ def _status(error: StageCmdFailedError) -> int:
     return int(str(error).rsplit(" ", 1)[1])  # "failed to run: …, exited with -9"
 
 
-def _remember(node: Node, workspace: Workspace, *, state: str, seconds: float, own_s: float) -> None:
+def _remember(node: Node, workspace: Workspace, *, state: State, seconds: float, own_s: float) -> None:
     """Add to the history that `noria plan` and `noria status` read, and tell the terminal."""
     context = TaskRunContext.get()
-    line = {
-        "run": str(context.task_run.flow_run_id) if context else None,
-        "stage": node.stage,
-        "state": state,
-        "seconds": round(seconds, 3),
-        "own_s": own_s,
-        "ended": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-    with workspace.history.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
+    attempt = Attempt(
+        run=str(context.task_run.flow_run_id) if context else "",
+        stage=node.stage,
+        state=state,
+        seconds=round(seconds, 3),
+        own_s=own_s,
+        ended=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    remember(workspace, attempt)
     terminal.info("%-22s %8.1f s  %s", node.name, seconds, state)

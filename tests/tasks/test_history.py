@@ -1,0 +1,49 @@
+"""What runs leave behind for `noria plan` and `noria status`."""
+
+import errno
+
+import pytest
+
+from noria.errors import DiskFull
+from noria.workspace import Workspace
+from tasks.history import Attempt, read_history, remember
+
+FIRST = Attempt(run="a", stage="ingest", state="ran", seconds=1.5, own_s=1.0, ended="2026-01-01T00:00:00+00:00")
+
+
+@pytest.fixture
+def workspace(tmp_path):
+    (tmp_path / ".noria").mkdir()
+    return Workspace.at(tmp_path)
+
+
+def test_what_is_remembered_is_read_in_order(workspace):
+    second = Attempt(**{**vars(FIRST), "stage": "split", "state": "failed"})
+    remember(workspace, FIRST)
+    remember(workspace, second)
+    assert list(read_history(workspace)) == [FIRST, second]
+
+
+def test_a_line_that_a_full_disk_cut_short_is_left_out(workspace):
+    remember(workspace, FIRST)
+    workspace.history.write_text(workspace.history.read_text() + '{"run": "b", "sta')
+    assert list(read_history(workspace)) == [FIRST]
+
+
+def test_a_history_that_can_not_be_written_does_not_hide_what_went_wrong(tmp_path, caplog):
+    remember(Workspace.at(tmp_path), FIRST)  # there is no .noria
+    assert "can't be written" in caplog.text
+
+
+def test_a_disk_that_fills_up_while_dvc_keeps_a_result_is_named(workspace):
+    from dvc.exceptions import ReproductionError
+
+    from tasks.follow import Heard
+    from tasks.ingest import ingest
+    from tasks.prefect_task import _failure
+
+    error = ReproductionError("failed to reproduce 'ingest'")
+    error.__cause__ = OSError(errno.ENOSPC, "No space left on device", "cache/ab")
+    failure = _failure(ingest, workspace, Heard(), cause=error)
+    assert isinstance(failure, DiskFull)
+    assert "cache/ab" in str(failure)
