@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from io import TextIOWrapper
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
@@ -66,22 +67,26 @@ def _lines(given: str | None, file: str | None) -> Iterator[tuple[Iterable[str],
 
     if given is not None:
         yield [given], "the input"
-    elif file == "-":
-        sys.stdin.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
-        yield sys.stdin, "standard input"
-    else:
-        assert file is not None
-        try:
-            opened: TextIO = Path(file).open(encoding="utf-8")  # noqa: SIM115
-        except OSError as error:
-            raise SourceError(
-                f"the file can't be read: {error.strerror}", where=file, expected="a text file"
-            ) from error
-        with opened:
-            try:
-                yield opened, file
-            except UnicodeDecodeError as error:
-                raise SourceError(f"not UTF-8 text: {error}", where=file, expected="UTF-8") from error
+        return
+    name = "standard input" if file == "-" else str(file)
+    try:
+        with _open(file) as opened:
+            yield opened, name
+    except UnicodeDecodeError as error:
+        raise SourceError(f"not UTF-8 text: {error}", where=name, expected="UTF-8") from error
+
+
+def _open(file: str | None) -> TextIO:
+    """A file, or - for standard input, as UTF-8 with or without a byte order mark."""
+    from noria.errors import SourceError
+
+    if file == "-":
+        return TextIOWrapper(sys.stdin.buffer, encoding="utf-8-sig")
+    assert file is not None
+    try:
+        return Path(file).open(encoding="utf-8-sig")
+    except OSError as error:
+        raise SourceError(f"the file can't be read: {error.strerror}", where=file, expected="a text file") from error
 
 
 def _request(line: str, number: int, name: str, scenario: Scenario) -> Mapping[str, object]:
