@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import logging
+import os
 import sys
 from collections.abc import Sequence
 
@@ -24,6 +25,7 @@ COMMANDS = (
     "doctor",
 )
 _INTERRUPTED = 130
+_BROKEN_PIPE = 141
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,12 +35,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.getLogger("noria").setLevel(logging.INFO)
     try:
         status = importlib.import_module(f"noria.cli.{args.command}").run(args)
+        sys.stdout.flush()
     except NoriaError as error:
         print(f"noria {args.command}: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print(f"noria {args.command}: interrupted", file=sys.stderr)
         return _INTERRUPTED
+    except BrokenPipeError:  # whoever read the output has seen enough: `noria … | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left in the buffer goes nowhere
+        return _BROKEN_PIPE
     assert isinstance(status, int)
     return status
 

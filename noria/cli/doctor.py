@@ -93,6 +93,8 @@ def _device() -> Finding:
 
 def _workspace(workspace: Workspace) -> list[Finding]:
     root = workspace.root
+    if not root.is_dir():
+        return [Finding("workspace", False, f"{root} is no directory")]
     free_gb = shutil.disk_usage(root).free / 1e9
     return [
         Finding("workspace", os.access(root, os.W_OK), f"{root}, {free_gb:,.1f} GB free"),

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import json
+import logging
 import os
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -12,8 +15,6 @@ from noria.errors import ConfigError
 
 _CODE = Path(__file__).resolve().parents[2]
 _SAMPLE = "sources/reviews"
-_LINES = (".txt", "")
-"""Suffixes of sources without columns: text files, directories of them."""
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -31,23 +32,25 @@ def run(args: argparse.Namespace) -> int:
     from noria.scenarios import load_scenario
 
     root = Path(args.directory).resolve()
-    root.mkdir(parents=True, exist_ok=True)
     params = root / "params.yaml"
+    made = []
     if params.exists():
-        scenario = str(read_params(params).get("scenario"))
-        _check_same(params, given=args.scenario, found=scenario)
+        values = read_params(params)
+        scenario = str(values.get("scenario"))
+        _check_same(params, "scenario", given=args.scenario, found=scenario)
+        _check_same(params, "source", given=_source_from(root, args.source), found=_path_in(values))
     else:
         scenario = load_scenario(args.scenario or "text-classification").name
-    made = [
-        *_write(params, _params_text(root, scenario=scenario, source=args.source)),
-        *_write(root / "dvc.yaml", _dvc_text(root)),
-        *(name for file in _as_here(scenario) for name in _write(root / file, (_CODE / file).read_text())),
-        *_init_version_control(root),
-    ]
+        made += _write(params, _params_text(root, scenario=scenario, source=args.source))
+    ours = ("params.yaml", "dvc.yaml", *_as_here(scenario))
+    made += _write(root / "dvc.yaml", _dvc_text(root))
+    made += [name for file in _as_here(scenario) for name in _write(root / file, (_CODE / file).read_text())]
+    made += _add_sections(params)
+    made += _init_version_control(root)
     if args.source is None and f"path: {_SAMPLE}" in params.read_text() and not (root / _SAMPLE).exists():
         copy_sample(scenario, root / _SAMPLE)
         made.append(_SAMPLE)
-    _commit_first(root)
+    _commit_first(root, [*ours, ".dvc"])
     print(f"{root}: wrote {', '.join(made)}" if made else f"{root}: complete already")
     return 0
 
@@ -57,13 +60,18 @@ def _as_here(scenario: str) -> tuple[str, ...]:
     return ("params.schema.json", f"expectations/{scenario}.yaml", ".gitignore", ".dvcignore")
 
 
-def _check_same(params: Path, *, given: str | None, found: str) -> None:
+def _check_same(params: Path, key: str, *, given: str | None, found: str) -> None:
     if given is not None and given != found:
         raise ConfigError(
-            f"this workspace is of another scenario than {given}",
-            where=f"{params}: scenario: {found}",
+            f"this workspace has another {key} than {given}",
+            where=f"{params}: {key}: {found}",
             next_step="choose another directory, or edit params.yaml",
         )
+
+
+def _path_in(values: dict[str, object]) -> str:
+    source = values.get("source")
+    return str(source.get("path")) if isinstance(source, dict) else ""
 
 
 def _write(path: Path, text: str) -> list[str]:
@@ -79,18 +87,53 @@ def _params_text(root: Path, *, scenario: str, source: str | None) -> str:
     name = re.sub(r"[^a-z0-9]+", "-", root.name.lower()).strip("-") or "model"
     new = {"name": name, "scenario": scenario}
     if source is not None:
-        new |= {"  path": _source_from(root, source)}
-        new |= {"  label_from": "file" if Path(source).suffix in _LINES else "column"}
+        new |= {"  path": str(_source_from(root, source)), "  label_from": _label_from(source)}
     text = (_CODE / "params.yaml").read_text(encoding="utf-8")
     for key, value in new.items():
-        text, num_changed = re.subn(rf"(?m)^{key}: [^#\n]*?(?=\s*(#.*)?$)", f"{key}: {value}", text)
-        assert num_changed == 1, key
+        (written,) = re.finditer(rf"(?m)^{key}: [^#\n]*?(?=\s*(#.*)?$)", text)
+        text = f"{text[: written.start()]}{key}: {_scalar(value)}{text[written.end() :]}"
     return text
 
 
-def _source_from(root: Path, source: str) -> str:
+def _scalar(value: str) -> str:
+    """Text as YAML has it: in quotes (JSON's are YAML's) where it would be taken for something else."""
+    import yaml
+
+    is_plain = re.fullmatch(r"[\w./][\w./:-]*", value) and yaml.safe_load(value) == value
+    return value if is_plain else json.dumps(value, ensure_ascii=False)
+
+
+def _source_from(root: Path, source: str | None) -> str | None:
     """A path as the workspace sees it; a URL as it is."""
-    return source if "://" in source else os.path.relpath(Path(source).resolve(), root)
+    return source if source is None or "://" in source else os.path.relpath(Path(source).resolve(), root)
+
+
+def _label_from(source: str) -> str:
+    """Where the label is: files of text have no columns, so there it is the file's name, or its directory's."""
+    from noria.config import SourceConfig
+    from noria.data.sources import find_files
+
+    if "://" in source:
+        return "file" if source.endswith(".txt") else "column"
+    files = find_files(SourceConfig(path=str(Path(source).resolve())), base="")
+    if any(file.format != "text" for file in files):
+        return "column"
+    return "directory" if all("/" in file.name for file in files) else "file"
+
+
+def _add_sections(params: Path) -> list[str]:
+    """Add to params.yaml the sections that DVC needs to see, at their defaults."""
+    from noria.config import Config
+    from noria.preflight import unwritten_sections
+    from noria.workspace import Workspace
+
+    fields = {name: Config.model_fields[name] for name in unwritten_sections(Workspace.at(params.parent))}
+    added = {name: field.default for name, field in fields.items() if not field.is_required()}
+    if not added:
+        return []
+    lines = [f"{name}: {value if isinstance(value, int) else '{}'}\n" for name, value in added.items()]
+    params.write_text(params.read_text(encoding="utf-8").rstrip() + "\n" + "".join(lines), encoding="utf-8")
+    return [f"{', '.join(added)} in params.yaml"]
 
 
 def _dvc_text(root: Path) -> str:
@@ -101,6 +144,8 @@ def _dvc_text(root: Path) -> str:
 
 def _init_version_control(root: Path) -> list[str]:
     """Git, unless the directory is in a repository already, and DVC."""
+    if shutil.which("git") is None:
+        raise ConfigError("git is not installed", where="PATH", next_step="install it: DVC keeps its records beside it")
     made = []
     inside = subprocess.run(
         ["git", "rev-parse", "--show-prefix"], cwd=root, capture_output=True, text=True, check=False
@@ -112,17 +157,23 @@ def _init_version_control(root: Path) -> list[str]:
         os.environ["DVC_NO_ANALYTICS"] = "1"
         from dvc.repo import Repo
 
+        logging.getLogger("dvc").setLevel(logging.WARNING)  # it says to commit by hand
         Repo.init(str(root), subdir=bool(inside.stdout.strip())).close()
         (root / ".dvc" / "config").write_text((_CODE / ".dvc" / "config").read_text())
         made.append(".dvc")
     return made
 
 
-def _commit_first(root: Path) -> None:
-    """Give a repository without commits its first: DVC's experiments and dvclive can't do without one."""
+def _commit_first(root: Path, paths: list[str]) -> None:
+    """Give a repository without commits its first: DVC's experiments and dvclive can't do without one.
+
+    Only what makes the workspace goes in, never what else lies in the directory.
+    """
     git = ("git", "-c", "user.name=noria", "-c", "user.email=noria@localhost")
     if subprocess.run(
         [*git, "rev-parse", "--quiet", "--verify", "HEAD"], cwd=root, capture_output=True, check=False
     ).returncode:
-        subprocess.run([*git, "add", "--all", "."], cwd=root, check=True)
-        subprocess.run([*git, "commit", "--quiet", "--message", "Make a Noria workspace"], cwd=root, check=True)
+        subprocess.run([*git, "add", "--", *paths], cwd=root, check=True)
+        subprocess.run(
+            [*git, "commit", "--quiet", "--message", "Make a Noria workspace", "--", *paths], cwd=root, check=True
+        )

@@ -28,7 +28,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     listing = actions.add_parser("list", help="count by stage and rule, then the rows")
     listing.add_argument("--stage", choices=_STAGES, help="only of this stage")
     listing.add_argument("--rule", help="only of this rule")
-    listing.add_argument("--limit", type=int, default=20, metavar="N", help="rows shown (default: 20; 0: counts only)")
+    listing.add_argument(
+        "--limit", type=_count, default=20, metavar="N", help="rows shown (default: 20; 0: counts only)"
+    )
     show = actions.add_parser("show", help="everything about one row")
     show.add_argument("id", help="its id, or the beginning of it")
     replay = actions.add_parser("replay", help="say which rows today's rules would let pass; change nothing")
@@ -36,6 +38,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     for action in (listing, show, replay):
         add_directory(action)
         add_json(action)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text} is no number of rows")
+    return int(text)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -61,7 +69,7 @@ def _list(workspace: Workspace, args: argparse.Namespace) -> int:
         print_json({"num_rows": counts.total(), "counts": by_rule, "rows": [_plain(row) for row in rows]})
         return 0
     if not counts:
-        print("the quarantine is empty")
+        print("the quarantine is empty" if (args.stage, args.rule) == (None, None) else "no such row is in quarantine")
         return 0
     print(f"{counts.total():,} rows in quarantine")
     for (stage, rule), count in counts.most_common():

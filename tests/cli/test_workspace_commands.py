@@ -58,6 +58,95 @@ def test_init_refuses_to_turn_a_workspace_into_another_scenario(made):
     assert "text-classification" in done.stderr
 
 
+def test_init_leaves_what_else_lies_in_the_directory_out_of_the_first_commit(made):
+    tracked = subprocess.run(["git", "ls-files"], cwd=made, capture_output=True, text=True, check=True).stdout
+    assert "params.yaml" in tracked and ".dvc/config" in tracked
+    assert "rows.csv" not in tracked
+
+
+@pytest.mark.parametrize("name", ["2024", "no", "my: data #1"])
+def test_init_quotes_names_that_yaml_would_take_for_something_else(tmp_path, name):
+    (tmp_path / name).mkdir()
+    (tmp_path / name / f"{name}.csv").write_text("text,label\n")
+    done = noria("init", name, "--source", f"{name}/{name}.csv", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    config = Workspace.at(tmp_path / name).config
+    assert config.source.path == f"{name}.csv"
+    assert config.name == {"my: data #1": "my-data-1"}.get(name, name)
+
+
+@pytest.mark.parametrize(
+    ("files", "label_from"),
+    [(["a.csv", "b.csv"], "column"), (["neg.txt", "pos.txt"], "file"), (["neg/1.txt", "pos/1.txt"], "directory")],
+)
+def test_init_looks_into_a_directory_for_where_the_label_is(tmp_path, files, label_from):
+    for file in files:
+        (tmp_path / "data" / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "data" / file).write_text("text,label\n")
+    assert noria("init", "ws", "--source", "data", cwd=tmp_path).returncode == 0
+    assert Workspace.at(tmp_path / "ws").config.source.label_from == label_from
+
+
+def test_init_refuses_a_missing_source_and_another_source(made, tmp_path):
+    done = noria("init", "ws", "--source", "rows.cvs", cwd=made)
+    assert done.returncode == SourceError.exit_code
+    assert "did you mean" in done.stderr and "rows.csv" in done.stderr
+    (tmp_path / "other.csv").write_text("text,label\n")
+    done = noria("init", str(made), "--source", str(tmp_path / "other.csv"), cwd=made)
+    assert done.returncode == ConfigError.exit_code
+    assert "another source" in done.stderr
+
+
+def test_sections_that_dvc_needs_to_see_are_named_and_added(made, tmp_path):
+    shutil.copytree(made, tmp_path / "ws")
+    params = tmp_path / "ws" / "params.yaml"
+    params.write_text("name: x\nscenario: text-classification\nsource: {path: rows.csv}")
+    done = noria("plan", cwd=tmp_path / "ws")
+    assert done.returncode == ConfigError.exit_code
+    assert "seed, preprocess" in done.stderr and "noria init" in done.stderr
+    assert noria("init", ".", cwd=tmp_path / "ws").returncode == 0
+    done = noria("plan", cwd=tmp_path / "ws")
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("command", ["plan", "status"])
+def test_what_only_looks_refuses_a_broken_workspace_in_one_message(made, tmp_path, command):
+    done = noria(command, cwd=tmp_path)
+    assert done.returncode == ConfigError.exit_code
+    assert "there is no params.yaml" in done.stderr and "Traceback" not in done.stderr
+    shutil.copytree(made, tmp_path / "ws")
+    for name, old, new, says in (
+        ("params.yaml", "  lr: ", "  learning_rte: ", "train.learning_rte"),
+        ("dvc.yaml", "cmd: ", "command: ", "DVC can't read the stages"),
+    ):
+        whole = (made / name).read_text()
+        (tmp_path / "ws" / name).write_text(whole.replace(old, new))
+        done = noria(command, cwd=tmp_path / "ws")
+        assert done.returncode == ConfigError.exit_code
+        assert says in done.stderr and "Traceback" not in done.stderr
+        (tmp_path / "ws" / name).write_text(whole)
+
+
+def test_a_reader_that_stops_early_is_no_error(made):
+    command = [sys.executable, "-m", "noria.cli", "plan"]
+    with subprocess.Popen(command, cwd=made, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 141
+
+
+def test_doctor_says_when_there_is_no_directory(tmp_path):
+    done = noria("doctor", "-C", "nowhere", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "is no directory" in done.stdout and "Traceback" not in done.stderr
+
+
+def test_an_empty_answer_of_the_quarantine_says_what_was_asked(made):
+    assert "the quarantine is empty" in noria("quarantine", "list", cwd=made).stdout
+    assert "no such row" in noria("quarantine", "list", "--rule", "empty", cwd=made).stdout
+    assert "no number of rows" in noria("quarantine", "list", "--limit", "-1", cwd=made).stderr
+
+
 def test_doctor_finds_a_good_workspace_good(made):
     done = noria("doctor", "--json", cwd=made)
     assert {finding["what"]: finding["ok"] for finding in json.loads(done.stdout)}["params.yaml"] is True
