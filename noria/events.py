@@ -29,7 +29,7 @@ def record(path: Path) -> Iterator[None]:
     global _file
     path.parent.mkdir(parents=True, exist_ok=True)
     handler = _EventHandler()
-    with path.open("w", encoding="utf-8", buffering=1) as _file:
+    with path.open("w", encoding="utf-8", errors="replace", buffering=1) as _file:  # broken bytes of a source
         logging.getLogger().addHandler(handler)
         try:
             yield

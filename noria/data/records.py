@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import difflib
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,13 @@ from noria.data.sources import SourceFile
 from noria.errors import ConfigError, SourceError
 
 _DELIMITERS = ",\t;|"
+_SHOWN_CHARS = 500
+_NOT_TEXT = re.compile("[\x00\ud800-\udfff]")
+"""What names hold that were read in another encoding than theirs."""
+_ENCODING_ADVICE = (
+    "the names are in another encoding than `source.encoding` says: Excel in Chinese writes gb18030; "
+    "UTF-16 must be converted (iconv -f UTF-16 -t UTF-8 OLD > NEW)"
+)
 _PARQUET_ROWS = 10_000
 
 
@@ -350,9 +358,17 @@ def _check_columns(file: SourceFile, wanted: Wanted, found: Sequence[str]) -> No
         if key not in found:
             near = difflib.get_close_matches(key, found, n=1, cutoff=0.4)
             guess = f"did you mean `{near[0]}`? " if near else ""
+            advice = f"{guess}`source.columns: {{{name}: {near[0] if near else 'ITS NAME'}}}` in params.yaml"
             raise SourceError(
                 f"the source has no column `{key}`",
-                where=f"{file.path}: {', '.join(found)}",
+                where=f"{file.path}: {_shown(found)}",
                 expected=", ".join(wanted.columns.values()),
-                next_step=f"{guess}`source.columns: {{{name}: {near[0] if near else 'ITS NAME'}}}` in params.yaml",
+                next_step=_ENCODING_ADVICE if _NOT_TEXT.search("".join(found)) else advice,
             )
+
+
+def _shown(names: Sequence[str]) -> str:
+    """Names as a terminal can show them, not endlessly many."""
+    text = ", ".join(names)
+    text = _NOT_TEXT.sub(lambda match: ascii(match[0])[1:-1], text)
+    return text if len(text) <= _SHOWN_CHARS else text[: _SHOWN_CHARS - 1] + "…"

@@ -132,6 +132,15 @@ def test_bytes_of_another_encoding_cost_their_row_only_and_are_kept(tmp_path):
     assert "不好" in {text for text, _ in rows_of(tmp_path)}
 
 
+@pytest.mark.parametrize("encoding", ["gb18030", "utf-16"])
+def test_a_header_in_another_encoding_is_named_in_words_that_can_be_printed(tmp_path, encoding):
+    (tmp_path / "a.csv").write_bytes("评论,标签\n很好,pos\n".encode(encoding))
+    with pytest.raises(SourceError) as raised:
+        read(tmp_path, path="a.csv", columns={"text": "评论", "label": "标签"})
+    assert "gb18030" in raised.value.next_step and "UTF-16" in raised.value.next_step
+    str(raised.value).encode()
+
+
 def test_a_parquet_cell_that_is_not_utf8_is_refused_alone(tmp_path):
     raw = pa.array([b"\xff\xfe", "好".encode()], pa.binary()).view(pa.string())
     pq.write_table(pa.table({"text": raw, "label": ["pos", "neg"]}), tmp_path / "a.parquet")

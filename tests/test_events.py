@@ -1,0 +1,12 @@
+"""What a stage says reaches whoever follows it, whatever is in it."""
+
+import json
+
+from noria.events import emit, record
+
+
+def test_half_characters_of_a_broken_source_do_not_silence_a_stage(tmp_path):
+    with record(tmp_path / "events.jsonl"):
+        emit("error", message="no column `评论` among \udcc6\udcc0")
+    (event,) = map(json.loads, (tmp_path / "events.jsonl").read_text(encoding="utf-8").splitlines())
+    assert event["message"] == "no column `评论` among ??"
