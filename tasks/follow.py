@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import UUID
 
+from prefect import get_client
 from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
+from prefect.client.schemas.actions import ArtifactUpdate
 
 from tasks.curve import Point, draw_curves
 
@@ -57,6 +59,7 @@ def follow(events: Path, *, key: str, logger: Logger) -> Iterator[Heard]:
     finally:
         done.set()
         thread.join()
+        follower.read()  # also when the server that is shown it answered the thread with an error
 
 
 class _Follower:
@@ -67,17 +70,18 @@ class _Follower:
         self._offset = 0
         self._progress: tuple[UUID, float] | None = None  # the artifact, and when it was last written
         self._percent: tuple[float, str] | None = None
+        self._curve: UUID | None = None
         self._curve_shown = time.monotonic()
         self._num_points_shown = 0
 
     def run(self, done: threading.Event) -> None:
         while not done.wait(_POLL_S):
-            self._read()
+            self.read()
             self._show(now=time.monotonic(), last=False)
-        self._read()
+        self.read()
         self._show(now=time.monotonic(), last=True)
 
-    def _read(self) -> None:
+    def read(self) -> None:
         """Hear the lines that were completed since the last look."""
         if _written_at(self._events) == self._before:
             return
@@ -111,8 +115,19 @@ class _Follower:
             self._show_progress(*self._percent, now=now)
         num_points = len(self.heard.points)
         if num_points > max(self._num_points_shown, 1) and (last or now - self._curve_shown > _SHOW_EVERY_S):
-            create_markdown_artifact(draw_curves(self.heard.points), key=f"{self._key}-curve")
+            self._show_curve()
             self._num_points_shown, self._curve_shown = num_points, now
+
+    def _show_curve(self) -> None:
+        """One artifact that is rewritten: a new one each time would stretch the run graph."""
+        picture = draw_curves(self.heard.points)
+        if self._curve is None:
+            artifact = create_markdown_artifact(picture, key=f"{self._key}-curve", description="learning curve")
+            assert isinstance(artifact, UUID)
+            self._curve = artifact
+        else:
+            with get_client(sync_client=True) as client:
+                client.update_artifact(self._curve, ArtifactUpdate(data=picture))
 
     def _show_progress(self, percent: float, description: str, *, now: float) -> None:
         if self._progress is None:
