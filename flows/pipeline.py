@@ -24,7 +24,7 @@ from tasks.train import train
 from tasks.update import update
 
 
-@flow(name="noria", persist_result=False)
+@flow(name="pipeline", persist_result=False)
 def pipeline(directory: str = ".", wait_s: float = 3600.0) -> None:
     """From the sources to a model in production.
 

@@ -1,4 +1,4 @@
-"""Write the lock files from the `.in` files: `make lock`, or `make lock CPU_WHEELS=DIR` with CPU wheels of torch in DIR.
+"""Write the lock files from the `.in` files: `make lock`, or `make lock CPU_WHEELS=DIR` with CPU wheels of torch there.
 
 uv resolves once for every Python from 3.11 on and every platform, with hashes. torch has lock files
 of its own, one for each of its builds: cuda.txt with the libraries that it needs, and cpu.txt, which

@@ -18,7 +18,7 @@ def verdict_table(workspace: Workspace) -> str:
     return (workspace.verdict / SUMMARY).read_text(encoding="utf-8")
 
 
-@node("evaluate & update", summary=verdict_table, timeout_s=1800, pure=False)
+@node("update", summary=verdict_table, timeout_s=1800, pure=False)
 def update(workspace: Workspace) -> Artifact:
     config = workspace.config
     splits, bundle = read_artifact(workspace.splits), read_bundle(workspace.bundle)

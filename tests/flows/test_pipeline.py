@@ -32,8 +32,8 @@ EDGES = {
     ("split", "optimize"),
     ("train", "optimize"),
     ("optimize", "deploy"),
-    ("deploy", "evaluate & update"),
-    ("evaluate", "evaluate & update"),
+    ("deploy", "update"),
+    ("evaluate", "update"),
 }
 
 
