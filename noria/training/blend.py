@@ -39,6 +39,10 @@ def set_blend(
 
 
 def _spread(logits_NC: Tensor) -> float:
-    """Standard deviation over rows of the logits, centred over classes."""
+    """Standard deviation over rows of the logits, centred over classes; 1 where all rows get the same.
+
+    A branch that tells no rows apart, or a hold-out of one row, must not be blown up.
+    """
     centred_NC = logits_NC - logits_NC.mean(-1, keepdim=True)
-    return max(float(centred_NC.std(0, correction=0).mean()), 1e-6)
+    spread = float(centred_NC.std(0, correction=0).mean())
+    return spread if spread > 1e-6 else 1.0

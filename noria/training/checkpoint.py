@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -57,19 +58,29 @@ def load_trained(path: Path, *, scenario: Scenario) -> Trained:
     Raises
     ------
     ArtifactError
-        When it is missing, damaged, or not of this scenario's model.
+        When it is missing, damaged, or not of this scenario's model and this version of Noria.
     """
     read_artifact(path)
-    config = Config.model_validate_json((path / _CONFIG).read_text(encoding="utf-8"))
-    encoder = scenario.load_encoder(path / _ENCODER)
+    try:
+        config = Config.model_validate_json((path / _CONFIG).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValidationError) as error:
+        raise _foreign(path / _CONFIG, f"the settings are not those of this version: {error}", scenario) from error
+    try:
+        encoder = scenario.load_encoder(path / _ENCODER)
+    except (KeyError, TypeError, ValueError) as error:
+        raise _foreign(path / _ENCODER, f"the encoder is not one of this version: {error}", scenario) from error
     model = scenario.build_model(config, encoder)
     try:
         model.load_state_dict(load_file(path / _WEIGHTS))
-    except (SafetensorError, RuntimeError) as error:
-        raise ArtifactError(
-            f"the weights don't fit the model: {error}",
-            where=str(path / _WEIGHTS),
-            expected=f"a checkpoint of `{scenario.name}` from this version of Noria",
-            next_step="`noria run` trains again",
-        ) from error
+    except (FileNotFoundError, SafetensorError, RuntimeError) as error:
+        raise _foreign(path / _WEIGHTS, f"the weights don't fit the model: {error}", scenario) from error
     return Trained(model.eval(), encoder, config)
+
+
+def _foreign(path: Path, what: str, scenario: Scenario) -> ArtifactError:
+    return ArtifactError(
+        what,
+        where=str(path),
+        expected=f"a checkpoint of `{scenario.name}` from this version of Noria",
+        next_step="`noria run` trains again",
+    )

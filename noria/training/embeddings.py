@@ -23,14 +23,19 @@ _POWER_ITERATIONS = 2
 
 def cooccurrence_vectors(
     token_ids: Ragged, *, vocabulary_size: int, dim: int, window: int, std: float, seed: int
-) -> Tensor:
-    """Vectors float32 (V, D) with standard deviation `std`; neighbours at distance k count 1/k up to `window`."""
+) -> Tensor | None:
+    """Vectors float32 (V, D) with standard deviation `std`; neighbours at distance k count 1/k up to `window`.
+
+    None where no token has a neighbour that it attracts: rows of one token each say nothing.
+    """
     pairs, weights = _count_pairs(token_ids, vocabulary_size=vocabulary_size, window=window)
     left, right = np.divmod(pairs, vocabulary_size)
     left_total = np.bincount(left, weights=weights, minlength=vocabulary_size) + 1e-9
     right_share = left_total**_SMOOTHING / (left_total**_SMOOTHING).sum()
     information = np.log(weights / (left_total[left] * right_share[right]))
     positive = information > 0
+    if not positive.any():
+        return None
     matrix_VV = torch.sparse_coo_tensor(
         torch.from_numpy(np.stack([left[positive], right[positive]])),
         torch.from_numpy(information[positive].astype(np.float32)),

@@ -25,7 +25,7 @@ from noria.training.data import TrainingRows
 from noria.training.embeddings import cooccurrence_vectors
 from noria.training.inference import deep_logits, wide_logits
 from noria.training.linear import fit_wide
-from noria.training.loop import Hooks, Phase, run_phase
+from noria.training.loop import Hooks, Phase, finite_loss, run_phase
 from noria.training.losses import build_loss
 from noria.training.objectives import Labels, MaskedTokens, Objective
 from noria.training.optimizers import build_optimizers
@@ -136,8 +136,9 @@ def _prepare(job: Job) -> None:
             std=_EMBEDDING_STD,
             seed=job.config.seed,
         )
-        with torch.no_grad():
-            tokens_VD.copy_(vectors_VD)
+        if vectors_VD is not None:
+            with torch.no_grad():
+                tokens_VD.copy_(vectors_VD)
 
 
 def _pretraining(job: Job, deep: DeepBranch) -> Phase:
@@ -241,6 +242,7 @@ def _judge_epoch(job: Job, state: TrainingState, deep: DeepBranch, *, epoch: int
     logits_NC = deep_logits(deep, job.rows.tensor("token_ids", holdout=True))
     classes_N = torch.from_numpy(job.rows.labels(holdout=True))
     judged = float(build_loss(job.config.train)(logits_NC, classes_N)) / len(classes_N)
+    finite_loss(judged, phase="train", step=state.step)
     accuracy = _accuracy(logits_NC, classes_N)
     logger.info("epoch %d: loss %.4f, hold-out loss %.4f, hold-out accuracy %.4f", epoch, loss, judged, accuracy)
     job.record(state, state.step, {"holdout_loss": judged, "holdout_accuracy": accuracy})

@@ -77,7 +77,7 @@ def run_phase(phase: Phase, state: TrainingState, *, deep: DeepBranch, hooks: Ho
             first, started = state.step, time.monotonic()
             last = min(_next_report(first, phase.steps_per_epoch), phase.num_steps)
             loss, num_targets, num_tokens = _take_steps(phase, range(first, last), deep=deep, advance=bar.advance)
-            mean = _finite(loss / num_targets, phase=phase.name, step=last)
+            mean = finite_loss(loss / num_targets, phase=phase.name, step=last)
             state.step = last
             state.loss_sum += loss
             state.num_targets += num_targets
@@ -135,7 +135,14 @@ def take_step(phase: Phase, step: int, batches: list[MicroBatch], *, deep: DeepB
     return total
 
 
-def _finite(loss: float, *, phase: str, step: int) -> float:
+def finite_loss(loss: float, *, phase: str, step: int) -> float:
+    """`loss`, if it is a number.
+
+    Raises
+    ------
+    TrainingError
+        When it is none: the rate was too high.
+    """
     if math.isfinite(loss):
         return loss
     raise TrainingError(

@@ -13,9 +13,9 @@ _FLOOR = 0.02  # factor of the first step, and the end of the cosine
 def build_schedule(name: str, *, num_steps: int, warmup_share: float, decay_share: float) -> Schedule:
     """The schedule called `name` over `num_steps` steps.
 
-    `cosine` and `linear` fall from the end of the warm-up to the last step; `wsd` stays at the peak
-    and falls linearly over the last `decay_share` of the steps (warm-up, stable, decay; Hu et al.
-    2024, arXiv:2404.06395); `constant` stays.
+    `cosine` and `linear` fall from the first step to the last; `wsd` stays at the peak and falls
+    linearly over the last `decay_share` of the steps (warm-up, stable, decay; Hu et al. 2024,
+    arXiv:2404.06395); `constant` stays. The warm-up multiplies all of them.
     """
     shapes: dict[str, Callable[[float], float]] = {
         "cosine": lambda done: _FLOOR + (1 - _FLOOR) * 0.5 * (1 + math.cos(math.pi * done)),

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import torch
 
-from noria.artifacts import Artifact, digest_of
+import noria
+from noria.artifacts import Artifact, digest_file, digest_of
 from noria.config import Config
 from noria.data.text_encoder import TextEncoder
 from noria.model.text_classifier import TextClassifier
@@ -21,6 +22,8 @@ from noria.training.probe import choose_device
 from noria.training.state import StateStore
 
 logger = logging.getLogger(__name__)
+
+_CODE = ("data", "model", "scenarios", "training")
 
 
 def train_model(
@@ -90,4 +93,11 @@ def _fingerprint(splits: Artifact, config: Config) -> str:
     """Changes with anything that a saved state depends on."""
     rows = digest_of({name: digest for name, digest in splits.files.items() if name.startswith("train/")})
     settings = config.model_dump_json(include={"scenario", "seed", "tokenizer", "model", "train"})
-    return hashlib.sha256(f"{rows}\0{settings}\0{torch.__version__}".encode()).hexdigest()
+    return hashlib.sha256(f"{rows}\0{settings}\0{_code_digest()}\0{torch.__version__}".encode()).hexdigest()
+
+
+def _code_digest() -> str:
+    """Of what encodes the rows, builds the model and trains it: another version of it starts anew."""
+    root = Path(noria.__file__).parent
+    files = (path for package in _CODE for path in (root / package).glob("*.py"))
+    return digest_of({path.relative_to(root).as_posix(): digest_file(path) for path in files})

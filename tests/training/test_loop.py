@@ -203,9 +203,15 @@ def test_tokens_in_like_company_get_like_vectors() -> None:
     rows = [rng.choice(topics[i % 2], 8) for i in range(400)]
     vectors = cooccurrence_vectors(ragged(rows), vocabulary_size=20, dim=4, window=4, std=0.05, seed=0)
     again = cooccurrence_vectors(ragged(rows), vocabulary_size=20, dim=4, window=4, std=0.05, seed=0)
+    assert vectors is not None and again is not None
     assert torch.equal(vectors, again) and math.isclose(float(vectors.std()), 0.05, rel_tol=1e-4)
     near = torch.nn.functional.normalize(vectors, dim=-1)
     assert near[5] @ near[6] > 0.9 > 0.5 > abs(near[5] @ near[15])
+
+
+def test_rows_of_one_token_say_nothing_about_neighbours() -> None:
+    rows = [np.asarray([token]) for token in range(3, 20)]
+    assert cooccurrence_vectors(ragged(rows), vocabulary_size=20, dim=4, window=4, std=0.05, seed=0) is None
 
 
 def test_the_blend_minimizes_the_loss_and_weighs_both() -> None:
@@ -220,6 +226,17 @@ def test_the_blend_minimizes_the_loss_and_weighs_both() -> None:
     for factor in (0.9, 1.1):
         assert loss <= float(torch.nn.functional.cross_entropy(factor * blended, classes)) + 1e-6
     assert 0.8 < float((model.wide_scale * wide).std() / (model.deep_scale * deep).std()) < 1.25
+
+
+def test_a_branch_that_tells_no_rows_apart_does_not_drown_the_other() -> None:
+    classes = torch.tensor([0, 1] * 50)
+    constant = torch.tensor([[0.2, 0.0]]).expand(100, 2)
+    telling = 0.1 * torch.nn.functional.one_hot(classes).float()
+    model = TextClassifier(wide=WideBranch(3, 2), deep=branch())
+    set_blend(model, wide_NC=constant, deep_NC=telling, classes_N=classes, deep_weight=1.0)
+    assert torch.equal((model.wide_scale * constant + model.deep_scale * telling).argmax(-1), classes)
+    set_blend(model, wide_NC=constant[:1], deep_NC=telling[:1], classes_N=classes[:1], deep_weight=1.0)
+    assert float(model.wide_scale) <= 10 and float(model.deep_scale) <= 10
 
 
 def store(directory: Path) -> StateStore:

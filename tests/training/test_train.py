@@ -1,4 +1,5 @@
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -7,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from training_fixtures import SCENARIO, tiny_checkpoint, tiny_config, tiny_rows, tiny_splits
 
-from noria.artifacts import Artifact, read_artifact
+from noria.artifacts import Artifact, read_artifact, write_artifact
 from noria.data.rows import ShardWriter, row_schema
 from noria.errors import ArtifactError, TrainingError
+from noria.training import train
 from noria.training.checkpoint import load_trained
 from noria.training.data import TrainingSide
 from noria.training.train import train_model
@@ -82,6 +85,14 @@ def test_a_changed_setting_starts_anew_instead_of_resuming(splits: Artifact, tmp
     assert anew.digest == tiny_checkpoint(tmp_path / "clean", splits=splits, config=config).digest
 
 
+def test_other_code_starts_anew_instead_of_resuming(splits: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
+    fingerprints = set()
+    for code in ("one", "another"):
+        monkeypatch.setattr(train, "_code_digest", lambda code=code: code)
+        fingerprints.add(train._fingerprint(splits, tiny_config()))
+    assert len(fingerprints) == 2
+
+
 def test_the_validation_side_is_never_opened(checkpoint: Artifact, tmp_path: Path) -> None:
     blind = tiny_splits(tmp_path / "splits")
     for path in (blind.path / "validation").iterdir():
@@ -110,7 +121,11 @@ def test_the_holdout_stays_as_rows_are_added_and_augmented_rows_never_judge(tmp_
 
 
 @pytest.mark.parametrize(
-    "change", [{"optimizer": "sgd", "lr": 0.05}, {"optimizer": "adam", "loss": "mse", "accumulate": 2}]
+    "change",
+    [
+        {"optimizer": "sgd", "lr": 0.05, "schedule": "wsd"},
+        {"optimizer": "adam", "loss": "mse", "accumulate": 2, "schedule": "cosine"},
+    ],
 )
 def test_every_optimizer_and_loss_trains(change: dict[str, object], splits: Artifact, tmp_path: Path) -> None:
     artifact = tiny_checkpoint(tmp_path / "c", splits=splits, config=tiny_config(epochs=1, **change))
@@ -147,6 +162,19 @@ def test_a_damaged_checkpoint_is_refused(splits: Artifact, tmp_path: Path) -> No
     weights.write_bytes(damaged)
     with pytest.raises(ArtifactError, match="changed"):
         load_trained(artifact.path, scenario=SCENARIO)
+
+
+@pytest.mark.parametrize("part", ["config.json", "encoder/encoder.json", "model.safetensors"])
+def test_a_whole_checkpoint_of_another_version_is_refused(part: str, checkpoint: Artifact, tmp_path: Path) -> None:
+    with write_artifact(tmp_path / "old", kind="checkpoint") as draft:
+        shutil.copytree(checkpoint.path, draft.path, dirs_exist_ok=True)
+        path = draft.path / part
+        if part == "model.safetensors":
+            save_file({"forgotten": torch.zeros(1)}, path)
+        else:
+            path.write_text(json.dumps({**json.loads(path.read_text()), "forgotten": 1}))
+    with pytest.raises(ArtifactError, match=r"of this version|don't fit"):
+        load_trained(tmp_path / "old", scenario=SCENARIO)
 
 
 def test_cuda_where_there_is_none_is_a_clear_error(splits: Artifact, tmp_path: Path) -> None:
