@@ -37,21 +37,6 @@ class Ragged:
         return np.diff(self.offsets)
 
 
-@dataclass(frozen=True)
-class EncodedRows:
-    """What an encoder made of many rows: one ragged array per tensor."""
-
-    tensors: Mapping[str, Ragged]
-    num_tokens: NDArray[np.int64]
-
-    def __len__(self) -> int:
-        return len(self.num_tokens)
-
-    def row(self, index: int) -> dict[str, NDArray[np.generic]]:
-        """One row's arrays by name."""
-        return {name: ragged[index] for name, ragged in self.tensors.items()}
-
-
 def pad(rows: Sequence[NDArray[np.generic]], *, width: int | None = None) -> NDArray[np.generic]:
     """One array (rows, width) with zeros behind the shorter rows; `width` is by default the longest, at least 1."""
     width = width or max(1, *(len(row) for row in rows))
@@ -61,19 +46,17 @@ def pad(rows: Sequence[NDArray[np.generic]], *, width: int | None = None) -> NDA
     return padded
 
 
-def store_rows(rows: Iterable[tuple[Mapping[str, NDArray[np.generic]], int]], directory: Path) -> EncodedRows:
-    """Write rows (their arrays, their number of tokens) to flat files and map them: memory stays with the system.
+def store_rows(rows: Iterable[Mapping[str, NDArray[np.generic]]], directory: Path) -> dict[str, Ragged]:
+    """Write the arrays of rows to flat files, by name, and map them: memory stays with the system.
 
     The files are read for as long as the result is in use; whoever owns `directory` deletes them.
     """
     directory.mkdir(parents=True, exist_ok=True)
     lengths: dict[str, list[int]] = {}
     types: dict[str, np.dtype[np.generic]] = {}
-    num_tokens: list[int] = []
     with ExitStack() as stack:
         files: dict[str, BinaryIO] = {}
-        for arrays, tokens in rows:
-            num_tokens.append(tokens)
+        for arrays in rows:
             for name, array in arrays.items():
                 if name not in files:
                     files[name] = stack.enter_context((directory / f"{name}.bin").open("wb"))
@@ -87,4 +70,4 @@ def store_rows(rows: Iterable[tuple[Mapping[str, NDArray[np.generic]], int]], di
         # An empty file can't be mapped.
         values = np.memmap(path, dtype=types[name], mode="r") if offsets[-1] else np.empty(0, types[name])
         tensors[name] = Ragged(values, offsets)
-    return EncodedRows(tensors, np.asarray(num_tokens, dtype=np.int64))
+    return tensors

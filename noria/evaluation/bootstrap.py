@@ -26,10 +26,6 @@ class Estimate:
     low: float
     high: float
 
-    def percent(self) -> str:
-        """ "87.1 % (85.5 to 88.6)"."""
-        return f"{100 * self.value:.1f} % ({100 * self.low:.1f} to {100 * self.high:.1f})"
-
     def points(self) -> str:
         """A difference in percentage points: "+1.2 points (+0.3 to +2.1)"."""
         return f"{100 * self.value:+.2f} points ({100 * self.low:+.2f} to {100 * self.high:+.2f})"

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from noria.data.ragged import EncodedRows, Ragged, store_rows
+from noria.data.ragged import Ragged, store_rows
 from noria.data.rows import read_batches, shard_paths
 from noria.errors import TrainingError
 from noria.scenarios.base import Encoder, Scenario
@@ -26,13 +26,13 @@ _BATCH_ROWS = 5_000
 class TrainingRows:
     """Encoded rows and their classes, with `holdout` saying which of them only pick and calibrate."""
 
-    encoded: EncodedRows
+    tensors: Mapping[str, Ragged]
     classes: NDArray[np.int64]
     holdout: NDArray[np.bool_]
 
     def tensor(self, name: str, *, holdout: bool) -> Ragged:
         """One tensor of the rows to fit, or of the hold-out."""
-        return self.encoded.tensors[name].take(np.flatnonzero(self.holdout == holdout))
+        return self.tensors[name].take(np.flatnonzero(self.holdout == holdout))
 
     def labels(self, *, holdout: bool) -> NDArray[np.int64]:
         """Class numbers of the rows to fit, or of the hold-out."""
@@ -69,7 +69,7 @@ class TrainingSide:
         classes: list[int] = []
         holdout: list[bool] = []
 
-        def encoded() -> Iterator[tuple[Mapping[str, NDArray[np.generic]], int]]:
+        def encoded() -> Iterator[Mapping[str, NDArray[np.generic]]]:
             for rows in self._batches():
                 kept = [
                     row
@@ -80,7 +80,7 @@ class TrainingSide:
                 for row, tensors in zip(kept, encoder.encode_batch(kept), strict=True):
                     classes.append(numbers[str(row[self._scenario.target])])
                     holdout.append(self._is_held_out(row))
-                    yield tensors, encoder.num_tokens(tensors)
+                    yield tensors
 
         stored = store_rows(encoded(), scratch)
         held = np.asarray(holdout, dtype=bool)
