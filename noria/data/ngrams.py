@@ -19,6 +19,7 @@ from noria.data.ragged import Ragged
 
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # odd, close to 2**64 / golden ratio
 _CHUNK_ROWS = 10_000
+_CHUNK_CHARS = 500_000
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,15 @@ class NgramFeatures:
         """Feature ids (int64, ascending) and values (float32, unit length) of every text.
 
         A value is (1 + ln count) times the inverse document frequency, as in scikit-learn's
-        TfidfVectorizer(analyzer="char", sublinear_tf=True).
+        TfidfVectorizer(analyzer="char", sublinear_tf=True). A part of the texts at a time: memory stays flat.
         """
+        parts = [self._encode(texts[part]) for part in _parts(texts)]
+        ids, values = (np.concatenate([arrays[i].values for arrays in parts]) for i in range(2))
+        lengths = np.concatenate([ids.lengths for ids, _ in parts])
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        return Ragged(ids, offsets), Ragged(values, offsets)
+
+    def _encode(self, texts: Sequence[str]) -> tuple[Ragged, Ragged]:
         hashes, rows = _hash_ngrams(texts, self.max_ngram)
         at = np.searchsorted(self.hashes, hashes)
         known = at < len(self.hashes)
@@ -80,6 +88,18 @@ def fit_ngrams(texts: Sequence[str], *, max_ngram: int, min_rows: int) -> NgramF
     keep = num_rows >= min_rows
     idf = np.log((1 + len(texts)) / (1 + num_rows[keep])) + 1
     return NgramFeatures(hashes[keep], idf.astype(np.float32), max_ngram)
+
+
+def _parts(texts: Sequence[str]) -> list[slice]:
+    """Slices of at most `_CHUNK_CHARS` characters, or of one text that is longer."""
+    ends = np.cumsum([len(text) for text in texts])
+    parts, start = [], 0
+    while start < len(texts):
+        before = ends[start - 1] if start else 0
+        stop = max(start + 1, int(np.searchsorted(ends, before + _CHUNK_CHARS, side="right")))
+        parts.append(slice(start, stop))
+        start = stop
+    return parts
 
 
 def _count_rows(texts: Sequence[str], max_ngram: int) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:

@@ -76,6 +76,8 @@ class TextEncoder:
 
     def encode_batch(self, rows: Sequence[Mapping[str, object]]) -> list[dict[str, np.ndarray]]:
         """Many rows, much faster than one by one."""
+        if not rows:
+            return []
         texts = [normalize(str(row[self._settings.text_column])) for row in rows]
         tensors: dict[str, Sequence[np.ndarray]] = {"token_ids": self._tokenize(texts)}
         if self._ngrams is not None:

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from noria.config import TokenizerConfig, WideConfig
+from noria.data import ngrams
 from noria.data.ngrams import fit_ngrams
 from noria.data.text_encoder import PAD, UNKNOWN, TextEncoder, fit_text_encoder, load_text_encoder
 from noria.errors import TrainingError
@@ -50,6 +51,18 @@ def test_encoding_a_batch_is_encoding_its_rows(texts: list[str]) -> None:
         assert PAD not in alone["token_ids"] and 0 not in alone["ngram_ids"]
         length = np.linalg.norm(alone["ngram_values"])
         assert length == pytest.approx(1.0, abs=1e-5) or not len(alone["ngram_ids"])
+
+
+def test_no_rows_are_encoded_to_none() -> None:
+    assert ENCODER.encode_batch([]) == []
+
+
+def test_features_do_not_depend_on_what_is_looked_at_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [*ROWS, {"text": ""}, {"text": "质量很好" * 9}]
+    whole = ENCODER.encode_batch(rows)
+    monkeypatch.setattr(ngrams, "_CHUNK_CHARS", 20)
+    for together, apart in zip(whole, ENCODER.encode_batch(rows), strict=True):
+        assert all(np.array_equal(together[name], apart[name]) for name in together)
 
 
 def test_a_saved_encoder_reads_back_the_same(tmp_path: Path) -> None:
