@@ -93,7 +93,8 @@ def reference_of(model: torch.nn.Module, *, encoder: Encoder, scenario: Scenario
 def build_graphs(reference: Reference, directory: Path, *, config: OptimizeConfig) -> Mapping[str, Path | ExportError]:
     """Export, fuse and quantize into `directory`; a form that can't be built is its error.
 
-    int8 is made of the fused graph where there is one: fewer nodes around the same products.
+    int8 is made of the fused graph where there is one: fewer nodes around the same products. fp32
+    is among them in any case, for the parity with PyTorch that it has to show.
 
     Raises
     ------
@@ -182,7 +183,13 @@ def choose(candidates: Sequence[Candidate], *, config: OptimizeConfig) -> tuple[
 def _example(reference: Reference) -> Mapping[str, np.ndarray]:
     """A batch of rows of different lengths, so that no two open sizes look equal by chance."""
     encoded = sorted(reference.encoder.encode_batch(reference.rows[:100]), key=reference.encoder.num_tokens)
-    assert len(encoded) > 1, "an export needs two rows"
+    if len(encoded) < 2:
+        raise ExportError(
+            "an export needs two validation rows",
+            where=f"{len(encoded)} row",
+            expected="rows of different lengths, so that every size stays open in the graph",
+            next_step="bring more rows, or raise `split.validation_share`",
+        )
     return reference.encoder.collate([encoded[0], *encoded[-_LONGEST_EXAMPLE_ROWS:]])
 
 
@@ -201,6 +208,10 @@ def _judged(
     drop = value(metric, reference.judged) - found
     worst_slice, slice_drop = _worst_slice(reference.judged, judged, min_rows=evaluate.min_slice_rows)
     faults = []
+    if name not in config.candidates:
+        faults.append("only checked: not in `optimize.candidates`")
+    if not np.isfinite(logits).all():
+        faults.append("answers with what is no number")
     if not drop <= config.max_quality_drop:
         faults.append(f"loses {100 * drop:.2f} points, {100 * config.max_quality_drop:.2f} are allowed")
     if slice_drop > config.max_slice_drop:

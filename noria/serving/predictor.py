@@ -22,6 +22,7 @@ _ORT_ERRORS: tuple[type[Exception], ...] = (
     ort.InvalidGraph,
     ort.InvalidProtobuf,
     ort.NotImplemented,
+    ort.RuntimeException,
 )
 CANT_RUN: tuple[type[Exception], ...] = (BundleError, *_ORT_ERRORS)
 """What loading or running a bad graph raises."""

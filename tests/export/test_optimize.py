@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import onnx
 import pytest
 
 from noria.artifacts import read_artifact
 from noria.config import OptimizeConfig
 from noria.errors import ExportError
+from noria.evaluation.judged import read_validation
 from noria.evaluation.latency import Latency
-from noria.export.candidates import Candidate, choose
+from noria.export.candidates import Candidate, build_graphs, choose, judge_candidates, reference_of
+from noria.training.checkpoint import load_trained
 from tasks.optimize import optimize
 
 CONFIG = OptimizeConfig()
@@ -48,6 +52,44 @@ def test_no_candidate_inside_the_budget_is_an_error_that_lists_them():
     with pytest.raises(ExportError) as caught:
         choose([REFERENCE, over], config=CONFIG)
     assert "int8: loses 2.00 points" in str(caught.value)
+
+
+def test_a_form_that_is_no_candidate_is_checked_and_never_chosen(trained, tmp_path):
+    checkpoint = load_trained(trained.checkpoint, scenario=trained.scenario)
+    config = trained.config.optimize.model_copy(update={"candidates": ("int8",)})
+    rows = read_validation(trained.splits)
+    reference = reference_of(checkpoint.model, encoder=checkpoint.encoder, scenario=trained.scenario, rows=rows)
+    graphs = build_graphs(reference, tmp_path, config=config)
+    _, fp32, int8 = judge_candidates(reference, graphs, config=config, evaluate=trained.config.evaluate)
+    assert fp32.name == "fp32" and not fp32.passed and "not in `optimize.candidates`" in fp32.verdict
+    assert int8.name == "int8" and int8.passed
+    lone = replace(reference, rows=rows[:1])
+    with pytest.raises(ExportError, match="two validation rows"):
+        build_graphs(lone, tmp_path, config=config)
+
+
+@pytest.mark.filterwarnings("ignore:invalid value")
+def test_a_graph_that_answers_with_no_numbers_never_passes(optimized, tmp_path):
+    checkpoint = load_trained(optimized.checkpoint, scenario=optimized.scenario)
+    rows = read_validation(optimized.splits)
+    reference = reference_of(checkpoint.model, encoder=checkpoint.encoder, scenario=optimized.scenario, rows=rows)
+    graph = onnx.load(str(optimized.bundle / "model.onnx"))
+    (last,) = (node for node in graph.graph.node if "logits" in node.output)
+    last.output[list(last.output).index("logits")] = "straight"
+    graph.graph.node.extend(
+        [
+            onnx.helper.make_node("Sub", ["straight", "straight"], ["zero"]),
+            onnx.helper.make_node("Div", ["straight", "zero"], ["logits"]),
+        ]
+    )
+    onnx.save(graph, str(tmp_path / "int8.onnx"))
+    candidates = judge_candidates(
+        reference,
+        {"int8": tmp_path / "int8.onnx"},
+        config=optimized.config.optimize,
+        evaluate=optimized.config.evaluate,
+    )
+    assert not candidates[1].passed and "no number" in candidates[1].verdict
 
 
 def test_the_bundle_is_complete_and_its_facts_lead_back_to_the_data(optimized):
