@@ -8,7 +8,8 @@ The rows are those of the workspace's `data/cleaned`, made by the product's own 
 by hash of the row's id: every row is judged once, by a model that has not seen it. The baseline is
 TF-IDF over character 1-3-grams and logistic regression (C = 10). Both see the same rows; ours goes
 through the product's encoder, trainer and checkpoint. Its epochs, blend and temperature come from
-rows of the training folds. A fold that is done is kept under `.noria/` and not trained again.
+rows of the training folds. A fold that is done is kept under `.noria/` and not trained again; one that
+was interrupted starts anew.
 """
 
 from __future__ import annotations
@@ -100,6 +101,7 @@ def _fold(number: int, *, workspace: Workspace, variant: str) -> Fold:
     train = [row for row in rows if _fold_of(row) != number]
     held_out = [row for row in rows if _fold_of(row) == number]
     scratch = directory / key
+    shutil.rmtree(scratch, ignore_errors=True)  # a training that goes on from a kill would look faster than it is
     predicted, train_s = _ours(train, held_out, scenario=workspace.scenario, config=config, scratch=scratch)
     started = time.perf_counter()
     predicted["baseline"] = _baseline(train, held_out)
