@@ -16,6 +16,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ValidationError, create_model
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from noria.config import ServeConfig
 from noria.errors import NoriaError
@@ -25,6 +26,7 @@ from noria.serving.predictor import VERSION_FIELD, Predictor
 logger = logging.getLogger(__name__)
 
 MANY = "inputs"
+_MOST_ECHOED_CHARS = 100
 
 
 class Live:
@@ -74,22 +76,25 @@ def create_app(predictor: Predictor, *, config: ServeConfig) -> FastAPI:
 async def _read(request: Request, *, max_bytes: int) -> bytes:
     """The body, refused as soon as it is too long."""
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > max_bytes:
-            raise Refusal(
-                413,
-                "the body is too long",
-                expected=f"at most {max_bytes:,} bytes",
-                next_step="send fewer rows at once, or raise `serve.max_body_bytes`",
-            )
+    try:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > max_bytes:
+                raise Refusal(
+                    413,
+                    "the body is too long",
+                    expected=f"at most {max_bytes:,} bytes",
+                    next_step="send fewer rows at once, or raise `serve.max_body_bytes`",
+                )
+    except ClientDisconnect as error:
+        raise Refusal(400, "the client went away before the body was complete") from error
     return bytes(body)
 
 
 def _parse(body: bytes) -> Mapping[str, object]:
     try:
         values = json.loads(body)
-    except ValueError as error:  # not UTF-8 is one too
+    except (ValueError, RecursionError) as error:  # not UTF-8, and nested without end
         raise Refusal(400, f"the body is not JSON: {error}", expected="a JSON object") from error
     if not isinstance(values, dict):
         raise Refusal(400, "the body is not a JSON object", expected='{"inputs": [ … ]}, or the fields of one request')
@@ -121,7 +126,7 @@ def _row(values: object, scenario: Scenario, where: str) -> Mapping[str, object]
         return scenario.request.model_validate(values).model_dump()
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(str(part) for part in (where, *first["loc"]) if part != "")
+        place = ".".join(str(part) for part in (where, *first["loc"]) if part != "")[:_MOST_ECHOED_CHARS]
         raise Refusal(
             422,
             f"`{place or 'the body'}`: {first['msg']}",
@@ -161,15 +166,17 @@ def _refuse_in_json(app: FastAPI, live: Live) -> None:
 
 def _documentation(scenario: Scenario) -> dict[str, object]:
     """The request and the answer for /docs: the body is parsed by hand, to say precisely what is wrong with it."""
-    template = "#/components/schemas/{model}"
-    many = create_model("Inputs", **{MANY: (list[scenario.request], ...)})  # type: ignore[name-defined, call-overload]
-    schema = {"anyOf": [model.model_json_schema(ref_template=template) for model in (scenario.request, many)]}
+    one = scenario.request.model_json_schema()
+    many = {"type": "object", "properties": {MANY: {"type": "array", "items": one, "minItems": 1}}, "required": [MANY]}
     examples = {
         "one": {"value": dict(scenario.example)},
         "many": {"value": {MANY: [dict(scenario.example)]}},
     }
     answer: type[BaseModel] = create_model("Answer", __base__=scenario.response, **{VERSION_FIELD: (str, ...)})  # type: ignore[call-overload]
     return {
-        "requestBody": {"required": True, "content": {"application/json": {"schema": schema, "examples": examples}}},
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": {"anyOf": [one, many]}, "examples": examples}},
+        },
         "responses": {"200": {"content": {"application/json": {"schema": answer.model_json_schema()}}}},
     }

@@ -13,6 +13,8 @@ from noria.errors import BundleError
 
 logger = logging.getLogger(__name__)
 
+_GRACE_S = 30
+
 
 def listen(config: ServeConfig) -> socket.socket:
     """A socket bound to the configured address; port 0 takes a free one.
@@ -26,10 +28,10 @@ def listen(config: ServeConfig) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((config.host, config.port))
-    except OSError as error:
+    except (OSError, OverflowError) as error:  # a port beyond 65535 overflows
         listener.close()
         raise BundleError(
-            f"the server can't listen: {error.strerror or error}",
+            f"the server can't listen: {getattr(error, 'strerror', None) or error}",
             where=f"{config.host}:{config.port}",
             expected="an address of this machine and a free port",
             next_step="`noria serve --port 0` takes a free one",
@@ -38,6 +40,7 @@ def listen(config: ServeConfig) -> socket.socket:
 
 
 def serve_app(app: FastAPI, listener: socket.socket) -> None:
-    """Answer requests until SIGINT or SIGTERM; those under way are finished."""
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False))
+    """Answer requests until SIGINT or SIGTERM; those under way have half a minute to finish."""
+    config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=_GRACE_S)
+    server = uvicorn.Server(config)
     server.run(sockets=[listener])

@@ -13,7 +13,10 @@ import httpx
 import pytest
 
 from noria.cli.model import store_of
+from noria.config import ServeConfig
+from noria.errors import BundleError
 from noria.serving.bundle import version_of
+from noria.serving.server import listen
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +71,10 @@ def test_one_request_gets_one_answer_and_many_get_many_in_order(server):
         (b'{"inputs": [{"text": "x"}, {"text": null}]}', 422, "`inputs.1.text`"),
         (b'{"inputs": [1,2,3,4,5]}', 413, "holds 5 requests"),
         (b'{"text": "' + b"x" * 3000 + b'"}', 413, "too long"),
+        (b"[" * 2000, 400, "not JSON"),
+        (b'{"text": "\\ud800"}', 422, "`text`"),
+        (b'{"text": "x", "\\ud800": 1}', 422, "valid string"),
+        (b'{"text": "x", "' + b"k" * 1000 + b'": 1}', 422, f"`{'k' * 100}`: Extra inputs"),
     ],
 )
 def test_a_bad_request_is_told_what_is_wrong_and_by_which_model(server, body, status, said):
@@ -95,8 +102,17 @@ def test_concurrent_requests_get_their_own_answers(server):
     assert answers == [alone[text] for text in texts]
 
 
+def test_a_port_beyond_the_last_is_one_clear_error():
+    with pytest.raises(BundleError, match="can't listen"):
+        listen(ServeConfig().model_copy(update={"port": 70_000}))
+
+
 def test_the_documentation_shows_a_request_and_an_answer(server):
     client, _ = server
     operation = client.get("/openapi.json").json()["paths"]["/predict"]["post"]
-    assert operation["requestBody"]["content"]["application/json"]["examples"]["one"]["value"]["text"]
+    content = operation["requestBody"]["content"]["application/json"]
+    assert content["examples"]["one"]["value"]["text"]
+    assert "$ref" not in json.dumps(operation)  # nothing that a reader could not resolve
+    one, many = content["schema"]["anyOf"]
+    assert many["properties"]["inputs"]["items"] == one
     assert client.get("/docs").status_code == 200
