@@ -44,7 +44,7 @@ def pipeline(directory: str = ".", wait_s: float = 3600.0) -> None:
             cleaned = clean(workspace, preprocessed, verdict)
             verdict = check_again(workspace, cleaned)
             if not passed(verdict):
-                raise refusal(verdict.result())
+                raise refusal(cleaned.result(), verdict.result())
         augmented = augment(workspace, verdict)
         splits = split(workspace, augmented)
         checkpoint = train(workspace, splits)

@@ -12,12 +12,16 @@ import socket
 import subprocess
 import sys
 import threading
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from noria.errors import ConfigError
 from noria.workspace import Workspace
 
+_ANSWER_S = 10.0
 _QUIET = {
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -31,10 +35,16 @@ def prefect_api(workspace: Workspace) -> Iterator[str]:
     """The URL of the API that runs report to, also in the environment: the given one, or our own server's.
 
     Use it before Prefect is imported: Prefect reads its settings once.
+
+    Raises
+    ------
+    ConfigError
+        When nobody answers at the given URL.
     """
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
     if url := os.environ.get("PREFECT_API_URL"):
+        _check_answers(url)
         yield url
         return
     home = Path(os.environ.setdefault("PREFECT_HOME", str(workspace.scratch / "prefect")))
@@ -50,6 +60,22 @@ def prefect_api(workspace: Workspace) -> Iterator[str]:
         assert server.stdin is not None
         server.stdin.close()  # it ends by itself; nobody needs to wait for that
         del os.environ["PREFECT_API_URL"], os.environ["PREFECT_SERVER_UI_API_URL"]
+
+
+def _check_answers(url: str) -> None:
+    """Any HTTP answer will do: what the server thinks of us is Prefect's to say."""
+    try:
+        with urllib.request.urlopen(f"{url.rstrip('/')}/health", timeout=_ANSWER_S):
+            pass
+    except urllib.error.HTTPError:
+        pass
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"no Prefect server answers: {error}",
+            where=f"PREFECT_API_URL={url}",
+            expected="a server as `prefect server start` runs it, for example http://127.0.0.1:4200/api",
+            next_step="start it, or unset PREFECT_API_URL: each run then has a server of its own",
+        ) from error
 
 
 def _start(bound: socket.socket, *, log: Path) -> subprocess.Popen[bytes]:

@@ -49,7 +49,7 @@ def augment_rows(
         When `split.group_by` is no column of the data.
     """
     if not verdict.facts["passed"]:
-        raise refusal(verdict)
+        raise refusal(cleaned, verdict)
     num_rows, num_added = cleaned.counts["rows"], 0
     with write_artifact(target, kind="augmented", parents=(cleaned, verdict)) as draft:
         if config.share == 0:
@@ -107,11 +107,17 @@ def _children(
             yield {**values, "id": identity, "origin": row["origin"], "parent_id": row["id"]}
 
 
-def refusal(verdict: Artifact) -> GateRefused:
+def refusal(cleaned: Artifact, verdict: Artifact) -> GateRefused:
     """What is said when the last verdict is fail: by `augment`, and by the flow that stops before it."""
+    num_refused = cleaned.counts["quarantined"]
+    lost = (
+        f"; cleaning sent {num_refused:,} of {num_refused + cleaned.counts['rows']:,} rows to quarantine, for example"
+    )
     return GateRefused(
-        f"the data failed the quality check, and cleaning did not mend it: {verdict_line(read_verdict(verdict.path))}",
+        f"the data failed the quality check, and cleaning did not mend it: {verdict_line(read_verdict(verdict.path))}"
+        + (f"{lost} {cleaned.facts['example']}" if num_refused else ""),
         where=str(verdict.path),
         expected="every expectation of the suite met",
-        next_step="open data_docs/ there, then mend the source, the bounds in `clean:` or the expectations",
+        next_step="open data_docs/ there and `noria quarantine list`, then mend the source, the bounds in `clean:` "
+        "or the expectations",
     )

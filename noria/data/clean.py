@@ -82,7 +82,7 @@ def clean_rows(
         if verdict.facts["passed"]:
             link_shards(preprocessed.path, draft.path)
             num_kept = num_rows
-            draft.facts = {"passed_through": True, "repairs": {}, "refused": {}}
+            draft.facts = {"passed_through": True, "repairs": {}, "refused": {}, "example": ""}
         else:
             repair = _Repair(scenario, config, _faults(verdict, scenario.schema.names))
             with progress("clean", total=2 * num_rows) as shown:
@@ -151,6 +151,7 @@ def _clean(source: Path, draft: Draft, refused: QuarantineWriter, *, repair: _Re
         "passed_through": False,
         "repairs": decisions.repairs,
         "refused": dict(sorted(refused.by_rule.items())),
+        "example": next((refused.first_reason[rule] for rule, _ in refused.by_rule.most_common(1)), ""),
     }
     logger.info("clean: %s rows kept, %s to quarantine", f"{shards.num_rows:,}", f"{refused.num_rows:,}")
     return shards.num_rows

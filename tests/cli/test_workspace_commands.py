@@ -162,6 +162,12 @@ def test_a_misspelt_key_stops_the_run_before_it_starts(made, tmp_path):
     assert not (tmp_path / "ws" / ".noria" / "history.jsonl").exists()
 
 
+def test_a_server_that_does_not_answer_stops_the_run_before_it_starts(made):
+    done = noria("run", cwd=made, PREFECT_API_URL="http://127.0.0.1:9/api")
+    assert done.returncode == ConfigError.exit_code
+    assert "PREFECT_API_URL=http://127.0.0.1:9/api" in done.stderr and "Traceback" not in done.stderr
+
+
 def test_a_missing_source_stops_the_run_before_it_starts(made, tmp_path):
     shutil.copytree(made, tmp_path / "ws")
     (tmp_path / "ws" / "rows.csv").unlink()

@@ -135,11 +135,18 @@ def test_without_augmentation_no_bytes_are_written(tmp_path):
     assert augmented.counts == {"rows": 1, "added": 0}
 
 
-def test_augment_refuses_data_that_failed_the_gate_and_says_what_failed(tmp_path):
+def test_augment_refuses_data_that_failed_the_gate_and_says_what_failed_and_what_was_lost(tmp_path):
+    before = preprocessed(tmp_path, [("很好", "pos"), ("太差", "bad")])
+    failed = verdict(tmp_path / "verdict", passed=False, failing_labels=[list(rows_of(before))[1]])
+    quarantine = tmp_path / "quarantine" / "clean"
+    cleaned = clean_rows(
+        before, failed, tmp_path / "cleaned", quarantine=quarantine, scenario=SCENARIO, config=CleanConfig()
+    )
     with pytest.raises(GateRefused, match="quality check") as refusal:
-        augment(tmp_path, preprocessed(tmp_path, [("很好", "pos")]), share=0.0, passed=False)
+        augment(tmp_path / "next", cleaned, share=0.0, passed=False)
     assert "label (neg or pos)" in refusal.value.what
-    assert not (tmp_path / "augmented").exists()
+    assert "1 of 2 rows to quarantine, for example rows:2: `label` should be neg or pos" in refusal.value.what
+    assert not (tmp_path / "next" / "augmented").exists()
 
 
 def test_rows_of_one_author_stay_together_when_the_source_carries_the_author(tmp_path):
