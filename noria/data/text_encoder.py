@@ -25,6 +25,7 @@ from noria.errors import ArtifactError, TrainingError
 PAD, UNKNOWN, MASK = 0, 1, 2
 _SPECIAL_TOKENS = ["[PAD]", "[UNK]", "[MASK]"]
 NUM_SPECIAL = len(_SPECIAL_TOKENS)
+_MOST_CHARS = 20_000
 _CLAUSE_MARKS = frozenset(",.!?;:~、。…")  # after normalization
 
 
@@ -169,8 +170,12 @@ def load_text_encoder(directory: Path) -> TextEncoder:
 
 
 def normalize(text: str) -> str:
-    """Compatibility forms unified (NFKC), lower case, single spaces."""
-    return " ".join(unicodedata.normalize("NFKC", text).lower().split())
+    """Compatibility forms unified (NFKC), lower case, single spaces.
+
+    NFKC makes up to 18 characters of one, so what is then far too long keeps its head and its tail.
+    """
+    unified = " ".join(unicodedata.normalize("NFKC", text).lower().split())
+    return unified if len(unified) <= _MOST_CHARS else unified[: _MOST_CHARS // 2] + unified[-_MOST_CHARS // 2 :]
 
 
 def _train_tokenizer(texts: Sequence[str], config: TokenizerConfig) -> Tokenizer:

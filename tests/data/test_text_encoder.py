@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from noria.config import TokenizerConfig, WideConfig
 from noria.data import ngrams
 from noria.data.ngrams import fit_ngrams
-from noria.data.text_encoder import PAD, UNKNOWN, TextEncoder, fit_text_encoder, load_text_encoder
+from noria.data.text_encoder import PAD, UNKNOWN, TextEncoder, fit_text_encoder, load_text_encoder, normalize
 from noria.errors import TrainingError
 
 ROWS = [
@@ -51,6 +51,12 @@ def test_encoding_a_batch_is_encoding_its_rows(texts: list[str]) -> None:
         assert PAD not in alone["token_ids"] and 0 not in alone["ngram_ids"]
         length = np.linalg.norm(alone["ngram_values"])
         assert length == pytest.approx(1.0, abs=1e-5) or not len(alone["ngram_ids"])
+
+
+def test_a_text_that_grows_without_end_keeps_its_head_and_tail() -> None:
+    long = normalize("头" + "\ufdfa" * 20_000 + "尾")
+    assert len(long) == 20_000 and long[0] == "头" and long[-1] == "尾"
+    assert normalize("好" * 20_000) == "好" * 20_000
 
 
 def test_no_rows_are_encoded_to_none() -> None:
