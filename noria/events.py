@@ -13,23 +13,22 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
-from typing import TextIO
 
 logger = logging.getLogger("noria")
 
 _PLAIN_EVERY_S = 10.0
 _EVENT_EVERY_S = 0.5
-_file: TextIO | None = None
+_file: FileIO | None = None
 
 
 @contextmanager
 def record(path: Path) -> Iterator[None]:
     """Write this process's events to `path` until the block ends."""
     global _file
-    path.parent.mkdir(parents=True, exist_ok=True)
     handler = _EventHandler()
-    with path.open("w", encoding="utf-8", errors="replace", buffering=1) as _file:  # broken bytes of a source
+    with _opened(path) as _file:
         logging.getLogger().addHandler(handler)
         try:
             yield
@@ -38,10 +37,32 @@ def record(path: Path) -> Iterator[None]:
             _file = None
 
 
-def emit(kind: str, **fields: object) -> None:
-    """Write one event, when anybody listens."""
-    if _file is not None:
-        _file.write(json.dumps({"time": round(time.time(), 3), "kind": kind, **fields}, ensure_ascii=False) + "\n")
+@contextmanager
+def _opened(path: Path) -> Iterator[FileIO | None]:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = FileIO(path, "w")  # without a buffer: what a full disk refused is not tried again
+    except OSError as error:
+        logger.warning("%s can't be written: %s", path, error)
+        yield None
+        return
+    with file:
+        yield file
+
+
+def emit(kind: str, **fields: object) -> bool:
+    """Write one event, when anybody listens; whether it was written.
+
+    An event that finds no room on the disk is lost: what the stage has to do matters more.
+    """
+    if _file is None:
+        return False
+    event = {"time": round(time.time(), 3), "kind": kind, **fields}
+    line = (json.dumps(event, ensure_ascii=False) + "\n").encode("utf-8", "replace")  # broken bytes of a source
+    try:
+        return _file.write(line) == len(line)
+    except OSError:
+        return False
 
 
 def log_metrics(step: int, values: Mapping[str, float]) -> None:

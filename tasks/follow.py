@@ -91,7 +91,11 @@ class _Follower:
                 if not line.endswith(b"\n"):
                     break
                 self._offset += len(line)
-                self._hear(json.loads(line))
+                try:
+                    event = json.loads(line)
+                except ValueError:
+                    continue  # cut short by a full disk
+                self._hear(event)
 
     def _hear(self, event: Mapping[str, object]) -> None:
         heard = self.heard

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import signal
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from prefect.logging import get_run_logger
 from prefect.states import Completed
 
 from noria.artifacts import Artifact, read_artifact
-from noria.errors import NoriaError, StageFailed
+from noria.errors import DiskFull, NoriaError, StageFailed
 from noria.workspace import Workspace
 from tasks.follow import Heard, follow
 from tasks.history import Attempt, State, remember
@@ -114,14 +115,15 @@ def _failure(node: Node, workspace: Workspace, heard: Heard, *, cause: Exception
         return disk_full(workspace, reason)  # while DVC took the results into its cache
     said = heard.error
     if not said and isinstance(reason, StageCmdFailedError | subprocess.CalledProcessError):
-        said = _how_it_ended(reason) + "".join(f"\n  it said:  {line}" for line in heard.last_lines)
+        if _status(reason) == DiskFull.exit_code:  # no room for its own account either
+            return disk_full(workspace, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+        said = _how_it_ended(_status(reason)) + "".join(f"\n  it said:  {line}" for line in heard.last_lines)
     failed = StageFailed(f"{node.name}: {said or reason}")
     failed.exit_code = heard.exit_code if heard.error else StageFailed.exit_code
     return failed
 
 
-def _how_it_ended(error: StageCmdFailedError | subprocess.CalledProcessError) -> str:
-    status = error.returncode if isinstance(error, subprocess.CalledProcessError) else _status(error)
+def _how_it_ended(status: int) -> str:
     if status in (-signal.SIGKILL, 128 + signal.SIGKILL):
         return "its process was killed (SIGKILL: out of memory, or by hand)"
     if status < 0:
@@ -129,7 +131,9 @@ def _how_it_ended(error: StageCmdFailedError | subprocess.CalledProcessError) ->
     return f"its process exited with {status}"
 
 
-def _status(error: StageCmdFailedError) -> int:
+def _status(error: StageCmdFailedError | subprocess.CalledProcessError) -> int:
+    if isinstance(error, subprocess.CalledProcessError):
+        return error.returncode
     return int(str(error).rsplit(" ", 1)[1])  # "failed to run: …, exited with -9"
 
 

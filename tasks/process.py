@@ -117,8 +117,8 @@ def _crash() -> int:
 
 def _say(message: str, *, exit_code: int) -> None:
     """Tell what went wrong: to the runner, which passes it on, or to whoever started the stage by hand."""
-    emit("error", message=message, exit_code=exit_code)
-    if LIFELINE not in os.environ:
+    heard = emit("error", message=message, exit_code=exit_code)
+    if not heard or LIFELINE not in os.environ:
         print(message, file=sys.stderr)  # noqa: T201
 
 

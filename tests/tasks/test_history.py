@@ -3,10 +3,15 @@
 import errno
 
 import pytest
+from dvc.exceptions import ReproductionError
+from dvc.stage.exceptions import StageCmdFailedError
 
 from noria.errors import DiskFull
 from noria.workspace import Workspace
+from tasks.follow import Heard
 from tasks.history import Attempt, read_history, remember
+from tasks.ingest import ingest
+from tasks.prefect_task import _failure
 
 FIRST = Attempt(run="a", stage="ingest", state="ran", seconds=1.5, own_s=1.0, ended="2026-01-01T00:00:00+00:00")
 
@@ -35,15 +40,16 @@ def test_a_history_that_can_not_be_written_does_not_hide_what_went_wrong(tmp_pat
     assert "can't be written" in caplog.text
 
 
-def test_a_disk_that_fills_up_while_dvc_keeps_a_result_is_named(workspace):
-    from dvc.exceptions import ReproductionError
-
-    from tasks.follow import Heard
-    from tasks.ingest import ingest
-    from tasks.prefect_task import _failure
-
+@pytest.mark.parametrize(
+    "cause",
+    [
+        OSError(errno.ENOSPC, "No space left on device", "cache/ab"),  # DVC's own
+        StageCmdFailedError("python -m tasks.ingest", DiskFull.exit_code),  # the stage's, who could not even say so
+    ],
+)
+def test_a_disk_that_fills_up_is_named_whoever_finds_it_full(workspace, cause):
     error = ReproductionError("failed to reproduce 'ingest'")
-    error.__cause__ = OSError(errno.ENOSPC, "No space left on device", "cache/ab")
+    error.__cause__ = cause
     failure = _failure(ingest, workspace, Heard(), cause=error)
     assert isinstance(failure, DiskFull)
-    assert "cache/ab" in str(failure)
+    assert "MB free" in str(failure)
