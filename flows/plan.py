@@ -108,25 +108,26 @@ def _compare(repo: Repo, *, workspace: Workspace) -> Plan:
     up_to_date = []
     with repo.lock:
         graph = repo.index.graph
-        for stage in nx.dfs_postorder_nodes(graph):  # edges point from a stage to those that it needs
-            before = sorted(other.addressing for other in graph.successors(stage))
+        # Edges point from a stage to those that it needs; what `dvc add` made runs nothing.
+        stages = [stage for stage in nx.dfs_postorder_nodes(graph) if not stage.is_data_source]
+        for stage in stages:
+            before = sorted(other.name for other in graph.successors(stage) if not other.is_data_source)
             reasons = (
                 *_reasons(stage, workspace),
                 *(Reason("upstream", name) for name in before if name in planned),
             )
-            name = stage.addressing
             if reasons:
-                planned[name] = PlannedStage(name, reasons, history.get(name))
+                planned[stage.name] = PlannedStage(stage.name, reasons, history.get(stage.name))
             else:
-                up_to_date.append(name)
-    order = tuple(stage.addressing for stage in nx.dfs_postorder_nodes(graph))
+                up_to_date.append(stage.name)
+    order = tuple(stage.name for stage in stages)  # not `addressing`, which depends on the current directory
     known = [stage.expected_s for stage in planned.values() if stage.expected_s is not None]
     return Plan(tuple(planned.values()), tuple(up_to_date), order, sum(known) if known else None)
 
 
 def _reasons(stage: Stage, workspace: Workspace) -> Iterator[Reason]:
     if not any(dep.hash_info for dep in stage.deps):
-        yield Reason("new", stage.addressing)
+        yield Reason("new", stage.name)
         return
     for dep in stage.deps:
         if not dep.status():
@@ -139,7 +140,7 @@ def _reasons(stage: Stage, workspace: Workspace) -> Iterator[Reason]:
         if out.status():
             yield Reason("output", out.def_path, *_digests(out))
     if stage.cmd_changed:
-        yield Reason("command", stage.addressing)
+        yield Reason("command", stage.name)
 
 
 def _changed_keys(dep: ParamsDependency, workspace: Workspace) -> Iterator[Reason]:

@@ -109,6 +109,18 @@ def test_sections_that_dvc_needs_to_see_are_named_and_added(made, tmp_path):
     assert done.returncode == 0, done.stderr
 
 
+def test_a_plan_names_stages_alike_wherever_it_is_asked_for_and_leaves_tracked_data_out(made, tmp_path):
+    from dvc.repo import Repo
+
+    shutil.copytree(made, tmp_path / "ws")
+    (tmp_path / "ws" / "notes.txt").write_text("x")
+    with Repo(str(tmp_path / "ws")) as repo:
+        repo.add(str(tmp_path / "ws" / "notes.txt"))
+    done = noria("plan", "--json", "-C", "ws", cwd=tmp_path)
+    assert [stage["name"] for stage in json.loads(done.stdout)["stages"]][:3] == ["ingest", "preprocess", "check"]
+    assert "notes" not in done.stdout
+
+
 @pytest.mark.parametrize("command", ["plan", "status"])
 def test_what_only_looks_refuses_a_broken_workspace_in_one_message(made, tmp_path, command):
     done = noria(command, cwd=tmp_path)
