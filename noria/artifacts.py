@@ -149,22 +149,30 @@ def read_artifact(path: Path, *, verify: bool = True) -> Artifact:
             where=str(path / MANIFEST),
             next_step="delete the directory and `noria run`",
         ) from error
+    try:
+        artifact = Artifact(
+            kind=manifest["kind"],
+            path=path,
+            digest=manifest["digest"],
+            parents=tuple(manifest["parents"]),
+            counts=manifest["counts"],
+            ledger=Ledger(**manifest["ledger"]) if manifest["ledger"] else None,
+            files=dict(manifest["files"]),
+            facts=manifest["facts"],
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise ArtifactError(
+            f"the manifest is not one of Noria's: {error!r}",
+            where=str(path / MANIFEST),
+            next_step="delete the directory and `noria run`",
+        ) from error
     if verify:
-        _verify(path, manifest["files"])
-    return Artifact(
-        kind=manifest["kind"],
-        path=path,
-        digest=manifest["digest"],
-        parents=tuple(manifest["parents"]),
-        counts=manifest["counts"],
-        ledger=Ledger(**manifest["ledger"]) if manifest["ledger"] else None,
-        files=manifest["files"],
-        facts=manifest["facts"],
-    )
+        _verify(path, artifact)
+    return artifact
 
 
-def _verify(path: Path, expected: Mapping[str, str]) -> None:
-    found = digest_files(path)
+def _verify(path: Path, artifact: Artifact) -> None:
+    expected, found = artifact.files, digest_files(path)
     for name in sorted(expected.keys() | found.keys()):
         if found.get(name) != expected.get(name):
             state = "missing" if name not in found else "not in the manifest" if name not in expected else "changed"
@@ -174,6 +182,13 @@ def _verify(path: Path, expected: Mapping[str, str]) -> None:
                 expected=f"SHA-256 {expected.get(name, 'none')[:12]}, found {found.get(name, 'none')[:12]}",
                 next_step="`dvc checkout --force` restores it, or delete the directory and `noria run`",
             )
+    if artifact.digest != digest_of(expected):
+        raise ArtifactError(
+            "the manifest's digest is not that of its files",
+            where=str(path / MANIFEST),
+            expected=f"{digest_of(expected)[:12]}, found {artifact.digest[:12]}",
+            next_step="`dvc checkout --force` restores it, or delete the directory and `noria run`",
+        )
 
 
 def digest_files(path: Path) -> dict[str, str]:
