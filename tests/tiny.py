@@ -67,6 +67,17 @@ def inverted_bundle(bundle: Path, target: Path) -> Artifact:
     return read_artifact(target)
 
 
+def resplit_bundle(bundle: Path, target: Path, *, validation_share: float) -> Artifact:
+    """The bundle, as if it had been trained with another share of validation rows."""
+    with write_artifact(target, kind="bundle") as draft:
+        shutil.copytree(bundle, draft.path, dirs_exist_ok=True)
+        (draft.path / MANIFEST).unlink()
+        settings = json.loads((draft.path / "config.json").read_text())
+        settings["split"]["validation_share"] = validation_share
+        (draft.path / "config.json").write_text(json.dumps(settings))
+    return read_artifact(target)
+
+
 def opaque_bundle(target: Path, content: str) -> Artifact:
     """What the store takes for a bundle: it never looks inside the graph."""
     with write_artifact(target, kind="bundle") as draft:

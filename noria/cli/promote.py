@@ -16,11 +16,15 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def run(args: argparse.Namespace) -> int:
-    """Swap the pointer."""
+    """Swap the pointer, once the version has loaded and answered."""
     from noria.cli.model import store_of
+    from noria.serving.bundle import open_bundle
+    from noria.serving.predictor import Predictor
     from noria.workspace import Workspace
 
     store = store_of(Workspace.at(args.directory))
+    predictor = Predictor(open_bundle(store.fetch(args.version).path))
+    predictor.answer([predictor.bundle.scenario.example])
     before = store.production()
     live = store.promote(args.version, reason=args.reason, over=before)
     if live == before:

@@ -66,7 +66,7 @@ def write_bundle(
         encoder.save(draft.path / ENCODER)
         settings = config.model_dump(mode="json", include=_MODEL_SECTIONS)
         (draft.path / CONFIG).write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        predictor = Predictor(Bundle(Artifact(KIND, draft.path, digest=""), scenario, encoder))
+        predictor = Predictor(Bundle(Artifact(KIND, draft.path, digest=""), scenario, encoder, config.split))
         answers = golden_answers(predictor, _golden_requests(rows, scenario))
         (draft.path / GOLDEN).write_text(json.dumps(answers, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         card = model_card(evaluation, chosen, config=config, scenario=scenario, origin=origin)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from noria.artifacts import Artifact, read_artifact
+from noria.config import SplitConfig
 from noria.errors import ArtifactError, BundleError, ConfigError
 from noria.scenarios import load_scenario
 from noria.scenarios.base import Encoder, Scenario
@@ -30,11 +31,14 @@ class Bundle:
         Path, digest and facts (metrics, data digest, git commit, op set, candidate, latency).
     scenario, encoder:
         What turns requests into tensors and logits into responses.
+    split:
+        How the rows that it was trained on were told from those that judged it.
     """
 
     artifact: Artifact
     scenario: Scenario
     encoder: Encoder
+    split: SplitConfig
 
     @property
     def version(self) -> str:
@@ -101,11 +105,12 @@ def open_bundle(path: Path) -> Bundle:
         ) from error
     try:
         encoder = scenario.load_encoder(path / ENCODER)
+        split = SplitConfig.model_validate(config["split"])
     except (ArtifactError, KeyError, TypeError, ValueError) as error:  # whole, by its digests: so of another format
         raise BundleError(
             f"the bundle was made for another version of Noria: {error}",
-            where=str(path / ENCODER),
-            expected=f"an encoder of `{scenario.name}` as this version writes it",
+            where=str(path),
+            expected=f"a bundle of `{scenario.name}` as this version writes it",
             next_step="`noria run` makes a new one; `noria promote VERSION --reason …` makes it live by hand",
         ) from error
-    return Bundle(artifact, scenario, encoder)
+    return Bundle(artifact, scenario, encoder, split)

@@ -1,8 +1,9 @@
 """Champion against challenger: on the same rows, through the same runtime, with a paired bootstrap.
 
-**Fairness.** Both answer today's validation rows. A row's side depends on its content alone and never
-changes as data grows (`noria.data.split`), so neither model was trained on a row that judges here,
-however much later, and on however much more data, the challenger was trained.
+**Fairness.** Both answer today's validation rows. A row's side depends on its content and on `split`
+alone and never changes as data grows (`noria.data.split`), so neither model was trained on a row that
+judges here, however much later, and on however much more data, the challenger was trained. Where
+`split` itself was changed since the champion, only the rows judge that it would have held out too.
 """
 
 from __future__ import annotations
@@ -15,12 +16,15 @@ from typing import Literal
 import numpy as np
 
 from noria.config import EvaluateConfig, UpdateConfig
+from noria.data.sides import group_of, in_validation
 from noria.evaluation.bootstrap import Estimate, paired_difference
 from noria.evaluation.inference import Row
 from noria.evaluation.judged import Judged, judge
 from noria.evaluation.latency import measure_latency
 from noria.evaluation.metrics import main_metric, value
 from noria.evaluation.slices import SliceScore, slice_differences
+from noria.serving.bundle import Bundle
+from noria.serving.journal import Event
 from noria.serving.predictor import Predictor
 
 Decision = Literal["promote", "keep", "inconclusive"]
@@ -70,6 +74,15 @@ def already_live(version: str) -> Verdict:
     return Verdict("keep", (f"{version} is already live",), challenger=version, champion=version)
 
 
+def was_rolled_back(version: str, champion: str, event: Event) -> Verdict:
+    """The challenger was live and taken back: a person knew what these rows don't."""
+    reason = (
+        f"{version} was rolled back on {event.time[:10]} ({event.reason}); "
+        f"`noria promote {version} --reason …` makes it live by hand"
+    )
+    return Verdict("keep", (reason,), challenger=version, champion=champion)
+
+
 def contest(
     challenger: Predictor,
     champion: Predictor | None,
@@ -79,7 +92,14 @@ def contest(
     evaluate: EvaluateConfig,
     seed: int,
 ) -> Verdict:
-    """Judge both on `rows`. Without a champion, the challenger must beat a constant answer."""
+    """Judge both on `rows`. Without a champion, the challenger must beat a constant answer.
+
+    With one, at least `evaluate.min_slice_rows` rows must judge: resamples of a handful show no doubt.
+    """
+    if champion is not None:
+        rows = held_out_by_both(rows, challenger.bundle, champion.bundle)
+        if len(rows) < evaluate.min_slice_rows:
+            return _too_few(len(rows), challenger.version, champion.version, least=evaluate.min_slice_rows)
     new = _judged(challenger, rows)
     old = _judged(champion, rows) if champion else constant_answer(new)
     name, metric = main_metric(new)
@@ -101,6 +121,23 @@ def contest(
     return decide(
         replace(measured, slices=slices, latency_ratio=latency_ratio(challenger, champion, rows)), config=config
     )
+
+
+def held_out_by_both(rows: Sequence[Row], challenger: Bundle, champion: Bundle) -> Sequence[Row]:
+    """Of today's validation rows those that the champion's own split held out too: all, unless `split` changed."""
+    split = champion.split
+    if split == challenger.split:
+        return rows
+    known = [row for row in rows if split.group_by is None or split.group_by in row]
+    return [row for row in known if in_validation(group_of(row, split), split)]
+
+
+def _too_few(num_rows: int, challenger: str, champion: str, *, least: int) -> Verdict:
+    reason = (
+        f"{num_rows} validation rows that neither model was trained on can't judge; "
+        f"at least {least} are needed (`evaluate.min_slice_rows`)"
+    )
+    return Verdict("inconclusive", (reason,), challenger=challenger, champion=champion, rows=num_rows)
 
 
 def decide(measured: Verdict, *, config: UpdateConfig) -> Verdict:

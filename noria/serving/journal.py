@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
 
+from noria.errors import StoreError
 from noria.serving.objects import Objects
 
 EventKind = Literal["published", "staged", "promoted", "kept", "inconclusive", "rolled-back"]
@@ -64,7 +65,29 @@ class Journal:
         names = [name for name in self._objects.names(self._prefix) if name.endswith(suffix)]
         return any(self._read(name).version == version for name in names)
 
+    def rolled_back(self, version: str) -> Event | None:
+        """The rollback that took this version out of production, unless it went live again since."""
+        last = None
+        for name in self._objects.names(self._prefix):
+            if not name.endswith(("-promoted.json", "-rolled-back.json")):
+                continue
+            event = self._read(name)
+            if event.version == version:
+                last = None
+            elif event.kind == "rolled-back" and event.details.get("over") == version:
+                last = event
+        return last
+
     def _read(self, name: str) -> Event:
-        stored = self._objects.read(f"{self._prefix}/{name}")
+        key = f"{self._prefix}/{name}"
+        stored = self._objects.read(key)
         assert stored is not None, "events are never removed"
-        return Event(**json.loads(stored.data))
+        try:
+            return Event(**json.loads(stored.data))
+        except (ValueError, TypeError) as error:
+            raise StoreError(
+                f"an event of the journal can't be read: {error}",
+                where=key,
+                expected="one JSON object",
+                next_step="move the file away; what is live is said by production.json alone",
+            ) from error

@@ -19,8 +19,8 @@ from typing import Any, Protocol
 
 from filelock import FileLock
 
-from noria.artifacts import MANIFEST
-from noria.errors import StoreError
+from noria.artifacts import MANIFEST, read_artifact
+from noria.errors import ArtifactError, StoreError
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,10 @@ class Objects(Protocol):
         ...
 
     def put_tree(self, source: Path, key: str) -> None:
-        """Copy a directory in; its manifest appears last, so a half-copied directory is incomplete."""
+        """Copy a directory in; its manifest appears last, so a half-copied directory is incomplete.
+
+        What is there and whole stays; what is damaged is replaced.
+        """
         ...
 
     def get_tree(self, key: str, cache: Path) -> Path:
@@ -123,8 +126,7 @@ class LocalObjects:
             try:
                 shutil.copytree(source, temporary, dirs_exist_ok=True)
                 temporary.chmod(0o755)
-                if not final.exists():
-                    temporary.rename(final)
+                _settle(temporary, final)
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
 
@@ -194,7 +196,7 @@ class S3Objects:
 
     def get_tree(self, key: str, cache: Path) -> Path:
         final = cache / key
-        if (final / MANIFEST).exists():
+        if _is_whole(final):
             return final
         final.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{final.name}-", dir=final.parent))
@@ -205,8 +207,7 @@ class S3Objects:
                     target = temporary / str(name).removeprefix(f"{path}/")
                     target.parent.mkdir(parents=True, exist_ok=True)
                     self._s3.get_file(name, str(target))
-            if not final.exists():
-                temporary.rename(final)
+            _settle(temporary, final)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         return final
@@ -224,6 +225,23 @@ class S3Objects:
 
     def _path(self, key: str) -> str:
         return f"{self.root}/{key}"
+
+
+def _is_whole(directory: Path) -> bool:
+    """Whether an artifact is there with every byte that its manifest tells of."""
+    try:
+        read_artifact(directory)
+    except ArtifactError:
+        return False
+    return True
+
+
+def _settle(temporary: Path, final: Path) -> None:
+    """Rename into place, unless what is there is whole: another process was faster."""
+    if _is_whole(final):
+        return
+    shutil.rmtree(final, ignore_errors=True)
+    temporary.rename(final)
 
 
 def _lost_race(error: OSError) -> bool:

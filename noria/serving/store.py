@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import logging
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -16,10 +17,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from noria.artifacts import MANIFEST, Artifact
-from noria.errors import StoreError
+from noria.errors import BundleError, StoreError
 from noria.serving.bundle import read_bundle, version_of
 from noria.serving.journal import EventKind, Journal
 from noria.serving.objects import Objects, open_objects
+
+logger = logging.getLogger(__name__)
 
 _POINTER = "production.json"
 _MOST_PREVIOUS = 50
@@ -69,12 +72,12 @@ class ModelStore:
         self.journal = Journal(self._objects, name)
 
     def publish(self, bundle: Path) -> Artifact:
-        """Copy a verified bundle in, unless it is there; returns the copy, read back and verified.
+        """Copy a verified bundle in, unless it is there and whole; returns the copy, read back and verified.
 
         Raises
         ------
         BundleError
-            When the bundle is damaged, here or in the store.
+            When the bundle is damaged.
         StoreError
             When the store can't be written, or another bundle has the same version.
         """
@@ -82,9 +85,10 @@ class ModelStore:
         version = version_of(artifact)
         key = self._key(version)
         new = self._objects.read(f"{key}/{MANIFEST}") is None
-        if new:
+        published = None if new else self._whole(version)
+        if published is None:
             self._objects.put_tree(bundle, key)
-        published = read_bundle(self._objects.get_tree(key, self._cache))
+            published = self._read(version)
         if published.digest != artifact.digest:
             raise StoreError(
                 f"version {version} is another bundle", where=self.place(version), expected=f"digest {artifact.digest}"
@@ -101,11 +105,11 @@ class ModelStore:
         StoreError
             When there is no such version; the known ones are listed.
         BundleError
-            When it is damaged.
+            When it is damaged, or another version lies in its place.
         """
         if not _VERSION.fullmatch(version) or self._objects.read(f"{self._key(version)}/{MANIFEST}") is None:
             raise self._unknown(version)
-        return read_bundle(self._objects.get_tree(self._key(version), self._cache))
+        return self._read(version)
 
     def versions(self) -> list[str]:
         """Complete versions, by name."""
@@ -149,10 +153,12 @@ class ModelStore:
     def rollback(self, *, reason: str) -> Production:
         """Make the version live that was live before; what is live now is not returned to.
 
+        A damaged version is passed over: the one before it goes live.
+
         Raises
         ------
         StoreError
-            When nothing is live, or nothing was before.
+            When nothing is live, or nothing whole was before.
         """
         live = self.production()
         if live is None or not live.previous:
@@ -162,8 +168,17 @@ class ModelStore:
                 where=self.place(),
                 next_step=f"`noria promote VERSION --reason …`; {self._listing()}",
             )
-        earlier, *previous = live.previous
-        return self._swap(earlier, "rolled-back", reason=reason, over=live, previous=tuple(previous))
+        for place, earlier in enumerate(live.previous, 1):
+            if self._whole(earlier) is None:
+                logger.warning("%s is damaged or gone: going back one further", self.place(earlier))
+                continue
+            return self._swap(earlier, "rolled-back", reason=reason, over=live, previous=live.previous[place:])
+        raise StoreError(
+            "no version that was live before is whole",
+            where=self.place(),
+            expected=f"one of {', '.join(live.previous)}",
+            next_step="`noria run` publishes the workspace's bundle again; `noria promote VERSION --reason …`",
+        )
 
     def place(self, version: str | None = None) -> str:
         """URL or path of the model or of one version, for people."""
@@ -194,6 +209,24 @@ class ModelStore:
         replaced = {"over": over.version if over else None}
         self.journal.record(event, version, reason=reason, details={**replaced, **(details or {})})
         return new
+
+    def _read(self, version: str) -> Artifact:
+        artifact = read_bundle(self._objects.get_tree(self._key(version), self._cache))
+        if version_of(artifact) != version:
+            raise BundleError(
+                f"version {version_of(artifact)} lies in the place of {version}",
+                where=self.place(version),
+                next_step="move it away; `noria run` publishes the workspace's bundle again",
+            )
+        return artifact
+
+    def _whole(self, version: str) -> Artifact | None:
+        """A version, or None when it is damaged or not there."""
+        try:
+            return self._read(version)
+        except BundleError as error:
+            logger.warning("%s", error)
+            return None
 
     def _pointer(self) -> tuple[Production | None, str | None]:
         stored = self._objects.read(f"{self.name}/{_POINTER}")

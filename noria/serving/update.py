@@ -8,7 +8,7 @@ from dataclasses import asdict
 from noria.config import EvaluateConfig, UpdateConfig
 from noria.evaluation.inference import Row, num_cores
 from noria.serving.bundle import open_bundle
-from noria.serving.contest import BASELINE, Verdict, already_live, contest
+from noria.serving.contest import BASELINE, Verdict, already_live, contest, was_rolled_back
 from noria.serving.journal import EventKind
 from noria.serving.predictor import Predictor
 from noria.serving.store import ModelStore
@@ -26,7 +26,7 @@ def update_production(
     """Judge the published version `challenger` against what is live; promote it when it is better.
 
     Promotion is one swap of the pointer, the last thing that happens: whatever fails before leaves
-    the champion live. Verdicts on a version that is live already are not journaled.
+    the champion live. Verdicts on a version that is live already, or was rolled back, are not journaled.
 
     Raises
     ------
@@ -38,6 +38,8 @@ def update_production(
     live = store.production()
     if live is not None and live.version == challenger:
         return already_live(challenger)
+    if live is not None and (taken_back := store.journal.rolled_back(challenger)):
+        return was_rolled_back(challenger, live.version, taken_back)
     new = _load(store, challenger)
     old = _load(store, live.version) if live else None
     verdict = contest(new, old, rows, config=config, evaluate=evaluate, seed=seed)

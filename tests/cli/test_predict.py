@@ -89,5 +89,8 @@ def test_promote_and_rollback_say_what_is_live(live, capsys, tmp_path):
     assert said[0] == f"{second} is live, {first} was before"
     assert said[1] == f"{second} is already live"
     assert said[2] == f"{first} is live again in place of {second}"
+    broken = version_of(store.publish(tiny.opaque_bundle(tmp_path / "broken", "no graph").path))
+    assert main(["promote", broken, "--reason", "x", "-C", str(live.root)]) == 10  # what can't answer stays out
+    assert store.production().version == first
     assert main(["promote", "ffffffffffff", "--reason", "x", "-C", str(live.root)]) == 11
     assert first in capsys.readouterr().err

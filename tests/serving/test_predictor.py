@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -50,7 +51,7 @@ def test_a_graph_that_onnx_runtime_refuses_is_a_bundle_error(tmp_path, optimized
     bundle = open_bundle(optimized.bundle)
     tiny.opaque_bundle(tmp_path / "opaque", "no graph")
     with pytest.raises(BundleError, match="refuses the graph"):
-        Predictor(type(bundle)(read_bundle(tmp_path / "opaque"), bundle.scenario, bundle.encoder))
+        Predictor(replace(bundle, artifact=read_bundle(tmp_path / "opaque")))
 
 
 def test_what_is_no_bundle_is_refused(optimized, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from pathlib import Path
 
@@ -55,6 +56,32 @@ def test_a_damaged_version_is_refused_and_never_goes_live(store, versions, damag
     assert store.production() is None
 
 
+@pytest.mark.parametrize("damage", ["changed", "missing", "added", "manifest", "half"])
+def test_publishing_again_mends_a_damaged_version(store, versions, tmp_path, damage):
+    path = Path(store.place(versions[0]))
+    match damage:
+        case "changed":
+            (path / "model.onnx").write_text("another model")
+        case "missing":
+            (path / "golden.json").unlink()
+        case "added":
+            (path / "extra").touch()
+        case "manifest":
+            (path / "manifest.json").write_text("{}")
+        case "half":
+            (path / "manifest.json").unlink()
+    assert version_of(store.publish(tmp_path / "bundle0")) == versions[0]
+    assert store.promote(versions[0], reason="mended", over=None).version == versions[0]
+
+
+def test_a_version_in_the_place_of_another_is_refused(store, versions):
+    first, second = (Path(store.place(version)) for version in versions[:2])
+    shutil.rmtree(first)
+    shutil.copytree(second, first)
+    with pytest.raises(BundleError, match=f"{versions[1]} lies in the place of {versions[0]}"):
+        store.fetch(versions[0])
+
+
 def test_a_half_copied_version_is_no_version(store, versions, tmp_path):
     (Path(store.place(versions[0])) / "manifest.json").unlink()
     assert store.versions() == sorted(versions[1:])
@@ -82,6 +109,43 @@ def test_promotion_and_rollback_walk_back_through_what_was_live(store, versions)
     assert kinds(store)[3:] == ["promoted"] * 3 + ["rolled-back"] * 2
     assert [event.reason for event in store.journal.events()][-1] == "worse still"
     assert third in store.versions()
+
+
+def test_a_rollback_passes_over_a_damaged_version(store, versions):
+    first, second, third = versions
+    for version in versions:
+        store.promote(version, reason="next", over=store.production())
+    (Path(store.place(second)) / "model.onnx").write_text("damaged")
+    assert store.rollback(reason="worse").version == first
+    store.promote(third, reason="next", over=store.production())
+    (Path(store.place(first)) / "manifest.json").unlink()
+    with pytest.raises(StoreError, match="no version that was live before is whole"):
+        store.rollback(reason="worse")
+    assert store.production().version == third
+
+
+def test_the_journal_knows_what_was_rolled_back_until_it_goes_live_again(store, versions):
+    first, second, third = versions
+    for version in versions:
+        store.promote(version, reason="next", over=store.production())
+    store.rollback(reason="worse")
+    assert store.journal.rolled_back(third).reason == "worse"
+    assert store.journal.rolled_back(second) is None
+    store.rollback(reason="worse still")
+    assert store.journal.rolled_back(second).reason == "worse still"
+    store.promote(third, reason="mended", over=store.production())
+    assert store.journal.rolled_back(third) is None
+    store.promote(first, reason="next", over=store.production())
+    store.rollback(reason="better before")
+    assert store.journal.rolled_back(third) is None
+
+
+def test_a_damaged_event_names_its_place(store, versions, tmp_path):
+    event = min((tmp_path / "store" / "reviews" / "journal").iterdir())
+    event.write_text("")
+    with pytest.raises(StoreError) as caught:
+        store.journal.events()
+    assert event.name in str(caught.value)
 
 
 def test_promoting_what_is_live_changes_nothing(store, versions):

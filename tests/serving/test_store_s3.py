@@ -55,6 +55,14 @@ def test_versions_promotion_and_rollback_on_s3(store, versions, tmp_path):
         elsewhere.fetch("0123456789ab")
 
 
+def test_a_damaged_copy_on_this_machine_is_fetched_anew(store, versions):
+    copy = store.fetch(versions[0]).path
+    (copy / "model.onnx").write_text("damaged")
+    assert store.fetch(versions[0]).path == copy
+    (copy / "manifest.json").write_text("{")
+    assert version_of(store.fetch(versions[0])) == versions[0]
+
+
 def test_of_racing_promotions_on_s3_one_wins(store, versions, tmp_path):
     champion = store.promote(versions[0], reason="first", over=None)
     start, won, lost = threading.Barrier(6), [], []

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import tiny
 
 from noria.artifacts import read_artifact
 from noria.cli.model import store_of
+from noria.config import SplitConfig
+from noria.data.sides import in_validation
 from noria.errors import BundleError, StoreError
 from noria.evaluation.judged import read_validation
-from noria.serving.bundle import version_of
+from noria.serving.bundle import open_bundle, version_of
+from noria.serving.contest import held_out_by_both
 from noria.serving.deployment import stage_bundle
 from noria.serving.update import update_production
 from tasks.deploy import deploy
@@ -65,6 +69,42 @@ def test_a_worse_challenger_leaves_the_champion_and_a_better_one_replaces_it(wor
     assert (better.decision, store.production().version) == ("promote", good)
     assert better.latency_ratio < 2
     assert json.loads(json.dumps(store.journal.events()[-1].details))["over"] == bad
+
+
+def test_a_model_that_was_rolled_back_stays_out_until_promoted_by_hand(workspace, tmp_path):
+    store = store_of(workspace)
+    good = version_of(store.publish(workspace.bundle))
+    bad = version_of(store.publish(tiny.inverted_bundle(workspace.bundle, tmp_path / "bad").path))
+    store.promote(bad, reason="first", over=None)
+    store.promote(good, reason="better on the rows", over=store.production())
+    store.rollback(reason="customers complain")
+    before = events(workspace)
+    kept = decide(workspace, good)
+    assert (kept.decision, store.production().version) == ("keep", bad)
+    assert "was rolled back" in kept.reasons[0] and "customers complain" in kept.reasons[0]
+    assert events(workspace) == before
+
+
+def test_rows_that_the_champion_was_trained_on_do_not_judge(workspace, tmp_path):
+    rows = read_validation(workspace.splits)
+    challenger = open_bundle(workspace.bundle)
+    assert held_out_by_both(rows, challenger, challenger) == rows
+    smaller = SplitConfig(validation_share=0.05)
+    champion = replace(challenger, split=smaller)
+    fair = held_out_by_both(rows, challenger, champion)
+    assert 0 < len(fair) < len(rows)
+    assert all(in_validation(str(row["id"]), smaller) for row in fair)
+    assert held_out_by_both(rows, challenger, replace(challenger, split=SplitConfig(group_by="shop"))) == []
+
+    store = store_of(workspace)
+    old = tiny.resplit_bundle(workspace.bundle, tmp_path / "old", validation_share=0.001)
+    store.promote(version_of(store.publish(old.path)), reason="first", over=None)
+    verdict = decide(workspace, version_of(store.publish(workspace.bundle)))
+    assert (verdict.decision, verdict.rows) == (
+        "inconclusive",
+        len(held_out_by_both(rows, challenger, open_bundle(old.path))),
+    )
+    assert "`evaluate.min_slice_rows`" in verdict.reasons[0]
 
 
 def test_a_first_model_that_learned_nothing_does_not_go_live(workspace, tmp_path):
