@@ -98,9 +98,12 @@ def write_artifact(path: Path, *, kind: str, parents: tuple[Artifact, ...] = ())
     """Write an artifact: all of it appears at `path` at once, or nothing does.
 
     The ledger, when set, is checked before anything is renamed. An artifact already at `path` is
-    replaced. On an exception the half-written directory is removed and the exception goes on.
+    replaced. On an exception the half-written directory is removed and the exception goes on; what a
+    killed writer left is removed by the next (there is one at a time: it holds the workspace).
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f".{path.name}-????????"):  # as mkdtemp names them
+        shutil.rmtree(left)
     draft = Draft(Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent)))
     try:
         yield draft

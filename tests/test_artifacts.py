@@ -1,0 +1,27 @@
+"""An artifact is there as a whole, or not at all."""
+
+import pytest
+
+from noria.artifacts import read_artifact, write_artifact
+
+
+def write(path, text):
+    with write_artifact(path, kind="raw") as draft:
+        (draft.path / "rows").write_text(text)
+
+
+def test_a_writer_that_fails_leaves_what_was_there(tmp_path):
+    write(tmp_path / "raw", "old")
+    with pytest.raises(ValueError, match="no"), write_artifact(tmp_path / "raw", kind="raw") as draft:
+        (draft.path / "rows").write_text("new")
+        raise ValueError("no")
+    assert [path.name for path in tmp_path.iterdir()] == ["raw"]
+    assert (read_artifact(tmp_path / "raw").path / "rows").read_text() == "old"
+
+
+def test_what_a_killed_writer_left_is_removed_by_the_next(tmp_path):
+    for name in (".raw-abcd1234", ".raw", ".cleaned-abcd1234"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "rows").write_text("half")
+    write(tmp_path / "raw", "whole")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".cleaned-abcd1234", ".raw", "raw"]
