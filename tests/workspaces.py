@@ -32,7 +32,7 @@ _FAULTS = [
 _TINY: dict[str, dict[str, object]] = {
     "model": {"layers": 1, "dim": 16, "heads": 2, "feed_forward_dim": 32},
     "tokenizer": {"vocabulary_size": 200},
-    "train": {"epochs": 20, "pretrain": {"epochs": 0}},
+    "train": {"epochs": 20, "threads": 1, "pretrain": {"epochs": 0}},
     "evaluate": {"resamples": 200, "min_slice_rows": 5},
     "optimize": {"latency_repeats": 10, "max_quality_drop": 0.2, "max_slice_drop": 1.0},
 }
