@@ -14,10 +14,13 @@ from noria.errors import BundleError
 logger = logging.getLogger(__name__)
 
 _GRACE_S = 30
+_BACKLOG = 1024
 
 
 def listen(config: ServeConfig) -> socket.socket:
-    """A socket bound to the configured address; port 0 takes a free one.
+    """A socket that listens on the configured address; port 0 takes a free one.
+
+    Whoever connects from now on waits for the application instead of being refused.
 
     Raises
     ------
@@ -28,6 +31,7 @@ def listen(config: ServeConfig) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((config.host, config.port))
+        listener.listen(_BACKLOG)
     except (OSError, OverflowError) as error:  # a port beyond 65535 overflows
         listener.close()
         raise BundleError(

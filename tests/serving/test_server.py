@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import re
 import signal
+import socket
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -20,22 +23,41 @@ from noria.serving.server import listen
 
 
 @pytest.fixture(scope="module")
-def server(optimized, tmp_path_factory):
-    """A client of `noria serve --port 0` on a promoted bundle."""
+def served(optimized, tmp_path_factory):
+    """A workspace whose bundle is live."""
     root = tmp_path_factory.mktemp("server")
     params = optimized.params.read_text() + f"deploy: {{store: {json.dumps(str(root / 'store'))}}}\n"
     (root / "params.yaml").write_text(params)
-    store = store_of(type(optimized)(root))
+    workspace = type(optimized)(root)
+    store = store_of(workspace)
     store.promote(version_of(store.publish(optimized.bundle)), reason="test", over=None)
-    program = "import sys; from noria.cli import main; sys.exit(main())"
-    command = [sys.executable, "-c", program, "serve", "--port", "0", "-C", str(root)]
+    return workspace
+
+
+@contextmanager
+def running(workspace, *, before="pass"):
+    """The URL of `noria serve --port 0`, which must end when told to; `before` is run in it first."""
+    program = f"import sys; {before}; from noria.cli import main; sys.exit(main())"
+    command = [sys.executable, "-c", program, "serve", "--port", "0", "-C", str(workspace.root)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        said = process.stdout.readline()
-        url = re.search(r"http://[\d.:]+", said).group()
-        with httpx.Client(base_url=url, timeout=30) as client:
-            yield client, store.production().version
+        yield re.search(r"http://[\d.:]+", process.stdout.readline()).group()
         process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=30) in (0, -signal.SIGTERM)
+        assert process.wait(timeout=20) in (0, -signal.SIGTERM)
+
+
+@pytest.fixture(scope="module")
+def server(served):
+    """A client of the server, and the version that is live."""
+    with running(served) as url, httpx.Client(base_url=url, timeout=30) as client:
+        yield client, store_of(served).production().version
+
+
+def test_a_body_that_never_ends_does_not_hold_up_the_end(served):
+    with socket.socket() as client:  # noqa: SIM117 - it stays open while the server ends
+        with running(served, before="from noria.serving import server; server._GRACE_S = 1") as url:
+            client.connect((urlsplit(url).hostname, urlsplit(url).port))
+            client.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+            assert httpx.get(f"{url}/healthz").status_code == 200
 
 
 def test_health_and_readiness_name_the_version(server):
@@ -100,6 +122,11 @@ def test_concurrent_requests_get_their_own_answers(server):
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda text: client.post("/predict", json={"text": text}).json(), texts))
     assert answers == [alone[text] for text in texts]
+
+
+def test_a_port_that_is_taken_is_one_clear_error():
+    with listen(ServeConfig(port=0)) as first, pytest.raises(BundleError, match="can't listen"):
+        listen(ServeConfig(port=first.getsockname()[1]))
 
 
 def test_a_port_beyond_the_last_is_one_clear_error():
