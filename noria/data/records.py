@@ -21,6 +21,7 @@ _DELIMITERS = ",\t;|"
 _SHOWN_CHARS = 500
 _NOT_TEXT = re.compile("[\x00\ud800-\udfff]")
 """What names hold that were read in another encoding than theirs."""
+_ARRAY_START = re.compile(r"\s*\[\s*(?:\{|$)")
 _ENCODING_ADVICE = (
     "the names are in another encoding than `source.encoding` says: Excel in Chinese writes gb18030; "
     "UTF-16 must be converted (iconv -f UTF-16 -t UTF-8 OLD > NEW)"
@@ -152,6 +153,8 @@ def _read_jsonl(file: SourceFile, source: SourceConfig, wanted: Wanted) -> Itera
             for number, line in enumerate(part.texts, part.first):
                 if not line.strip():
                     continue
+                if first and not objects and _ARRAY_START.match(line):
+                    raise _array(file)
                 parsed = _parse_object(line)
                 if isinstance(parsed, str):
                     yield Rejected(f"{file.name}:{number}", {"raw": line}, "malformed_json", parsed)
@@ -162,6 +165,15 @@ def _read_jsonl(file: SourceFile, source: SourceConfig, wanted: Wanted) -> Itera
                 first = False
                 _check_columns(file, wanted, sorted({key for parsed in objects for key in parsed}))
             yield from _complete_objects(file, wanted, numbers, objects)
+
+
+def _array(file: SourceFile) -> SourceError:
+    return SourceError(
+        "a JSON array, which can only be read as a whole",
+        where=file.path,
+        expected="JSON Lines: one object a line",
+        next_step="jq -c '.[]' OLD.json > NEW.jsonl",
+    )
 
 
 def _parse_object(line: str) -> dict[str, object] | str:
@@ -370,5 +382,5 @@ def _check_columns(file: SourceFile, wanted: Wanted, found: Sequence[str]) -> No
 def _shown(names: Sequence[str]) -> str:
     """Names as a terminal can show them, not endlessly many."""
     text = ", ".join(names)
-    text = _NOT_TEXT.sub(lambda match: ascii(match[0])[1:-1], text)
+    text = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text[:_SHOWN_CHARS])
     return text if len(text) <= _SHOWN_CHARS else text[: _SHOWN_CHARS - 1] + "…"

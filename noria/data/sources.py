@@ -67,8 +67,15 @@ class SourceFile:
     @contextmanager
     def open(self) -> Iterator[BinaryIO]:
         """The file's bytes, decompressed by its ending; what goes wrong inside the block is a `SourceError`."""
+        compression = get_compression(self.path, "infer")
+        if compression is None and PurePosixPath(self.path.lower()).suffix in _COMPRESSIONS:
+            raise SourceError(
+                "reading this file needs a package that is not installed",
+                where=self.path,
+                next_step="decompress it, or for .zst: pip install zstandard",
+            )
         try:
-            with OpenFile(self.filesystem, self.path, compression=get_compression(self.path, "infer")) as file:
+            with OpenFile(self.filesystem, self.path, compression=compression) as file:
                 yield cast("BinaryIO", file)
         except _errors() as error:
             raise _unreadable(self.path, error) from error

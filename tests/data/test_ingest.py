@@ -1,5 +1,6 @@
 import csv
 import gzip
+import importlib.util
 import io
 import json
 import tracemalloc
@@ -132,6 +133,13 @@ def test_bytes_of_another_encoding_cost_their_row_only_and_are_kept(tmp_path):
     assert "不好" in {text for text, _ in rows_of(tmp_path)}
 
 
+@pytest.mark.skipif(importlib.util.find_spec("zstandard") is not None, reason="zstandard is installed")
+def test_a_compression_whose_package_is_missing_is_named(tmp_path):
+    (tmp_path / "a.csv.zst").write_bytes(b"(\xb5/\xfd")
+    with pytest.raises(SourceError, match="zstandard"):
+        read(tmp_path, path="a.csv.zst")
+
+
 @pytest.mark.parametrize("encoding", ["gb18030", "utf-16"])
 def test_a_header_in_another_encoding_is_named_in_words_that_can_be_printed(tmp_path, encoding):
     (tmp_path / "a.csv").write_bytes("评论,标签\n很好,pos\n".encode(encoding))
@@ -187,6 +195,8 @@ def test_a_quote_that_is_never_closed_costs_one_line(tmp_path):
         ({"a.csv.gz": b"\x1f\x8b nonsense"}, {"path": "a.csv.gz"}, ["can't be read", "a.csv.gz"]),
         ({"a.xlsx": b"PK"}, {"path": "."}, ["no file here has a format", ".xlsx"]),
         ({"a.jsonl": b"oops\nagain\n"}, {"path": "a.jsonl"}, ["2 of 2", "malformed_json", "a.jsonl:1", "out/ingest"]),
+        ({"a.json": b' [\n{"text": "x", "label": "y"}]'}, {"path": "a.json"}, ["a JSON array", "jq -c"]),
+        ({"a.csv": b"te\x1b[31mxt,label\nx,y\n"}, {"path": "a.csv"}, [r"te\x1b[31mxt, label"]),
         ({}, {"path": "gopher://x/y"}, ["can't be read", "gopher"]),
     ],
 )
