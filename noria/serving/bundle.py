@@ -74,7 +74,7 @@ def read_bundle(path: Path) -> Artifact:
             f"the bundle can't be trusted: {error.what}",
             where=error.where,
             expected=error.expected,
-            next_step="`noria verify` says what else is damaged; `noria rollback` serves the version before",
+            next_step="`noria run` makes or publishes it anew; `noria rollback` serves the version before",
         ) from error
     if artifact.kind != KIND:
         raise BundleError(f"a {artifact.kind}, not a bundle", where=str(path), next_step="name a bundle's directory")
