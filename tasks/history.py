@@ -10,7 +10,7 @@ from typing import Literal
 
 from noria.workspace import Workspace
 
-State = Literal["ran", "cached", "failed"]
+Ended = Literal["ran", "cached", "failed"]
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ class Attempt:
 
     run: str
     stage: str
-    state: State
+    state: Ended
     seconds: float
     own_s: float
     ended: str

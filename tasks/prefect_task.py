@@ -19,20 +19,31 @@ from dvc.stage.exceptions import StageCmdFailedError
 from prefect import Task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import TaskRunContext
 from prefect.logging import get_run_logger
 from prefect.states import Completed
 
 from noria.artifacts import Artifact, read_artifact
-from noria.errors import DiskFull, NoriaError, StageFailed
+from noria.errors import (
+    ArtifactError,
+    ConfigError,
+    DiskFull,
+    ExportError,
+    GateRefused,
+    NoriaError,
+    StageFailed,
+    TrainingError,
+)
 from noria.workspace import Workspace
 from tasks.follow import Heard, follow
-from tasks.history import Attempt, State, remember
+from tasks.history import Attempt, Ended, remember
 from tasks.node import Node
 from tasks.process import disk_full
 from tasks.repository import with_repository
 
 _RETRY_DELAY_S = 5.0
+_FINAL = {kind.exit_code for kind in (ConfigError, GateRefused, ArtifactError, TrainingError, ExportError, DiskFull)}
 
 terminal = logging.getLogger("noria.flow")
 """One line a node, for a person at a terminal."""
@@ -56,15 +67,21 @@ def build_task(node: Node) -> Task[..., Artifact]:
         tags=node.tags,
         retries=node.retries,
         retry_delay_seconds=_RETRY_DELAY_S,
+        retry_condition_fn=may_help,
         cache_policy=NO_CACHE,  # DVC is the only cache
         persist_result=False,
     )
 
 
+def may_help(task: Task[..., Artifact], task_run: TaskRun, state: State[Artifact]) -> bool:
+    """Whether another attempt can end otherwise: not where a person has to put something right first."""
+    return not (isinstance(state.data, NoriaError) and state.data.exit_code in _FINAL)
+
+
 def _run(node: Node, workspace: Workspace) -> tuple[Artifact, bool]:
     """The node's artifact, and whether anything ran to make it."""
     started = time.monotonic()
-    state: State = "failed"
+    state: Ended = "failed"
     heard = Heard()
     try:
         with follow(workspace.events(node.stage), key=node.key, logger=get_run_logger()) as heard:
@@ -137,7 +154,7 @@ def _status(error: StageCmdFailedError | subprocess.CalledProcessError) -> int:
     return int(str(error).rsplit(" ", 1)[1])  # "failed to run: …, exited with -9"
 
 
-def _remember(node: Node, workspace: Workspace, *, state: State, seconds: float, own_s: float) -> None:
+def _remember(node: Node, workspace: Workspace, *, state: Ended, seconds: float, own_s: float) -> None:
     """Add to the history that `noria plan` and `noria status` read, and tell the terminal."""
     context = TaskRunContext.get()
     attempt = Attempt(

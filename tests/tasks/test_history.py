@@ -5,13 +5,14 @@ import errno
 import pytest
 from dvc.exceptions import ReproductionError
 from dvc.stage.exceptions import StageCmdFailedError
+from prefect.states import Failed
 
-from noria.errors import DiskFull
+from noria.errors import DiskFull, StoreError, TrainingError
 from noria.workspace import Workspace
 from tasks.follow import Heard
 from tasks.history import Attempt, read_history, remember
 from tasks.ingest import ingest
-from tasks.prefect_task import _failure
+from tasks.prefect_task import _failure, may_help
 
 FIRST = Attempt(run="a", stage="ingest", state="ran", seconds=1.5, own_s=1.0, ended="2026-01-01T00:00:00+00:00")
 
@@ -53,3 +54,18 @@ def test_a_disk_that_fills_up_is_named_whoever_finds_it_full(workspace, cause):
     failure = _failure(ingest, workspace, Heard(), cause=error)
     assert isinstance(failure, DiskFull)
     assert "MB free" in str(failure)
+
+
+@pytest.mark.parametrize(
+    ("heard", "again"),
+    [
+        (Heard(error="too few rows", exit_code=TrainingError.exit_code), False),
+        (Heard(error="no answer", exit_code=StoreError.exit_code), True),
+        (Heard(last_lines=["epoch 1"]), True),  # it was killed
+    ],
+)
+def test_only_what_may_end_otherwise_is_tried_again(workspace, heard, again):
+    error = ReproductionError("failed to reproduce 'ingest'")
+    error.__cause__ = StageCmdFailedError("python -m tasks.ingest", heard.exit_code)
+    failure = _failure(ingest, workspace, heard, cause=error)
+    assert may_help(None, None, Failed(data=failure)) is again
