@@ -8,6 +8,8 @@ Shapes: V vocabulary, D model dimension, P pairs.
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -67,7 +69,9 @@ def _count_pairs(
 
 def _left_factor(matrix_VV: Tensor, *, dim: int, seed: int) -> Tensor:
     """U sqrt(S) of a randomized singular value decomposition (Halko et al. 2011, arXiv:0909.4061)."""
-    rows_first, columns_first = matrix_VV.to_sparse_csr(), matrix_VV.t().coalesce().to_sparse_csr()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+        rows_first, columns_first = matrix_VV.to_sparse_csr(), matrix_VV.t().coalesce().to_sparse_csr()
     size = len(matrix_VV)
     rank = min(dim + _OVERSAMPLING, size)
     basis = torch.randn(size, rank, generator=torch.Generator().manual_seed(seed))
