@@ -90,9 +90,18 @@ def test_no_row_changes_sides_as_rows_are_added_in_any_order(tmp_path):
 
 
 def test_copies_of_a_validation_row_leave_the_training_set(tmp_path):
-    splits = split(tmp_path, preprocessed(tmp_path, [("这是同一条评论", "pos")] * 40))
-    assert splits.counts["train"] == 0
-    assert splits.counts["validation"] + splits.counts["quarantined"] == 40
+    copies = [("这是同一条评论", "pos")] * 40
+    splits = split(tmp_path, preprocessed(tmp_path, [*copies, *pairs_with_near_duplicates(40)]))
+    sides = [{row["text"] for row in rows_of(splits, side).values()} for side in ("train", "validation")]
+    assert [copies[0][0] in texts for texts in sides] == [False, True]
+    rules = [row.rule for row in refused_by(tmp_path / "quarantine" / "split").values()]
+    kept = sum(row["text"] == copies[0][0] for row in rows_of(splits, "validation").values())
+    assert kept + rules.count("near_validation") >= 40
+
+
+def test_a_split_with_an_empty_side_is_an_error(tmp_path):
+    with pytest.raises(ConfigError, match="none is on the train side"):
+        split(tmp_path, preprocessed(tmp_path, [("这是同一条评论", "pos")] * 40))
 
 
 def test_validation_holds_originals_only_and_children_follow_their_parents(tmp_path):
