@@ -2,7 +2,8 @@
 
 One section per node of the flowchart; a function takes its own section and nothing else. Unknown
 keys are errors that name the line and the nearest valid key. A scenario's defaults lie under what
-the file says, so the smallest `params.yaml` names a model, a scenario and a source.
+the file says, so the smallest `params.yaml` names a model, a scenario and a source, and the other
+sections empty: DVC wants to see those that a stage depends on (`noria init` adds them).
 """
 
 from __future__ import annotations
