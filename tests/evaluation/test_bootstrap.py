@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import tiny
 
 from noria.config import EvaluateConfig
 from noria.evaluation.bootstrap import interval, paired_difference
-from noria.evaluation.metrics import accuracy, macro_f1
+from noria.evaluation.metrics import accuracy, calibration_error, macro_f1
 from noria.evaluation.slices import slice_differences, slice_scores
 
 CONFIG = EvaluateConfig(resamples=400, confidence=0.9, min_slice_rows=30)
@@ -21,6 +23,15 @@ def test_a_ninety_percent_interval_covers_the_truth_about_nine_times_in_ten():
         estimate = interval(accuracy, tiny.judged(generator.random(150) < 0.8), config=CONFIG, seed=trial)
         covered += estimate.low <= 0.8 <= estimate.high
     assert 165 <= covered <= 195  # 180 ± 15: more than three standard errors
+
+
+def test_the_interval_of_a_well_calibrated_model_holds_its_calibration_error():
+    generator = np.random.default_rng(5)
+    sure = generator.uniform(0.5, 1.0, 800)
+    model = tiny.judged(generator.random(800) < sure)
+    outputs = np.where(model.outputs > 0.5, sure[:, None], 1 - sure[:, None])
+    estimate = interval(calibration_error, replace(model, outputs=outputs), config=CONFIG, seed=5)
+    assert estimate.low < estimate.value < estimate.high
 
 
 def test_pairing_sees_a_difference_that_separate_intervals_can_not():
