@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import tiny
@@ -26,12 +24,10 @@ def test_a_ninety_percent_interval_covers_the_truth_about_nine_times_in_ten():
 
 
 def test_the_interval_of_a_well_calibrated_model_holds_its_calibration_error():
-    generator = np.random.default_rng(5)
-    sure = generator.uniform(0.5, 1.0, 800)
-    model = tiny.judged(generator.random(800) < sure)
-    outputs = np.where(model.outputs > 0.5, sure[:, None], 1 - sure[:, None])
-    estimate = interval(calibration_error, replace(model, outputs=outputs), config=CONFIG, seed=5)
-    assert estimate.low < estimate.value < estimate.high
+    right = np.arange(1000) % 10 != 0  # nine in ten, as sure as it says: every resample is less even than the rows
+    estimate = interval(calibration_error, tiny.judged(right), config=CONFIG, seed=5)
+    assert estimate.low <= estimate.value <= estimate.high
+    assert estimate.value < 1e-9
 
 
 def test_pairing_sees_a_difference_that_separate_intervals_can_not():
