@@ -1,0 +1,38 @@
+"""`params.yaml` as frozen, typed sections.
+
+One section per node of the flowchart; a function takes its own section and nothing else. Unknown
+keys are errors that name the line and the nearest valid key. A scenario's defaults lie under what
+the file says, so the smallest `params.yaml` names a model, a scenario and a source, and the other
+sections empty: DVC wants to see those that a stage depends on (`noria init` adds them).
+"""
+
+from noria.config.config import Config, schema_text
+from noria.config.data import AugmentConfig, CheckConfig, CleanConfig, PreprocessConfig, SourceConfig, SplitConfig
+from noria.config.load import load_config, read_params
+from noria.config.section import Section
+from noria.config.serving import DeployConfig, EvaluateConfig, OptimizeConfig, ServeConfig, UpdateConfig
+from noria.config.training import ModelConfig, PretrainConfig, TokenizerConfig, TrainConfig, WideConfig
+
+__all__ = [
+    "AugmentConfig",
+    "CheckConfig",
+    "CleanConfig",
+    "Config",
+    "DeployConfig",
+    "EvaluateConfig",
+    "ModelConfig",
+    "OptimizeConfig",
+    "PreprocessConfig",
+    "PretrainConfig",
+    "Section",
+    "ServeConfig",
+    "SourceConfig",
+    "SplitConfig",
+    "TokenizerConfig",
+    "TrainConfig",
+    "UpdateConfig",
+    "WideConfig",
+    "load_config",
+    "read_params",
+    "schema_text",
+]

@@ -1,0 +1,88 @@
+"""The nodes from the sources to the split."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from noria.config.section import NonNegative, Positive, Section, Share
+
+
+Similarity = Annotated[float, Field(ge=0.2, le=1.0)]  # below it, MinHash of bounded size misses pairs
+
+
+class SourceConfig(Section):
+    """Where the rows come from."""
+
+    path: str = Field(min_length=1)
+    """A file, a directory, or a URL that fsspec reads (`s3://bucket/reviews/`)."""
+    format: Literal["auto", "csv", "jsonl", "parquet", "text"] = "auto"
+    """`auto` goes by the file extension; `text` is one row a line."""
+    columns: Mapping[str, str] = Field(default_factory=dict)
+    """The scenario's column -> the source's column, where the names differ."""
+    label_from: Literal["column", "file", "directory"] = "column"
+    """Where the label is: a column, or the name of the file or of its directory."""
+    carry: tuple[str, ...] = ()
+    """More columns of the source that rows keep, as text; one of them can be `split.group_by`."""
+    encoding: str = "utf-8"
+    """Encoding of text files; bytes that are not valid in it go to quarantine with their row."""
+    max_row_bytes: Positive = 1_000_000
+    """A longer line or record goes to quarantine."""
+
+
+class PreprocessConfig(Section):
+    """What is computed before the gate looks."""
+
+    batch_rows: Positive = 10_000
+    """Rows in memory at once, also at the gate."""
+
+
+class CheckConfig(Section):
+    """The gate. Its rules are in `expectations/<scenario>.yaml`."""
+
+    sample_rows: NonNegative = 5
+    """Failing rows shown per expectation in the verdict (all their ids are kept)."""
+
+
+class CleanConfig(Section):
+    """What the cleaner repairs and what it refuses."""
+
+    min_chars: Positive = 2
+    max_chars: Positive = 2_000
+    min_han_share: Share = 0.1
+    """Smallest share of Han characters among letters."""
+    near_duplicate_similarity: Similarity = 0.9
+    """Jaccard similarity of character 3-grams from which two rows are duplicates; 1 means exact ones only."""
+    label_conflicts: Literal["quarantine", "majority"] = "quarantine"
+    """What happens to one text with several labels: all rows out, or the most frequent label kept."""
+
+    @model_validator(mode="after")
+    def _bounds_in_order(self) -> Self:
+        if self.min_chars > self.max_chars:
+            raise ValueError(f"min_chars ({self.min_chars}) must not be above max_chars ({self.max_chars})")
+        return self
+
+
+class AugmentConfig(Section):
+    """Rows added to the training set; every one points at its parent."""
+
+    share: Share = 0.0
+    """Augmented rows per original row; 0 is off (see the ablation in docs/log.md)."""
+    delete_chars: Share = 0.1
+    """Share of a row's characters that random deletion removes."""
+    swap_chars: Share = 0.05
+    """Share of a row's characters that are swapped with their neighbour."""
+    shuffle_clauses: bool = True
+    """Reorder the clauses of a row."""
+
+
+class SplitConfig(Section):
+    """Train and validation, by hash of the row's group."""
+
+    validation_share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
+    group_by: str | None = None
+    """A column whose equal values stay on one side; default: each row and what is augmented from it."""
+    near_duplicate_similarity: Similarity = 0.8
+    """Jaccard similarity of character 3-grams from which a training row leaks a validation row and is left out."""

@@ -1,0 +1,59 @@
+"""The nodes from evaluation to service."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from noria.config.section import Positive, Section, Share
+
+
+class EvaluateConfig(Section):
+    """How the validation set judges."""
+
+    resamples: Positive = 2_000
+    """Bootstrap resamples behind each interval."""
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    min_slice_rows: Positive = 50
+    """Smaller slices are shown, never judged; and on fewer rows in all no champion is replaced."""
+
+
+class OptimizeConfig(Section):
+    """What may become the bundle."""
+
+    candidates: Annotated[tuple[Literal["fp32", "fused", "int8"], ...], Field(min_length=1)] = ("fp32", "fused", "int8")
+    max_quality_drop: Share = 0.005
+    """Largest loss of the main metric against PyTorch, as a fraction (0.005 = half a point)."""
+    max_slice_drop: Share = 0.03
+    """The same for every slice that is large enough to be judged."""
+    latency_repeats: Positive = 100
+    opset: Positive = 20
+
+
+class DeployConfig(Section):
+    """Where versions live."""
+
+    store: str = "store"
+    """A directory, or a URL that fsspec writes (`s3://bucket/models`)."""
+
+
+class UpdateConfig(Section):
+    """When a challenger replaces the champion."""
+
+    min_gain: Share = 0.0
+    """The lower end of the paired interval of the gain must lie above this."""
+    max_slice_drop: Share = 0.03
+    max_latency_ratio: Annotated[float, Field(gt=0)] = 2.0
+    """Challenger's p50 latency over the champion's."""
+
+
+class ServeConfig(Section):
+    """The model server."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 8000
+    threads: Positive = 1
+    """ONNX Runtime threads per request."""
+    max_batch_rows: Positive = 64
+    max_body_bytes: Positive = 1_000_000

@@ -1,0 +1,109 @@
+"""The model and how it learns."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from noria.config.section import NonNegative, Positive, Section, Share
+
+
+class TokenizerConfig(Section):
+    """The subword vocabulary, trained on the training rows."""
+
+    vocabulary_size: Positive = 5_000
+    max_piece_chars: Positive = 4
+    max_tokens: Positive = 128
+    """Longer rows keep their head and tail."""
+
+
+class WideConfig(Section):
+    """The linear branch over character n-grams beside the Transformer (Cheng et al. 2016, arXiv:1606.07792)."""
+
+    enabled: bool = True
+    max_ngram: Positive = 5
+    min_rows: Positive = 2
+    """An n-gram must occur in so many training rows."""
+    inverse_regularization: Annotated[float, Field(gt=0)] = 10.0
+    """C of the L2-regularized logistic regressions."""
+
+
+class ModelConfig(Section):
+    """The Transformer, and what stands beside it."""
+
+    layers: Positive = 3
+    dim: Positive = 128
+    heads: Positive = 2
+    feed_forward_dim: Positive = 384
+    positions: Literal["learned", "rotary"] = "learned"
+    bigram_buckets: NonNegative = 32_768
+    """Vectors for hashed token bigrams, added to the token embeddings; 0 leaves them out."""
+    wide: WideConfig = WideConfig()
+    deep_weight: Annotated[float, Field(ge=0)] = 1.0
+    """Weight of the Transformer against the wide branch, both brought to unit spread; 0 leaves it out."""
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> Self:
+        parts = self.heads * (2 if self.positions == "rotary" else 1)
+        if self.dim % parts:
+            raise ValueError(f"dim must be a multiple of {parts} for {self.heads} heads, {self.positions} positions")
+        if not self.wide.enabled and not self.deep_weight:
+            raise ValueError("either wide.enabled or a deep_weight above 0")
+        return self
+
+
+class PretrainConfig(Section):
+    """Masked-token pretraining on the training rows (Devlin et al. 2019, arXiv:1810.04805)."""
+
+    epochs: Annotated[float, Field(ge=0)] = 5.0
+    """0 leaves it out."""
+    lr: Annotated[float, Field(gt=0)] = 2e-3
+    muon_lr: Annotated[float, Field(gt=0)] = 0.02
+    """Rate of the Transformer's matrices under `muon`; `lr` is then AdamW's, for everything else."""
+    batch_tokens: Positive = 2_048
+    schedule: Literal["cosine", "linear", "wsd", "constant"] = "cosine"
+    mask_share: Share = 0.2
+    """Share of the tokens to be guessed."""
+    cooccurrence_window: NonNegative = 4
+    """Token embeddings start from co-occurrence within so many tokens; 0 starts them at random."""
+
+
+class TrainConfig(Section):
+    """How the model learns from labels, and from the text alone before that."""
+
+    lr: Annotated[float, Field(gt=0)] = 7e-4
+    muon_lr: Annotated[float, Field(gt=0)] = 5e-3
+    """Rate of the Transformer's matrices under `muon`; `lr` is then AdamW's, for everything else."""
+    epochs: Annotated[float, Field(gt=0)] = 2.0
+    batch_tokens: Positive = 2_048
+    """Token budget of a micro-batch, padding included."""
+    accumulate: Positive = 1
+    """Micro-batches per optimizer step; the loss is divided by the targets of all of them."""
+    loss: Literal["cross_entropy", "mse"] = "cross_entropy"
+    """`mse` regresses the classes' indicators (Hui & Belkin 2021, arXiv:2006.07322)."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    token_mask: Share = 0.1
+    """Share of tokens hidden while training on labels."""
+    clause_shuffle: Share = 0.5
+    """Share of rows whose clauses are put in another order while training on labels."""
+    optimizer: Literal["sgd", "adam", "adamw", "muon"] = "adamw"
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    schedule: Literal["cosine", "linear", "wsd", "constant"] = "linear"
+    warmup_share: Share = 0.05
+    """Share of the steps in which the rate rises."""
+    decay_share: Share = 0.2
+    """`wsd`: share of the steps in which the rate falls at the end."""
+    holdout_share: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
+    """Share of the training rows, by hash, that picks the best epoch and sets the blend; never the validation set."""
+    patience: NonNegative = 0
+    """Stop after so many epochs without a better hold-out loss; 0 never stops early."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """`auto` probes which is faster here."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: NonNegative = 0
+    """CPU threads; 0 means one per core."""
+    checkpoint_every_s: Annotated[float, Field(gt=0)] = 30.0
+    """Seconds of work that a kill may cost."""
+    pretrain: PretrainConfig = PretrainConfig()
