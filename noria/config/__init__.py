@@ -12,6 +12,7 @@ from noria.config.load import load_config, read_params
 from noria.config.section import Section
 from noria.config.serving import DeployConfig, EvaluateConfig, OptimizeConfig, ServeConfig, UpdateConfig
 from noria.config.training import ModelConfig, PretrainConfig, TokenizerConfig, TrainConfig, WideConfig
+from noria.config.tune import TuneConfig
 
 __all__ = [
     "AugmentConfig",
@@ -30,6 +31,7 @@ __all__ = [
     "SplitConfig",
     "TokenizerConfig",
     "TrainConfig",
+    "TuneConfig",
     "UpdateConfig",
     "WideConfig",
     "load_config",

@@ -10,6 +10,7 @@ from noria.config.data import AugmentConfig, CheckConfig, CleanConfig, Preproces
 from noria.config.section import NonNegative, Section
 from noria.config.serving import DeployConfig, EvaluateConfig, OptimizeConfig, ServeConfig, UpdateConfig
 from noria.config.training import ModelConfig, TokenizerConfig, TrainConfig
+from noria.config.tune import TuneConfig
 
 
 class Config(Section):
@@ -28,6 +29,7 @@ class Config(Section):
     tokenizer: TokenizerConfig = TokenizerConfig()
     model: ModelConfig = ModelConfig()
     train: TrainConfig = TrainConfig()
+    tune: TuneConfig = TuneConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     optimize: OptimizeConfig = OptimizeConfig()
     deploy: DeployConfig = DeployConfig()

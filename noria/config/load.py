@@ -92,7 +92,7 @@ def _explain(error: ValidationError, path: Path) -> ConfigError:
     first = error.errors()[0]
     keys = tuple(str(part) for part in first["loc"])
     dotted = ".".join(keys)
-    where = f"{path}:{_line_of(path, keys)}: {dotted}"
+    where = f"{path}:{line_of(path, keys)}: {dotted}"
     if first["type"] == "extra_forbidden":
         valid = _fields_at(keys[:-1])
         near = difflib.get_close_matches(keys[-1], valid, n=1, cutoff=0.5)
@@ -114,7 +114,7 @@ def _fields_at(keys: tuple[str, ...]) -> list[str]:
     return sorted(section.model_fields)
 
 
-def _line_of(path: Path, keys: tuple[str, ...]) -> int:
+def line_of(path: Path, keys: tuple[str, ...]) -> int:
     """The 1-based line of the deepest of `keys` that the file contains."""
     node = yaml.compose(path.read_text(encoding="utf-8"))
     line = 1
