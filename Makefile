@@ -2,7 +2,8 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-PIP_INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --no-deps
+PIP_INSTALL = $(BIN)/pip install --quiet --disable-pip-version-check --no-deps
+PEERS_INSTALL := .venv-bench/bin/pip install --quiet --disable-pip-version-check --no-deps
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 # No library phones home, also not before Noria's own code could say so.
@@ -12,7 +13,7 @@ export GX_ANALYTICS_ENABLED := false
 export HF_HUB_OFFLINE := 1
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
-.PHONY: demo test test-fast lint serve lock clean
+.PHONY: demo test test-fast lint serve lock clean peers peers-smoke
 
 demo: .venv/base.stamp  ## data to served model, on real reviews
 	noria init . --scenario text-classification
@@ -35,11 +36,16 @@ lint: .venv/test.stamp
 serve: .venv/base.stamp  ## the promoted model on http://127.0.0.1:8000
 	noria serve
 
+peers: .venv-bench/peers.stamp  ## the environment of the training benchmarks: Noria beside its peers, one torch
+
+peers-smoke: .venv-bench/peers.stamp  ## every peer for a few steps on tiny workloads
+	.venv-bench/bin/python -m benchmarks.peers.smoke
+
 lock: .venv/test.stamp  ## resolve requirements/*.in anew; needs uv on the PATH
 	python requirements/lock.py $(CPU_WHEELS)
 
 clean:  ## back to a fresh clone: also drops the models and the store in this directory
-	rm -rf .venv .noria data models reports store sources/reviews dvc.lock dvc_plots .dvc/cache .dvc/tmp
+	rm -rf .venv .venv-bench .noria data models reports store sources/reviews dvc.lock dvc_plots .dvc/cache .dvc/tmp
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
 
 .venv/base.stamp: requirements/base.txt requirements/cpu.txt requirements/cuda.txt pyproject.toml
@@ -54,4 +60,11 @@ clean:  ## back to a fresh clone: also drops the models and the store in this di
 
 .venv/test.stamp: .venv/base.stamp requirements/test.txt
 	$(PIP_INSTALL) --require-hashes -r requirements/test.txt
+	@touch $@
+
+.venv-bench/peers.stamp: requirements/bench.txt requirements/cpu.txt requirements/cuda.txt
+	$(PYTHON) -m venv .venv-bench
+	$(PEERS_INSTALL) --require-hashes -r requirements/bench.txt
+	{ ! command -v nvidia-smi && $(PEERS_INSTALL) --require-hashes -r requirements/cpu.txt 2>/dev/null; } \
+	  || $(PEERS_INSTALL) --require-hashes -r requirements/cuda.txt
 	@touch $@

@@ -2,7 +2,8 @@
 
 uv resolves once for every Python from 3.11 on and every platform, with hashes. torch has lock files
 of its own, one for each of its builds: cuda.txt with the libraries that it needs, and cpu.txt, which
-stands alone and can only be installed where such a build is at hand.
+stands alone and can only be installed where such a build is at hand. bench.txt holds the peers of the
+training benchmarks: an environment of its own, with the versions of base.txt where both name a package.
 """
 
 from __future__ import annotations
@@ -17,12 +18,17 @@ HERE = Path(__file__).parent
 CUDA = re.compile(r"^(nvidia-(?!ml-py)|cuda-|triton|torch$)")
 
 
-def resolve(source: Path, *, below: Path | None = None) -> dict[str, list[str]]:
-    """Lock entries by package name; entries that differ by marker stay apart under one name."""
+def resolve(source: Path, *, below: Path | None = None, bare: bool = False) -> dict[str, list[str]]:
+    """Lock entries by package name; entries that differ by marker stay apart under one name.
+
+    `bare` leaves out what the packages of `source` depend on.
+    """
     command = ["uv", "pip", "compile", "--quiet", "--universal", "--python-version", "3.11", "--generate-hashes"]
     command += ["--no-header", "--no-annotate", str(source)]
     if below is not None:
         command += ["-c", str(below)]
+    if bare:
+        command += ["--no-deps"]
     text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     entries: dict[str, list[str]] = {}
     for entry in re.split(r"\n(?=\S)", text.strip()):
@@ -42,6 +48,14 @@ def write(name: str, source: str, entries: list[str]) -> None:
     (HERE / name).write_text(header + "\n".join(entries) + "\n")
 
 
+def write_bench() -> None:
+    """Lock the peers; an entry of bench_bare.in stands in for whatever bench.in would resolve to."""
+    bare = resolve(HERE / "bench_bare.in", below=HERE / "base.txt", bare=True)
+    bench = resolve(HERE / "bench.in", below=HERE / "base.txt") | bare
+    entries = [entry for name in sorted(bench) if not CUDA.match(name) for entry in bench[name]]
+    write("bench.txt", "bench.in and bench_bare.in", entries)
+
+
 def main() -> None:
     base = resolve(HERE / "base.in")
     write("base.txt", "base.in", [entry for name in base if not CUDA.match(name) for entry in base[name]])
@@ -53,6 +67,7 @@ def main() -> None:
         sys.exit(f"cpu.txt holds another torch than {torch.split(' ')[0]}: say where its CPU build is, CPU_WHEELS=DIR")
     test = resolve(HERE / "test.in", below=HERE / "base.txt")
     write("test.txt", "test.in", [entry for name in test if name not in base for entry in test[name]])
+    write_bench()
 
 
 if __name__ == "__main__":
