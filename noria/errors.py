@@ -114,3 +114,9 @@ class DiskFull(NoriaError):
     """There is not enough room to work."""
 
     exit_code = 14
+
+
+class Preempted(NoriaError):
+    """The process was told to end, saved its state, and goes on from there when it is started again."""
+
+    exit_code = 75  # EX_TEMPFAIL of sysexits.h

@@ -24,6 +24,7 @@ def train(workspace: Workspace) -> Artifact:
     from noria.training.train import train_model
 
     points: list[Point] = []
+    resources: dict[str, object] = {}
     with Live(str(workspace.training_report), dvcyaml=None, save_dvc_exp=False, report=None) as live:
 
         def record(step: int, values: Mapping[str, float]) -> None:
@@ -40,8 +41,9 @@ def train(workspace: Workspace) -> Artifact:
             config=workspace.config,
             scratch=workspace.scratch / "train",
             on_metrics=record,
+            on_resources=resources.update,
         )
-    write_training_report(points, workspace.training_report)
+    write_training_report(points, workspace.training_report, resources=resources)
     return checkpoint
 
 

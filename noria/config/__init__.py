@@ -11,16 +11,30 @@ from noria.config.data import AugmentConfig, CheckConfig, CleanConfig, Preproces
 from noria.config.load import load_config, read_params
 from noria.config.section import Section
 from noria.config.serving import DeployConfig, EvaluateConfig, OptimizeConfig, ServeConfig, UpdateConfig
-from noria.config.training import ModelConfig, PretrainConfig, TokenizerConfig, TrainConfig, WideConfig
+from noria.config.training import (
+    AverageConfig,
+    DistillConfig,
+    GuardConfig,
+    LoraConfig,
+    ModelConfig,
+    PretrainConfig,
+    TokenizerConfig,
+    TrainConfig,
+    WideConfig,
+)
 from noria.config.tune import TuneConfig
 
 __all__ = [
     "AugmentConfig",
+    "AverageConfig",
     "CheckConfig",
     "CleanConfig",
     "Config",
     "DeployConfig",
+    "DistillConfig",
     "EvaluateConfig",
+    "GuardConfig",
+    "LoraConfig",
     "ModelConfig",
     "OptimizeConfig",
     "PreprocessConfig",

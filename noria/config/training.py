@@ -69,6 +69,50 @@ class PretrainConfig(Section):
     """Token embeddings start from co-occurrence within so many tokens; 0 starts them at random."""
 
 
+class GuardConfig(Section):
+    """When training is in trouble, and what is done about it."""
+
+    max_skipped: NonNegative = 20
+    """Steps with a loss or gradient that is no finite number: they are left out, but no more than so many."""
+    divergence: Annotated[float, Field(gt=1)] = 3.0
+    """A mean loss above this many times the lowest, and above the first, is divergence."""
+    max_rollbacks: NonNegative = 2
+    """How often a divergence goes back to the last good state before training fails."""
+    rollback_rate: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    """Factor of the learning rate at each rollback."""
+
+
+class AverageConfig(Section):
+    """Averaged weights, judged and kept in place of the last ones."""
+
+    kind: Literal["none", "ema", "tail"] = "none"
+    """`ema`: exponential (Polyak & Juditsky 1992); `tail`: the mean over the last steps (Izmailov et al. 2018)."""
+    decay: Annotated[float, Field(gt=0, lt=1)] = 0.999
+    """`ema`: weight of the past at each step."""
+    tail_share: Annotated[float, Field(gt=0, le=1)] = 0.25
+    """`tail`: share of the phase's steps that is averaged."""
+
+
+class DistillConfig(Section):
+    """Learning from another model's answers beside the labels (Hinton et al. 2015, arXiv:1503.02531)."""
+
+    teacher: str = "none"
+    """`none`, `champion`, or the directory of a bundle."""
+    weight: Share = 0.5
+    """Share of the loss that the teacher's answers have."""
+    temperature: Annotated[float, Field(gt=0)] = 2.0
+    """Softens both distributions."""
+
+
+class LoraConfig(Section):
+    """Low-rank updates of the Transformer's matrices instead of the matrices (Hu et al. 2021, arXiv:2106.09685)."""
+
+    rank: NonNegative = 0
+    """0 trains everything."""
+    alpha: Annotated[float, Field(gt=0)] = 16.0
+    """The update is scaled by alpha / rank."""
+
+
 class TrainConfig(Section):
     """How the model learns from labels, and from the text alone before that."""
 
@@ -100,10 +144,30 @@ class TrainConfig(Section):
     patience: NonNegative = 0
     """Stop after so many epochs without a better hold-out loss; 0 never stops early."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """`auto` probes which is faster here."""
+    """`auto` probes which is faster here; parameters and optimizer states are float32 in any case."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: NonNegative = 0
-    """CPU threads; 0 means one per core."""
+    """CPU threads; 0 probes one against one per core."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """torch.compile of the blocks; `auto` tries it when the phase is long enough to pay for compiling."""
+    deterministic: bool = False
+    """Nothing is probed by the clock and only deterministic kernels run: the same bytes again on the same machine."""
+    distributed: Literal["none", "ddp", "fsdp2"] = "none"
+    """One process per GPU (or `processes` on CPUs), by torchrun; fsdp2 shards parameters and optimizer states."""
+    processes: NonNegative = 0
+    """Processes on this machine when distributed; 0 means one per GPU."""
+    max_restarts: NonNegative = 3
+    """How often the ranks start again after one of them died, each time from the saved state."""
     checkpoint_every_s: Annotated[float, Field(gt=0)] = 30.0
     """Seconds of work that a kill may cost."""
+    activation_checkpointing: bool = False
+    """Recompute activations in the backward pass: about a third more time for much less memory."""
+    price_per_hour: Annotated[float, Field(ge=0)] = 0.0
+    """What an hour of this machine costs, in your currency, for the report; 0 means unknown."""
+    init_from: str = "none"
+    """Weights to start from: `none`, `champion`, or the directory of a checkpoint; the encoder comes with them."""
+    guard: GuardConfig = GuardConfig()
+    average: AverageConfig = AverageConfig()
+    distill: DistillConfig = DistillConfig()
+    lora: LoraConfig = LoraConfig()
     pretrain: PretrainConfig = PretrainConfig()

@@ -50,6 +50,11 @@ class BatchPlan:
             self._epoch, self._batches = epoch, self._shuffled(epoch)
         return self._batches[place]
 
+    def largest(self) -> int:
+        """Index of a batch with the most cells, padding included: what needs the most memory."""
+        cells = [len(batch.rows) * batch.width for batch in self._shuffled(0)]
+        return int(np.argmax(cells))
+
     def _shuffled(self, epoch: int) -> list[Batch]:
         rng = np.random.default_rng((self._seed, epoch))
         batches = list(self._full_batches(rng))

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+_KINDS = "kinds.json"
+
+
+class Rows(Protocol):
+    """Rows of different lengths, wherever they are."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, row: int) -> NDArray[np.generic]: ...
+
+    @property
+    def lengths(self) -> NDArray[np.int64]: ...
 
 
 @dataclass(frozen=True)
@@ -32,9 +46,31 @@ class Ragged:
         source = np.repeat(self.offsets[rows] - offsets[:-1], lengths) + np.arange(offsets[-1])
         return Ragged(self.values[source], offsets)
 
+    def view(self, rows: NDArray[np.int64]) -> RaggedView:
+        """Some rows, in the order given, where they are: mapped files stay on the disk."""
+        return RaggedView(self, rows)
+
     @property
     def lengths(self) -> NDArray[np.int64]:
         return np.diff(self.offsets)
+
+
+@dataclass(frozen=True)
+class RaggedView:
+    """Rows of another `Ragged`, by number."""
+
+    base: Ragged
+    rows: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, row: int) -> NDArray[np.generic]:
+        return self.base[int(self.rows[row])]
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        return self.base.lengths[self.rows]
 
 
 def pad(rows: Sequence[NDArray[np.generic]], *, width: int | None = None) -> NDArray[np.generic]:
@@ -63,11 +99,20 @@ def store_rows(rows: Iterable[Mapping[str, NDArray[np.generic]]], directory: Pat
                     types[name], lengths[name] = array.dtype, []
                 files[name].write(np.ascontiguousarray(array).data)
                 lengths[name].append(len(array))
-    tensors = {}
     for name, sizes in lengths.items():
-        offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+        np.save(directory / f"{name}.offsets.npy", np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64))
+    kinds = {name: dtype.str for name, dtype in types.items()}
+    (directory / _KINDS).write_text(json.dumps(kinds), encoding="utf-8")
+    return open_rows(directory)
+
+
+def open_rows(directory: Path) -> dict[str, Ragged]:
+    """Map what `store_rows` wrote."""
+    tensors = {}
+    for name, kind in json.loads((directory / _KINDS).read_text(encoding="utf-8")).items():
+        offsets = np.load(directory / f"{name}.offsets.npy")
         path = directory / f"{name}.bin"
         # An empty file can't be mapped.
-        values = np.memmap(path, dtype=types[name], mode="r") if offsets[-1] else np.empty(0, types[name])
+        values = np.memmap(path, dtype=kind, mode="r") if offsets[-1] else np.empty(0, kind)
         tensors[name] = Ragged(values, offsets)
     return tensors

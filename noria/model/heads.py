@@ -36,13 +36,15 @@ class PooledHead(nn.Module):
 
 
 class MaskedTokenHead(nn.Module):
-    """Which token was here? Its weights are the token embeddings (Press & Wolf 2017, arXiv:1608.05859)."""
+    """Which token was here? x W^T + b, of which W are the token embeddings (Press & Wolf 2017, arXiv:1608.05859).
+
+    Returns x; the product is the loss's to make, chunk by chunk.
+    """
 
     def __init__(self, dim: int, vocabulary_size: int) -> None:
         super().__init__()
         self.transform = nn.Parameter(torch.eye(dim))
         self.bias = nn.Parameter(torch.zeros(vocabulary_size))
 
-    def forward(self, x_ND: Tensor, tokens_VD: Tensor) -> Tensor:
-        x_ND = F.linear(x_ND, self.transform.to(x_ND.dtype))
-        return F.linear(x_ND, tokens_VD.to(x_ND.dtype), self.bias.to(x_ND.dtype)).float()
+    def forward(self, x_ND: Tensor) -> Tensor:
+        return F.linear(x_ND, self.transform.to(x_ND.dtype))

@@ -23,6 +23,8 @@ class DeepBranch(nn.Module):
     `compute_dtype` is the precision of the activations; parameters stay float32, and so do logits.
     """
 
+    forward_methods = ("masked_tokens",)
+
     def __init__(self, config: ModelConfig, *, vocabulary_size: int, max_tokens: int, num_classes: int) -> None:
         super().__init__()
         self.compute_dtype = torch.float32
@@ -36,11 +38,10 @@ class DeepBranch(nn.Module):
         out: Tensor = self.head(self._hidden(token_ids_BT), token_ids_BT != PADDING)
         return out
 
-    def masked_tokens(self, token_ids_BT: Tensor, positions_N: Tensor) -> Tensor:
-        """Logits (N, V) of the tokens at `positions_N` of the flattened batch."""
+    def masked_tokens(self, token_ids_BT: Tensor, positions_N: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What stands at `positions_N` of the flattened batch: logits are x W^T + b of x (N, D), W (V, D), b (V)."""
         x_ND = self._hidden(token_ids_BT).flatten(0, 1)[positions_N]
-        out: Tensor = self.masked_token_head(x_ND, self.frontend.tokens)
-        return out
+        return self.masked_token_head(x_ND), self.frontend.tokens, self.masked_token_head.bias
 
     def _hidden(self, token_ids_BT: Tensor) -> Tensor:
         x_BTD = self.frontend(token_ids_BT).to(self.compute_dtype)

@@ -10,6 +10,7 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from noria.config import ModelConfig
 from noria.model.attention import Attention
@@ -21,10 +22,13 @@ class Block(nn.Module):
 
     Pre-norm (Xiong et al. 2020, arXiv:2002.04745). The maps that write into the residual stream
     start smaller the deeper the stack, so that its variance stays put (Radford et al. 2019, GPT-2).
+    With `recompute`, activations are computed again in the backward pass instead of being kept
+    (Chen et al. 2016, arXiv:1604.06174).
     """
 
     def __init__(self, config: ModelConfig, *, cross: bool) -> None:
         super().__init__()
+        self.recompute = False
         gain = 0.5 / math.sqrt(config.layers)
         rotary = config.positions == "rotary"
         self.attention_norm = LayerNorm(config.dim)
@@ -36,6 +40,14 @@ class Block(nn.Module):
 
     def forward(
         self, x_BTD: Tensor, mask: Tensor | None, memory_BSD: Tensor | None = None, memory_mask: Tensor | None = None
+    ) -> Tensor:
+        if self.recompute and torch.is_grad_enabled():
+            out: Tensor = checkpoint(self._compute, x_BTD, mask, memory_BSD, memory_mask, use_reentrant=False)
+            return out
+        return self._compute(x_BTD, mask, memory_BSD, memory_mask)
+
+    def _compute(
+        self, x_BTD: Tensor, mask: Tensor | None, memory_BSD: Tensor | None, memory_mask: Tensor | None
     ) -> Tensor:
         x_BTD = x_BTD + self.attention(self.attention_norm(x_BTD), mask)
         if self.cross_norm is not None and self.cross_attention is not None:

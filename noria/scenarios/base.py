@@ -21,6 +21,9 @@ from noria.config import AugmentConfig, CleanConfig, Config
 if TYPE_CHECKING:
     import torch
 
+    from noria.training.data import TrainingRows
+    from noria.training.recipe import Recipe
+
 Tensors = Mapping[str, np.ndarray]
 """Named arrays, batch first: what the model and its ONNX graph take."""
 
@@ -85,6 +88,8 @@ class Scenario:
         Train the encoder on training rows; read it back.
     build_model:
         The untrained module; its forward takes the encoder's tensors by name and returns logits of shape (B, C).
+    recipe:
+        How the model is trained: (config, encoder, training rows, model).
     labels:
         Class names in the order of the logits, from an encoder.
     decode:
@@ -108,6 +113,7 @@ class Scenario:
     fit_encoder: Callable[[Iterable[Mapping[str, object]], Config], Encoder]
     load_encoder: Callable[[Path], Encoder]
     build_model: Callable[[Config, Encoder], torch.nn.Module]
+    recipe: Callable[[Config, Encoder, TrainingRows, torch.nn.Module], Recipe]
     labels: Callable[[Encoder], Sequence[str]]
     decode: Callable[[np.ndarray, Encoder], Sequence[Mapping[str, object]]]
     slices: Callable[[Mapping[str, object]], Mapping[str, bool]]

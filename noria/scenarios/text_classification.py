@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import torch
 
     from noria.data.text_encoder import TextEncoder
+    from noria.training.data import TrainingRows
+    from noria.training.recipe import Recipe
 
 SCHEMA = pa.schema([pa.field("text", pa.string()), pa.field("label", pa.string())])
 
@@ -106,6 +108,15 @@ def _build_model(config: Config, encoder: Encoder) -> torch.nn.Module:
     return TextClassifier(wide=wide, deep=deep)
 
 
+def _recipe(config: Config, encoder: Encoder, rows: TrainingRows, model: torch.nn.Module) -> Recipe:
+    from noria.data.text_encoder import TextEncoder
+    from noria.model.text_classifier import TextClassifier
+    from noria.recipes.classification import classification_recipe
+
+    assert isinstance(encoder, TextEncoder) and isinstance(model, TextClassifier)
+    return classification_recipe(config, encoder=encoder, rows=rows, model=model)
+
+
 def _labels(encoder: Encoder) -> Sequence[str]:
     from noria.data.text_encoder import TextEncoder
 
@@ -136,6 +147,7 @@ SCENARIO = Scenario(
     fit_encoder=_fit_encoder,
     load_encoder=_load_encoder,
     build_model=_build_model,
+    recipe=_recipe,
     labels=_labels,
     decode=_decode,
     slices=text.slices,

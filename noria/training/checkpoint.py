@@ -33,7 +33,7 @@ class Trained:
 def save_trained(
     path: Path,
     *,
-    model: nn.Module,
+    weights: Mapping[str, Tensor],
     encoder: Encoder,
     config: Config,
     parents: tuple[Artifact, ...],
@@ -42,8 +42,7 @@ def save_trained(
 ) -> Artifact:
     """Write a checkpoint artifact and return it."""
     with write_artifact(path, kind="checkpoint", parents=parents) as draft:
-        weights: dict[str, Tensor] = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
-        save_file(weights, draft.path / _WEIGHTS)
+        save_file({name: tensor.contiguous() for name, tensor in weights.items()}, draft.path / _WEIGHTS)
         (draft.path / _WEIGHTS).chmod(0o644)  # safetensors makes private files; artifacts are shared
         (draft.path / _CONFIG).write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
         encoder.save(draft.path / _ENCODER)

@@ -14,29 +14,49 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from noria.data.ragged import Ragged, store_rows
+from noria.data.ragged import Ragged, RaggedView, open_rows, store_rows
 from noria.data.rows import read_batches, shard_paths
 from noria.errors import TrainingError
 from noria.scenarios.base import Encoder, Scenario
 
 _BATCH_ROWS = 5_000
+_FACTS = "rows.npz"
 
 
 @dataclass(frozen=True)
 class TrainingRows:
-    """Encoded rows and their classes, with `holdout` saying which of them only pick and calibrate."""
+    """Encoded rows, their ids and classes, with `holdout` saying which of them only pick and calibrate.
+
+    `teacher` is what a teacher answers to the rows to fit, logits float32 (N, C), where there is one.
+    """
 
     tensors: Mapping[str, Ragged]
+    ids: NDArray[np.bytes_]
     classes: NDArray[np.int64]
     holdout: NDArray[np.bool_]
+    teacher: NDArray[np.float32] | None = None
 
     def tensor(self, name: str, *, holdout: bool) -> Ragged:
-        """One tensor of the rows to fit, or of the hold-out."""
+        """One tensor of the rows to fit, or of the hold-out, copied into memory."""
         return self.tensors[name].take(np.flatnonzero(self.holdout == holdout))
+
+    def view(self, name: str, *, holdout: bool) -> RaggedView:
+        """The same where it is, on disk."""
+        return self.tensors[name].view(np.flatnonzero(self.holdout == holdout))
+
+    def row_id(self, row: int) -> str:
+        """Id of a row to fit, by its number among those."""
+        return str(self.ids[~self.holdout][row], "ascii")
 
     def labels(self, *, holdout: bool) -> NDArray[np.int64]:
         """Class numbers of the rows to fit, or of the hold-out."""
         return np.compress(self.holdout == holdout, self.classes)
+
+
+def open_training_rows(scratch: Path) -> TrainingRows:
+    """What `TrainingSide.encode` wrote."""
+    with np.load(scratch / _FACTS) as facts:
+        return TrainingRows(open_rows(scratch), facts["ids"], facts["classes"], facts["holdout"])
 
 
 class TrainingSide:
@@ -66,6 +86,7 @@ class TrainingSide:
             When the hold-out, or what it leaves, is empty.
         """
         numbers = {name: number for number, name in enumerate(self._scenario.labels(encoder))}
+        ids: list[bytes] = []
         classes: list[int] = []
         holdout: list[bool] = []
 
@@ -78,6 +99,7 @@ class TrainingSide:
                     and not (row["parent_id"] is not None and self._is_held_out(row))
                 ]
                 for row, tensors in zip(kept, encoder.encode_batch(kept), strict=True):
+                    ids.append(str(row["id"]).encode("ascii"))
                     classes.append(numbers[str(row[self._scenario.target])])
                     holdout.append(self._is_held_out(row))
                     yield tensors
@@ -91,7 +113,9 @@ class TrainingSide:
                 expected="at least a few dozen rows",
                 next_step="add data, or change `train.holdout_share`",
             )
-        return TrainingRows(stored, np.asarray(classes, dtype=np.int64), held)
+        rows = TrainingRows(stored, np.asarray(ids), np.asarray(classes, dtype=np.int64), held)
+        np.savez(scratch / _FACTS, ids=rows.ids, classes=rows.classes, holdout=rows.holdout)
+        return rows
 
     def _batches(self) -> Iterator[list[dict[str, object]]]:
         for batch in read_batches(self._directory, batch_rows=_BATCH_ROWS, columns=self._columns):

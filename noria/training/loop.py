@@ -1,44 +1,65 @@
-"""The training loop: one phase, from any step to its end."""
+"""The training loop: one phase, from any step to its end.
+
+Nothing in it waits for the device between two points of the learning curves, and every batch and
+random draw is a function of (seed, step). Garbage is collected at the points, not in between.
+"""
 
 from __future__ import annotations
 
+import gc
 import logging
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 import torch
+from torch import Tensor
 from torch.optim import Optimizer
 
-from noria.errors import TrainingError
-from noria.events import progress
-from noria.model.text_classifier import DeepBranch
-from noria.training.objectives import MicroBatch, Objective
-from noria.training.optimizers import set_rate
+from noria.events import Progress, progress
+from noria.training.averaging import Average
+from noria.training.batch import Batch
+from noria.training.distributed import Ranks, Replica, whole
+from noria.training.guards import Guard, Interruption
+from noria.training.optimizers import set_rate, skip_where
+from noria.training.recipe import Phase
 from noria.training.schedules import Schedule
-from noria.training.state import TrainingState
+from noria.training.state import Sums, TrainingState
 
 logger = logging.getLogger(__name__)
 
-_REPORT_EVERY_STEPS = 20  # the loss comes to the host so often; between, nothing waits for the device
+REPORT_EVERY_STEPS = 20  # the losses come to the host so often
+_SEED_STRIDE = 1_000_003
 
 
 @dataclass(frozen=True)
-class Phase:
-    """What to learn, for how long, and how.
+class Run:
+    """A phase, ready to run on this device and rank.
 
-    `accumulate` micro-batches make a step; the epochs of a phase have `steps_per_epoch` steps.
+    Attributes
+    ----------
+    num_steps, steps_per_epoch:
+        Optimizer steps; `accumulate` batches make one.
+    parts:
+        Each batch is computed in so many passes (memory, or ranks).
     """
 
-    name: str
-    objective: Objective
+    phase: Phase
+    replica: Replica
     optimizers: tuple[Optimizer, ...]
     schedule: Schedule
+    average: Average
+    guard: Guard
+    ranks: Ranks
+    device: torch.device
     num_steps: int
     steps_per_epoch: int
     accumulate: int
+    parts: int
     max_grad_norm: float
+    seed: int
 
 
 @dataclass(frozen=True)
@@ -48,106 +69,174 @@ class Hooks:
     Attributes
     ----------
     report:
-        (step, mean loss since the last report).
+        One point of the learning curves: (step, values).
     after_epoch:
         (epochs done, mean loss of the epoch) -> go on?
     save:
-        Write the state; called when `save_every_s` seconds have passed since the last time.
+        Write the state; called when `save_every_s` seconds have passed, and when the process is told to end.
+    roll_back:
+        Set state, weights and optimizers back to the last save, at a lower rate.
     """
 
-    report: Callable[[int, float], None]
+    report: Callable[[int, Mapping[str, float]], None]
     after_epoch: Callable[[int, float], bool]
     save: Callable[[], None]
+    roll_back: Callable[[], None]
     save_every_s: float
 
 
-def run_phase(phase: Phase, state: TrainingState, *, deep: DeepBranch, hooks: Hooks) -> None:
+@dataclass
+class _Taken:
+    """Steps whose results are still on the device."""
+
+    first: int
+    losses: list[Tensor] = field(default_factory=list)
+    norms: list[Tensor] = field(default_factory=list)
+    num_targets: list[int] = field(default_factory=list)
+    num_tokens: int = 0
+    started: float = field(default_factory=time.monotonic)
+
+
+def run_phase(run: Run, state: TrainingState, *, hooks: Hooks, interruption: Interruption) -> None:
     """Train from `state.step` to the end of the phase, or until `after_epoch` says no.
 
     Raises
     ------
+    Preempted
+        When the process was told to end; the state is saved.
     TrainingError
-        When the loss is no longer a number.
+        When the loss diverges, or is no number, more often than the guard allows.
     """
-    deep.train()
+    run.phase.model.train()
     saved_at = time.monotonic()
-    with progress(phase.name, total=phase.num_steps, unit="steps") as bar:
+    with progress(run.phase.name, total=run.num_steps, unit="steps") as bar, _no_collection():
         bar.advance(state.step)
-        while state.step < phase.num_steps:
-            first, started = state.step, time.monotonic()
-            last = min(_next_report(first, phase.steps_per_epoch), phase.num_steps)
-            loss, num_targets, num_tokens = _take_steps(phase, range(first, last), deep=deep, advance=bar.advance)
-            mean = finite_loss(loss / num_targets, phase=phase.name, step=last)
-            state.step = last
-            state.loss_sum += loss
-            state.num_targets += num_targets
-            bar.advance(0, loss=mean, tokens_per_s=num_tokens / (time.monotonic() - started))
-            hooks.report(last, mean)
-            if last % phase.steps_per_epoch == 0 or last == phase.num_steps:
-                mean = state.loss_sum / state.num_targets
-                state.loss_sum, state.num_targets = 0.0, 0
-                if not hooks.after_epoch(math.ceil(last / phase.steps_per_epoch), mean):
-                    return
-                deep.train()
-            if time.monotonic() - saved_at > hooks.save_every_s:
+        while state.step < run.num_steps:
+            taken = _take_steps(run, state, bar=bar, interruption=interruption)
+            diverged = _account(run, state, taken, bar=bar, hooks=hooks)
+            gc.collect(1)
+            if diverged:
+                hooks.roll_back()
+                bar.advance(state.step - bar.done)
+                continue
+            if _at_epoch_end(run, state.step) and not _end_epoch(run, state, hooks):
+                return
+            if interruption.came(run.ranks):
+                hooks.save()
+                raise interruption.preempted(phase=run.phase.name, step=state.step)
+            if run.ranks.share(time.monotonic() - saved_at > hooks.save_every_s):
                 hooks.save()
                 saved_at = time.monotonic()
 
 
-def _next_report(step: int, steps_per_epoch: int) -> int:
-    """The next multiple of the report interval, or the epoch's end if that comes first."""
-    epoch_end = (step // steps_per_epoch + 1) * steps_per_epoch
-    return min((step // _REPORT_EVERY_STEPS + 1) * _REPORT_EVERY_STEPS, epoch_end)
+def _take_steps(run: Run, state: TrainingState, *, bar: Progress, interruption: Interruption) -> _Taken:
+    """Steps up to the next point of the curves, or fewer when the process is told to end."""
+    taken = _Taken(first=state.step)
+    epoch_end = (state.step // run.steps_per_epoch + 1) * run.steps_per_epoch
+    next_point = (state.step // REPORT_EVERY_STEPS + 1) * REPORT_EVERY_STEPS
+    for step in range(state.step, min(next_point, epoch_end, run.num_steps)):
+        units = list(my_units(run, step))
+        for part in units:
+            taken.num_tokens += part.num_tokens
+        loss, norm, num_targets = take_step(run, step, units, rate=state.rate)
+        taken.losses.append(loss)
+        taken.norms.append(norm)
+        taken.num_targets.append(num_targets)
+        bar.advance()
+        if run.ranks.size == 1 and interruption.requested:  # ranks must agree: at the next point
+            break
+    return taken
 
 
-def _take_steps(phase: Phase, steps: range, *, deep: DeepBranch, advance: Callable[[], None]) -> tuple[float, int, int]:
-    """Summed loss, number of targets and of tokens of some steps; waits for the device once, at the end."""
-    device = next(deep.parameters()).device
-    loss = torch.zeros((), dtype=torch.float64, device=device)
-    num_targets = num_tokens = 0
-    for step in steps:
-        first = step * phase.accumulate
-        batches = [phase.objective.micro_batch(i).to(device) for i in range(first, first + phase.accumulate)]
-        loss += take_step(phase, step, batches, deep=deep)
-        num_targets += sum(batch.num_targets for batch in batches)
-        num_tokens += sum(batch.num_tokens for batch in batches)
-        advance()
-    return loss.item(), num_targets, num_tokens
+def my_units(run: Run, step: int) -> Iterator[Batch]:
+    """What this rank computes of a step: parts of its batches, dealt out in turn."""
+    for offset in range(run.accumulate):
+        whole_batch: Batch | None = None
+        for number in range(run.parts):
+            if (offset * run.parts + number) % run.ranks.size == run.ranks.rank:
+                whole_batch = whole_batch or run.phase.objective.batch(step * run.accumulate + offset)
+                yield whole_batch.part(number, of=run.parts)
 
 
-def take_step(phase: Phase, step: int, batches: list[MicroBatch], *, deep: DeepBranch) -> torch.Tensor:
-    """One optimizer step; returns the summed loss, on the device.
+def take_step(run: Run, step: int, units: Sequence[Batch], *, rate: float) -> tuple[Tensor, Tensor, int]:
+    """One optimizer step: the summed loss of this rank and the gradient's norm, on the device, and the target count.
 
-    The gradient is that of the mean over the targets of all micro-batches together, whatever their
-    sizes (huggingface/transformers#35203 is what happens otherwise).
+    The gradient is that of the mean over the targets of all parts of all batches on all ranks, whatever
+    their sizes (huggingface/transformers#35203 is what happens otherwise). A step whose loss or
+    gradient is not finite changes nothing.
     """
-    num_targets = sum(batch.num_targets for batch in batches)
-    total = torch.zeros((), dtype=torch.float64, device=batches[0].targets.device)
-    for batch in batches:
-        loss = phase.objective.loss(deep, batch)
-        (loss / num_targets).backward()  # type: ignore[no-untyped-call]
+    num_targets = int(run.ranks.total([sum(unit.num_targets for unit in units)])[0])
+    scale = run.ranks.size / max(num_targets, 1)  # DDP and FSDP2 take the mean over the ranks
+    total = torch.zeros((), dtype=torch.float64, device=run.device)
+    for number, unit in enumerate(units):
+        torch.manual_seed((run.seed * _SEED_STRIDE + step) * 64 + number * run.ranks.size + run.ranks.rank)
+        loss = run.replica(unit.to(run.device), last=number == len(units) - 1)
+        (loss * scale).backward()
         total += loss.detach()
-    torch.nn.utils.clip_grad_norm_(deep.parameters(), phase.max_grad_norm)
-    set_rate(phase.optimizers, phase.schedule(step))
-    for optimizer in phase.optimizers:
-        optimizer.step()
+    norm = whole(torch.nn.utils.clip_grad_norm_(run.phase.model.parameters(), run.max_grad_norm))
+    set_rate(run.optimizers, run.schedule(step) * rate)
+    finite = torch.isfinite(norm) & torch.isfinite(total)
+    if skip_where(run.optimizers, ~finite):
+        for optimizer in run.optimizers:
+            optimizer.step()
+        run.average.update(step)
+    for optimizer in run.optimizers:
         optimizer.zero_grad(set_to_none=True)
-    return total
+    return total, norm, num_targets
 
 
-def finite_loss(loss: float, *, phase: str, step: int) -> float:
-    """`loss`, if it is a number.
+def _account(run: Run, state: TrainingState, taken: _Taken, *, bar: Progress, hooks: Hooks) -> bool:
+    """Bring the results to the host and add them up; tell a point when it is due. Whether training diverged."""
+    losses = run.ranks.total(torch.stack(taken.losses).tolist())
+    norms = torch.stack(taken.norms).tolist()
+    seconds = time.monotonic() - taken.started
+    num_skipped = 0
+    for step, loss, norm, num_targets in zip(
+        range(taken.first, taken.first + len(losses)), losses, norms, taken.num_targets, strict=True
+    ):
+        if math.isfinite(loss) and math.isfinite(norm):
+            for sums in (state.since_report, state.since_epoch):
+                sums.loss += loss
+                sums.num_targets += num_targets
+        else:
+            num_skipped += 1
+            run.guard.tell_skipped(run.phase, step, loss=loss, norm=norm, accumulate=run.accumulate)
+    state.step += len(losses)
+    state.skipped += num_skipped
+    tokens_per_s = run.ranks.total([taken.num_tokens])[0] / seconds
+    mean = state.since_report.mean
+    bar.advance(0, loss=mean, tokens_per_s=tokens_per_s)
+    if run.guard.diverged(state, mean, all_skipped=num_skipped == len(losses)):
+        return True
+    if state.step % REPORT_EVERY_STEPS == 0 or _at_epoch_end(run, state.step):
+        values = {
+            f"{run.phase.name}_loss": mean,
+            "grad_norm": norms[-1],
+            "lr": run.optimizers[0].param_groups[0]["lr"],
+            "tokens_per_s": tokens_per_s,
+        }
+        hooks.report(state.step, {name: value for name, value in values.items() if math.isfinite(value)})
+        state.since_report = Sums()
+    return False
 
-    Raises
-    ------
-    TrainingError
-        When it is none: the rate was too high.
-    """
-    if math.isfinite(loss):
-        return loss
-    raise TrainingError(
-        f"the loss became {loss}",
-        where=f"phase `{phase}`, step {step}",
-        expected="a finite number",
-        next_step="lower `train.lr` (and `train.pretrain.lr`), or set `train.precision: fp32`",
-    )
+
+def _at_epoch_end(run: Run, step: int) -> bool:
+    return step % run.steps_per_epoch == 0 or step == run.num_steps
+
+
+def _end_epoch(run: Run, state: TrainingState, hooks: Hooks) -> bool:
+    mean, state.since_epoch = state.since_epoch.mean, Sums()
+    goes_on = hooks.after_epoch(math.ceil(state.step / run.steps_per_epoch), mean)
+    run.phase.model.train()
+    return goes_on
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """The collector of cyclic garbage would stop the steps at moments of its own."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()

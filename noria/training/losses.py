@@ -1,12 +1,14 @@
 """Losses as sums over targets: the loop divides by the number of targets of a whole step.
 
-Shapes: N targets, C classes or outputs.
+Shapes: N targets, C classes or outputs, D model dimension, V vocabulary.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -14,6 +16,8 @@ from noria.config import TrainConfig
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """(outputs float32 (N, C), class numbers int64 (N) or values float32 (N, C)) -> a scalar."""
+
+_CHUNK_CELLS = 2**23  # of logits that exist at once: 32 MB
 
 
 def cross_entropy(logits_NC: Tensor, classes_N: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
@@ -28,8 +32,72 @@ def squared_error(outputs_NC: Tensor, targets: Tensor) -> Tensor:
     return (outputs_NC - targets).square().mean(-1).sum()
 
 
+def distillation(logits_NC: Tensor, teacher_NC: Tensor, *, temperature: float) -> Tensor:
+    """Sum of T² KL(teacher || student), both softened by T (Hinton et al. 2015, arXiv:1503.02531)."""
+    student_NC = F.log_softmax(logits_NC / temperature, -1)
+    softened_NC = F.log_softmax(teacher_NC / temperature, -1)
+    return temperature**2 * F.kl_div(student_NC, softened_NC, reduction="sum", log_target=True)
+
+
 def build_loss(config: TrainConfig) -> Loss:
     """The loss that the configuration names."""
     if config.loss == "mse":
         return squared_error
     return lambda logits, classes: cross_entropy(logits, classes, label_smoothing=config.label_smoothing)
+
+
+def linear_cross_entropy(
+    x_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, bias_V: Tensor | None = None, *, label_smoothing: float = 0.0
+) -> Tensor:
+    """Sum of the cross entropies of x W^T + b, of which only a chunk exists at a time.
+
+    The gradient is computed along with the loss, so logits are made once and never kept: memory is
+    that of one chunk, whatever the vocabulary (Hsu et al. 2024, arXiv:2410.10989). Matrix products
+    are in the dtype of `x_ND`, the softmax in float32.
+    """
+    out: Tensor = _LinearCrossEntropy.apply(x_ND, weight_VD, targets_N, bias_V, label_smoothing)  # type: ignore[no-untyped-call]
+    return out
+
+
+class _LinearCrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,  # noqa: ANN401 - autograd's own context
+        x_ND: Tensor,
+        weight_VD: Tensor,
+        targets_N: Tensor,
+        bias_V: Tensor | None,
+        label_smoothing: float,
+    ) -> Tensor:
+        weight = weight_VD.to(x_ND.dtype)
+        total = torch.zeros((), device=x_ND.device)
+        grad_x = torch.empty_like(x_ND)
+        grad_weight = torch.zeros_like(weight_VD)
+        grad_bias = torch.zeros_like(weight_VD[:, 0])
+        size = max(1, _CHUNK_CELLS // len(weight))
+        chunks = (torch.split(tensor, size) for tensor in (x_ND, targets_N, grad_x))
+        for x, targets, grad in zip(*chunks, strict=True):
+            logits = (x @ weight.mT).float()
+            if bias_V is not None:
+                logits += bias_V
+            logits -= logits.logsumexp(-1, keepdim=True)
+            picked = logits.gather(-1, targets[:, None])
+            total -= (1 - label_smoothing) * picked.sum()
+            if label_smoothing:
+                total -= label_smoothing / len(weight) * logits.sum()
+            slope = logits.exp_()
+            slope.scatter_add_(-1, targets[:, None], torch.full_like(picked, label_smoothing - 1))
+            if label_smoothing:
+                slope -= label_smoothing / len(weight)
+            grad_bias += slope.sum(0)
+            slope = slope.to(x.dtype)
+            grad.copy_(slope @ weight)
+            grad_weight += slope.mT @ x
+        ctx.save_for_backward(grad_x, grad_weight, grad_bias if bias_V is not None else None)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+        grad_x, grad_weight, grad_bias = ctx.saved_tensors
+        bias = None if grad_bias is None else grad * grad_bias
+        return (grad * grad_x).to(grad_x.dtype), grad * grad_weight, None, bias, None

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from noria.training.distributed import sharded_like, whole
+
 _NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 _BETAS = (0.9, 0.98)
 
@@ -49,20 +51,23 @@ class Muon(Optimizer):
                 self._update(params, group)
 
     def _update(self, params: list[Tensor], group: dict[str, Any]) -> None:
+        skip = getattr(self, "found_inf", None)  # as PyTorch's fused optimizers: decided on the device, without waiting
+        applied = 1.0 if skip is None else 1.0 - skip
         updates = []
         for param in params:
             assert param.grad is not None
+            grad = param.grad if skip is None else param.grad.masked_fill(skip.bool(), 0.0)
             if "momentum" not in self.state[param]:
                 self.state[param]["momentum"] = torch.zeros_like(param)
             momentum = self.state[param]["momentum"]
-            momentum.lerp_(param.grad, 1 - group["momentum"])
-            updates.append(_as_matrices(param.grad.lerp(momentum, group["momentum"])))
+            momentum.lerp_(grad, (1 - group["momentum"]) * applied)
+            updates.append(_as_matrices(whole(grad.lerp(momentum, group["momentum"]))))
         sizes = [len(update) for update in updates]
         rows, columns = updates[0].shape[-2:]
         scale = max(1.0, rows / columns) ** 0.5
         for param, update in zip(params, torch.split(orthogonalize(torch.cat(updates)), sizes), strict=True):
-            param.mul_(1 - group["lr"] * group["weight_decay"])
-            param.add_(update.view_as(param), alpha=-group["lr"] * scale)
+            param.mul_(1 - group["lr"] * group["weight_decay"] * applied)
+            param.sub_(sharded_like(update.reshape(param.shape), param) * (group["lr"] * scale * applied))
 
 
 def _as_matrices(x: Tensor) -> Tensor:
@@ -111,3 +116,17 @@ def set_rate(optimizers: Iterable[Optimizer], factor: float) -> None:
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["lr"] = group["initial_lr"] * factor
+
+
+def skip_where(optimizers: Iterable[Optimizer], broken: Tensor) -> bool:
+    """Make the next step change nothing where `broken` (a boolean scalar on the device) is true.
+
+    Returns whether to take the step: on the host's own memory the answer is there at once. On a GPU
+    the optimizers read it on the device, as gradient scalers do it, so that nothing waits; SGD can't.
+    """
+    optimizers = list(optimizers)
+    if not broken.is_cuda or any(isinstance(optimizer, torch.optim.SGD) for optimizer in optimizers):
+        return not bool(broken)
+    for optimizer in optimizers:
+        optimizer.found_inf = broken.float()  # type: ignore[attr-defined]
+    return True

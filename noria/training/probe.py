@@ -1,7 +1,12 @@
-"""Where and how to train here: device, threads, and the faster precision, measured."""
+"""Where and how to train here: device, threads, precision, compilation and memory, measured at the start.
+
+Measured on real batches, in turns, the best of several: other work on the machine slows all of them.
+What was chosen is logged, kept with the saved state, and can be set by hand.
+"""
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 import os
@@ -9,17 +14,27 @@ import time
 from collections.abc import Callable
 
 import torch
+from torch import nn
 
 from noria.config import TrainConfig
 from noria.errors import TrainingError
+from noria.model.transformer import Block
+from noria.training.state import Choices
 
 logger = logging.getLogger(__name__)
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
-_REPEATS = 6
+_REPEATS = 5
+_LONGEST_S = 6.0  # of a probe, once each choice was tried
+_WORTH_COMPILING_S = {"cpu": 600.0, "cuda": 180.0}  # of steps: compiling takes about a minute, and saves a fifth
+_PAYS = 0.95  # of the time: a smaller gain is noise
+_MOST_PARTS = 64
+
+Pass = Callable[[torch.dtype], None]
+"""One forward and backward pass of a typical batch, which changes nothing that lasts."""
 
 
-def choose_device(config: TrainConfig) -> torch.device:
+def choose_device(config: TrainConfig, *, local_rank: int = 0) -> torch.device:
     """CUDA when there is one, unless the configuration says otherwise.
 
     Raises
@@ -34,28 +49,167 @@ def choose_device(config: TrainConfig) -> torch.device:
             expected="auto or cpu here",
             next_step="set `train.device: auto`",
         )
+    if config.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
     if config.device == "cpu" or not torch.cuda.is_available():
-        torch.set_num_threads(config.threads or len(os.sched_getaffinity(0)))
+        torch.set_num_threads(config.threads or num_cores())
         return torch.device("cpu")
-    return torch.device("cuda")
+    return torch.device("cuda", local_rank)
 
 
-def choose_precision(config: TrainConfig, *, device: torch.device, attempt: Callable[[torch.dtype], None]) -> str:
-    """`fp32` or `bf16`: as configured; bf16 on a GPU; on the CPU whichever runs `attempt` faster.
+def num_cores() -> int:
+    """That this process may use."""
+    return len(os.sched_getaffinity(0))
 
-    `attempt` does one forward and backward pass of a typical batch and changes nothing that lasts.
+
+def choose(config: TrainConfig, *, device: torch.device, attempt: Pass, blocks: nn.Module, num_passes: int) -> Choices:
+    """Precision, threads, and whether the blocks are compiled (they are, afterwards).
+
+    Raises
+    ------
+    TrainingError
+        When compilation is asked for and fails.
     """
+    precisions = _precisions(config, device)
+    threads = _threads(config, device)
+    seconds = _time(itertools.product(precisions, threads), attempt)
+    precision, num_threads = min(seconds, key=seconds.__getitem__)
+    torch.set_num_threads(num_threads)
+    if len(seconds) > 1:
+        spent = ", ".join(f"{name} on {num} threads {1e3 * s:.0f} ms" for (name, num), s in seconds.items())
+        logger.info("chose %s on %d threads: a pass takes %s", precision, num_threads, spent)
+    eager_s = seconds[precision, num_threads]
+    compiled = _compiles(config, device, blocks, PRECISIONS[precision], attempt, eager_s=eager_s, num_passes=num_passes)
+    return Choices(precision, num_threads, compiled)
+
+
+def fitting_parts(attempt: Callable[[int], None], *, parts: int = 1) -> int:
+    """Into how many parts a batch must be cut to fit into memory: `attempt` runs the largest batch so.
+
+    Raises
+    ------
+    TrainingError
+        When not even small parts fit.
+    """
+    while True:
+        try:
+            attempt(parts)
+            return parts
+        except torch.OutOfMemoryError as error:
+            torch.cuda.empty_cache()
+            parts *= 2
+            if parts > _MOST_PARTS:
+                raise TrainingError(
+                    f"a {_MOST_PARTS}th of a batch does not fit into the memory of the device",
+                    where="params.yaml: train.batch_tokens",
+                    next_step="make the batch or the model smaller, or set `train.activation_checkpointing: true`",
+                ) from error
+            logger.info("the largest batch does not fit into memory: cut into %d parts", parts)
+
+
+def compile_blocks(model: nn.Module, *, on: bool) -> None:
+    """Compile every block of a Transformer, or go back."""
+    for block in model.modules():
+        if isinstance(block, Block):
+            block._compiled_call_impl = None  # what Module.compile sets
+            if on:
+                block.compile()
+
+
+def _precisions(config: TrainConfig, device: torch.device) -> list[str]:
     if config.precision != "auto":
-        return config.precision
+        return [config.precision]
     if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
-    seconds = dict.fromkeys(PRECISIONS, math.inf)
-    for _ in range(_REPEATS):  # in turns, and the best of each: other work on the machine slows both
-        for name, dtype in PRECISIONS.items():
+        return ["bf16" if torch.cuda.is_bf16_supported() else "fp32"]
+    return ["fp32"] if config.deterministic else list(PRECISIONS)
+
+
+def _threads(config: TrainConfig, device: torch.device) -> list[int]:
+    cores = num_cores()
+    if config.threads or device.type == "cuda" or config.deterministic:
+        return [config.threads or cores]
+    return sorted({1, cores}, reverse=True)  # one thread wins where other processes want the cores
+
+
+def _time(choices: itertools.product[tuple[str, int]], attempt: Pass) -> dict[tuple[str, int], float]:
+    seconds = dict.fromkeys(choices, math.inf)
+    if len(seconds) == 1:
+        return _time_alone(next(iter(seconds)), attempt)
+    begun = math.inf
+    for number in range(_REPEATS + 1):
+        for precision, num_threads in seconds:
+            torch.set_num_threads(num_threads)
             start = time.perf_counter()
-            attempt(dtype)
-            seconds[name] = min(seconds[name], time.perf_counter() - start)
-    best = min(seconds, key=seconds.__getitem__)
-    spent = ", ".join(f"{name} {1e3 * s:.0f} ms" for name, s in seconds.items())
-    logger.info("precision %s: a pass takes %s on %d threads", best, spent, torch.get_num_threads())
+            attempt(PRECISIONS[precision])
+            if number:  # the first is a warm-up
+                seconds[precision, num_threads] = min(seconds[precision, num_threads], time.perf_counter() - start)
+        begun = min(begun, time.perf_counter())
+        if number and time.perf_counter() - begun > _LONGEST_S:
+            break
+    return seconds
+
+
+def _time_alone(choice: tuple[str, int], attempt: Pass) -> dict[tuple[str, int], float]:
+    """Also without a choice: compiling must know how long a pass takes."""
+    torch.set_num_threads(choice[1])
+    best = math.inf
+    for _ in range(2):
+        start = time.perf_counter()
+        attempt(PRECISIONS[choice[0]])
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        best = min(best, time.perf_counter() - start)
+    return {choice: best}
+
+
+def _compiles(
+    config: TrainConfig,
+    device: torch.device,
+    blocks: nn.Module,
+    dtype: torch.dtype,
+    attempt: Pass,
+    *,
+    eager_s: float,
+    num_passes: int,
+) -> bool:
+    total_s = eager_s * num_passes
+    long_enough = total_s > _WORTH_COMPILING_S[device.type] and not config.deterministic
+    if config.compile == "off" or (config.compile == "auto" and not long_enough):
+        return False
+    compile_blocks(blocks, on=True)
+    start = time.perf_counter()
+    try:
+        best_s = _best_of(attempt, dtype)
+    except (RuntimeError, OSError) as error:  # no C++ compiler, or a graph it can't do
+        compile_blocks(blocks, on=False)
+        if config.compile == "on":
+            raise TrainingError(
+                f"the blocks can't be compiled: {error}",
+                where="params.yaml: train.compile",
+                next_step="install a C++ compiler (g++), or set `train.compile: off`",
+            ) from error
+        logger.info("not compiled: %s", str(error).splitlines()[0])
+        return False
+    pays = config.compile == "on" or best_s < _PAYS * eager_s
+    compile_blocks(blocks, on=pays)
+    logger.info(
+        "%s: a pass takes %.0f ms compiled, %.0f ms as it is; compiling took %.0f s of about %.0f s",
+        "compiled" if pays else "not compiled",
+        1e3 * best_s,
+        1e3 * eager_s,
+        time.perf_counter() - start,
+        total_s,
+    )
+    return pays
+
+
+def _best_of(attempt: Pass, dtype: torch.dtype) -> float:
+    best = math.inf
+    for _ in range(_REPEATS):
+        start = time.perf_counter()
+        attempt(dtype)
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        best = min(best, time.perf_counter() - start)
     return best

@@ -1,7 +1,8 @@
-"""What a killed training needs to go on: written now and then, whole or not at all, and checked when read.
+"""What a stopped training needs to go on: written now and then, whole or not at all, and checked when read.
 
-One safetensors file a save, with a JSON header and a digest of the tensors in its metadata. The
-previous save stays until the next is complete; a damaged file falls back to it.
+One safetensors file a save, with a JSON header and a digest of the tensors in its metadata. Tensors
+are copied while training waits (milliseconds) and written while it goes on. The previous save stays
+until the next is complete; a damaged file falls back to it.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ import hashlib
 import json
 import logging
 import math
+import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
+
+from noria.training.distributed import sharded_like, whole
 
 logger = logging.getLogger(__name__)
 
@@ -32,87 +37,152 @@ class Point:
     values: Mapping[str, float]
 
 
+@dataclass(frozen=True)
+class Choices:
+    """What was probed once; a resumed run keeps it, or its weights would differ."""
+
+    precision: str
+    threads: int
+    compiled: bool = False
+
+
+@dataclass
+class Sums:
+    """Loss and targets since something began."""
+
+    loss: float = 0.0
+    num_targets: int = 0
+
+    @property
+    def mean(self) -> float:
+        """Loss per target."""
+        return self.loss / max(self.num_targets, 1)
+
+
 @dataclass
 class TrainingState:
-    """How far training is. It changes with every step; tensors are compared and saved by name.
+    """How far training is. It changes with every step.
+
+    The place in the data and in the schedule is `step`; every random draw is a function of the seed
+    and the step. So there is no generator to save, and nothing to skip when training resumes.
 
     Attributes
     ----------
     phase, step:
         The current phase, and the optimizer steps done in it.
-    precision:
-        Chosen once: a resumed run keeps it, or its weights would differ.
-    loss_sum, num_targets:
-        Since the current epoch began.
+    choices:
+        What was probed for the phase.
+    since_report, since_epoch:
+        Sums since the last point and since the epoch began.
+    first_loss, lowest_loss:
+        Of this phase's points: what divergence is measured by.
+    skipped:
+        Steps left out in this phase, for a loss or gradient that was no finite number.
+    rollbacks, rate:
+        Divergences so far, and the factor of the learning rate after them.
     best_loss, best_epoch, best:
         The lowest hold-out loss, when it was, and the weights there.
+    average:
+        Averaged weights.
     history:
         The learning curves so far.
+    usage:
+        Time, memory and energy spent before this process.
     """
 
-    precision: str
     phase: str
     step: int = 0
-    loss_sum: float = 0.0
-    num_targets: int = 0
+    choices: Choices | None = None
+    since_report: Sums = field(default_factory=Sums)
+    since_epoch: Sums = field(default_factory=Sums)
+    first_loss: float = math.inf
+    lowest_loss: float = math.inf
+    skipped: int = 0
+    rollbacks: int = 0
+    rate: float = 1.0
     best_loss: float = math.inf
     best_epoch: int = 0
     epochs_since_best: int = 0
     best: dict[str, Tensor] = field(default_factory=dict)
+    average: dict[str, Tensor] = field(default_factory=dict)
     history: list[Point] = field(default_factory=list)
+    usage: Mapping[str, float | None] = field(default_factory=dict)
 
     def enter(self, phase: str) -> None:
         """Begin a phase."""
-        self.phase, self.step, self.loss_sum, self.num_targets = phase, 0, 0.0, 0
+        begun = TrainingState(phase=phase, history=self.history, usage=self.usage, best_epoch=self.best_epoch)
+        vars(self).update(vars(begun))
 
 
 @dataclass(frozen=True)
 class Saved:
-    """A state as read: the progress, and the tensors of model and optimizers."""
+    """A state as read: the progress, and tensors by parameter name."""
 
     state: TrainingState
     model: Mapping[str, Tensor]
-    optimizers: tuple[Mapping[int, Mapping[str, Tensor]], ...]
+    optimizer: Mapping[str, Mapping[str, Tensor]]
 
 
 class StateStore:
-    """Saved states in a directory, all of one training: `fingerprint` says which."""
+    """Saved states in a directory, all of one training: `fingerprint` says which. Rank 0 writes, every rank reads."""
 
-    def __init__(self, directory: Path, *, fingerprint: str) -> None:
+    def __init__(self, directory: Path, *, fingerprint: str, writes: bool = True) -> None:
         self._directory = directory
         self._fingerprint = fingerprint
+        self._writes = writes
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._pending: Future[None] | None = None
 
-    def save(self, state: TrainingState, *, model: nn.Module, optimizers: Iterable[Optimizer]) -> None:
-        """Write a new file, then remove all but the newest two."""
-        self._directory.mkdir(parents=True, exist_ok=True)
+    def save(self, state: TrainingState, *, model: nn.Module, optimizers: Iterable[Optimizer] = ()) -> None:
+        """Copy everything now, write it in the background; waits for the save before.
+
+        When parameters are sharded, every rank must call it.
+        """
         tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
         tensors |= {f"best.{name}": tensor for name, tensor in state.best.items()}
-        for number, optimizer in enumerate(optimizers):
-            for index, values in optimizer.state_dict()["state"].items():
-                tensors |= {f"optimizer.{number}.{index}.{name}": tensor for name, tensor in values.items()}
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        metadata = {
-            "fingerprint": self._fingerprint,
-            "state": json.dumps(_plain(state)),
-            "digest": _digest(tensors),
-        }
-        paths = self._paths()
-        number = int(paths[-1].stem.split("-")[1]) + 1 if paths else 0
-        target = self._directory / f"state-{number:06d}.safetensors"
-        partial = target.with_suffix(".partial")
-        save_file(tensors, partial, metadata=metadata)
-        partial.replace(target)
-        for old in paths[:-1]:
-            old.unlink()
+        tensors |= {f"average.{name}": tensor for name, tensor in state.average.items()}
+        for name, values in optimizer_states(model, optimizers).items():
+            tensors |= {f"optimizer.{name}:{key}": tensor for key, tensor in values.items()}
+        copies = {name: _host_copy(tensor) for name, tensor in tensors.items()}
+        if self._writes:
+            self.wait()
+            self._pending = self._writer.submit(self._write, copies, json.dumps(_plain(state)))
+
+    def wait(self) -> None:
+        """Until the last save is on disk.
+
+        Raises
+        ------
+        OSError
+            When it could not be written.
+        """
+        if self._pending is not None:
+            self._pending.result()
+            self._pending = None
 
     def load(self) -> Saved | None:
         """The newest undamaged state of this training, if there is one."""
+        self.wait()
         for path in reversed(self._paths()):
             try:
                 return self._read(path)
             except (SafetensorError, ValueError, KeyError, OSError) as error:
                 logger.warning("%s is damaged (%s): going back to the save before it", path, error)
         return None
+
+    def _write(self, tensors: Mapping[str, Tensor], state: str) -> None:
+        self._directory.mkdir(parents=True, exist_ok=True)
+        metadata = {"fingerprint": self._fingerprint, "state": state, "digest": _digest(tensors)}
+        paths = self._paths()
+        number = int(paths[-1].stem.split("-")[1]) + 1 if paths else 0
+        target = self._directory / f"state-{number:06d}.safetensors"
+        partial = target.with_suffix(".partial")
+        save_file(dict(tensors), partial, metadata=metadata)
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())  # the name must not arrive before the bytes
+        partial.replace(target)
+        for old in paths[:-1]:
+            old.unlink()
 
     def _paths(self) -> list[Path]:
         return sorted(self._directory.glob("state-*.safetensors"))
@@ -125,38 +195,75 @@ class StateStore:
             tensors = {name: file.get_tensor(name) for name in list(file.keys())}
         if _digest(tensors) != metadata["digest"]:
             raise ValueError("its bytes are not those that were written")
-        plain: dict[str, Any] = json.loads(metadata["state"])
-        history = [Point(**point) for point in plain.pop("history")]
-        state = TrainingState(**plain, history=history, best=_below("best.", tensors))
-        return Saved(state, _below("model.", tensors), _optimizer_states(_below("optimizer.", tensors)))
+        state = _parse(json.loads(metadata["state"]))
+        state.best, state.average = _below("best.", tensors), _below("average.", tensors)
+        optimizer: dict[str, dict[str, Tensor]] = {}
+        for key, tensor in _below("optimizer.", tensors).items():
+            name, _, value = key.rpartition(":")
+            optimizer.setdefault(name, {})[value] = tensor
+        return Saved(state, _below("model.", tensors), optimizer)
 
 
-def restore_optimizers(optimizers: Iterable[Optimizer], saved: Iterable[Mapping[int, Mapping[str, Tensor]]]) -> None:
-    """Put saved states back; the groups' settings come from the configuration."""
-    for optimizer, state in zip(optimizers, saved, strict=False):
-        optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+def optimizer_states(model: nn.Module, optimizers: Iterable[Optimizer]) -> dict[str, Mapping[str, Tensor]]:
+    """What the optimizers remember, by the name of the parameter in `model`."""
+    names: dict[Tensor, str] = {param: name for name, param in model.named_parameters()}
+    return {names[param]: values for optimizer in optimizers for param, values in optimizer.state.items()}
+
+
+def restore(model: nn.Module, optimizers: Iterable[Optimizer], saved: Saved) -> None:
+    """Put weights and optimizer states back; the settings of the optimizers come from the configuration."""
+    load_weights(model, saved.model)
+    params = dict(model.named_parameters())
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            for param in group["params"]:
+                optimizer.state.pop(param, None)
+        mine = {param for group in optimizer.param_groups for param in group["params"]}
+        for name, values in saved.optimizer.items():
+            if (param := params[name]) in mine:
+                optimizer.state[param] = {key: _place(tensor, param) for key, tensor in values.items()}
+
+
+@torch.no_grad()
+def load_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Set parameters and buffers by name, sharded as they are in `model`."""
+    targets = model.state_dict()
+    for name, tensor in weights.items():
+        targets[name].copy_(sharded_like(tensor.to(targets[name].device), targets[name]))
+
+
+def _place(tensor: Tensor, param: Tensor) -> Tensor:
+    """A state of the parameter's shape is placed as the parameter is; a counter stays on its device, or the host."""
+    if tensor.shape != param.shape:
+        return tensor.to(param.device) if param.is_cuda else tensor.clone()
+    return sharded_like(tensor.to(param.device), param).clone()
+
+
+def _host_copy(tensor: Tensor) -> Tensor:
+    return whole(tensor.detach()).to("cpu", copy=True).contiguous()
 
 
 def _plain(state: TrainingState) -> dict[str, object]:
-    values = {name: value for name, value in vars(state).items() if name not in ("best", "history")}
+    values = {name: value for name, value in vars(state).items() if name not in ("best", "average", "history")}
+    for name in ("choices", "since_report", "since_epoch"):
+        values[name] = None if values[name] is None else asdict(values[name])
     return {**values, "history": [{"step": point.step, "values": dict(point.values)} for point in state.history]}
+
+
+def _parse(plain: dict[str, Any]) -> TrainingState:
+    history = [Point(**point) for point in plain.pop("history")]
+    choices = plain.pop("choices")
+    plain |= {name: Sums(**plain[name]) for name in ("since_report", "since_epoch")}
+    return TrainingState(**plain, history=history, choices=choices and Choices(**choices))
 
 
 def _digest(tensors: Mapping[str, Tensor]) -> str:
     total = hashlib.sha256()
     for name in sorted(tensors):
         total.update(name.encode())
-        total.update(tensors[name].contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        total.update(tensors[name].contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return total.hexdigest()
 
 
 def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-
-
-def _optimizer_states(tensors: Mapping[str, Tensor]) -> tuple[Mapping[int, Mapping[str, Tensor]], ...]:
-    states: dict[int, dict[int, dict[str, Tensor]]] = {}
-    for key, tensor in tensors.items():
-        number, index, name = key.split(".")
-        states.setdefault(int(number), {}).setdefault(int(index), {})[name] = tensor
-    return tuple(states.get(number, {}) for number in range(max(states, default=-1) + 1))

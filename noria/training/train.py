@@ -5,25 +5,43 @@ from __future__ import annotations
 import hashlib
 import logging
 import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import nn
 
 import noria
-from noria.artifacts import Artifact, digest_file, digest_of
+from noria.artifacts import Artifact, digest_file, digest_of, read_artifact
 from noria.config import Config
-from noria.data.text_encoder import TextEncoder
-from noria.model.text_classifier import TextClassifier
 from noria.scenarios.base import Encoder, Scenario
 from noria.training.checkpoint import save_trained
-from noria.training.data import TrainingSide
-from noria.training.job import Job, OnMetrics, run_job
+from noria.training.data import TrainingRows, TrainingSide, open_training_rows
+from noria.training.distributed import Ranks, joined, started_by_torchrun, whole
+from noria.training.launch import launch
+from noria.training.meter import over_ranks, resources_of
 from noria.training.probe import choose_device
+from noria.training.run import Job, OnMetrics, Outcome, run_job
 from noria.training.state import StateStore
 
 logger = logging.getLogger(__name__)
 
-_CODE = ("data", "model", "scenarios", "training")
+_CODE = ("data", "model", "recipes", "scenarios", "training")
+_IRRELEVANT = {"distributed", "processes", "max_restarts", "checkpoint_every_s", "price_per_hour"}
+"""Settings that a training may be resumed with another value of."""
+_ENCODER, _ROWS, _COMPLETE = "encoder", "rows", "complete"
+
+OnResources = Callable[[Mapping[str, object]], None]
+"""Is told once, at the end, what the training used and how it ran."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The training rows in tensors, and what made them so."""
+
+    encoder: Encoder
+    rows: TrainingRows
 
 
 def train_model(
@@ -34,11 +52,13 @@ def train_model(
     config: Config,
     scratch: Path,
     on_metrics: OnMetrics = lambda step, values: None,
+    on_resources: OnResources = lambda resources: None,
 ) -> Artifact:
     """Train on the `train` side of `splits`, write the checkpoint to `output`.
 
     Killed at any point and called again, it goes on where it was last saved, to bitwise the same
-    weights on the CPU.
+    weights on the CPU. With `train.distributed` it starts its ranks and waits for them; called by
+    torchrun, it is one of them.
 
     Parameters
     ----------
@@ -49,50 +69,101 @@ def train_model(
 
     Raises
     ------
+    Preempted
+        When the process was told to end; the state is saved.
     TrainingError
         When the rows, the device or the loss don't allow it.
     """
-    device = choose_device(config.train)
-    side = TrainingSide(splits.path / "train", scenario=scenario, holdout_share=config.train.holdout_share)
-    encoder = scenario.fit_encoder(side.fitting_rows(), config)
-    assert isinstance(encoder, TextEncoder), "the phases of this trainer are those of text classifiers"
-    rows = side.encode(encoder, scratch=scratch / "rows")
-    logger.info("%d training rows, %d of them held out", len(rows.classes), int(rows.holdout.sum()))
-    model = _build(scenario, encoder, config).to(device)
-    store = StateStore(scratch / "state", fingerprint=_fingerprint(splits, config))
-    job = Job(
-        config=config, model=model, rows=rows, clause_ends=encoder.clause_ends, store=store, on_metrics=on_metrics
-    )
-    facts = run_job(job)
-    artifact = save_trained(
-        output,
-        model=model.cpu(),
-        encoder=encoder,
-        config=config,
-        parents=(splits,),
-        counts={
-            "rows": len(rows.classes),
-            "holdout": int(rows.holdout.sum()),
-            "parameters": sum(param.numel() for param in model.parameters()),
-        },
-        facts=facts,
-    )
-    shutil.rmtree(scratch)
-    return artifact
+    if config.train.distributed != "none" and not started_by_torchrun():
+        launch(splits, output, config=config, scratch=scratch, on_metrics=on_metrics, on_resources=on_resources)
+    else:
+        with joined() as ranks:
+            outcome = _train(splits, output, scenario, config, scratch, on_metrics, ranks)
+            usage = over_ranks(ranks.gather(outcome.usage))
+            if ranks.leads:
+                price = config.train.price_per_hour
+                on_resources({**resources_of(usage, price_per_hour=price), **outcome.choices, "ranks": ranks.size})
+            if ranks.leads_host:
+                shutil.rmtree(scratch)
+            if not ranks.leads:
+                return splits  # a rank among others makes nothing of its own
+    return read_artifact(output, verify=False)
 
 
-def _build(scenario: Scenario, encoder: Encoder, config: Config) -> TextClassifier:
+def _train(
+    splits: Artifact,
+    output: Path,
+    scenario: Scenario,
+    config: Config,
+    scratch: Path,
+    on_metrics: OnMetrics,
+    ranks: Ranks,
+) -> Outcome:
+    device = choose_device(config.train, local_rank=ranks.local_rank)
+    prepared = _prepare(splits, scenario, config, scratch, ranks)
+    rows = prepared.rows
+    model = _build(scenario, prepared.encoder, config).to(device)
+    store = StateStore(scratch / "state", fingerprint=_fingerprint(splits, config), writes=ranks.leads)
+    outcome = run_job(
+        Job(
+            config=config.train,
+            seed=config.seed,
+            model=model,
+            recipe=scenario.recipe(config, prepared.encoder, rows, model),
+            row_id=rows.row_id,
+            store=store,
+            on_metrics=on_metrics,
+            device=device,
+            ranks=ranks,
+        )
+    )
+    weights = {name: whole(tensor.detach()).cpu() for name, tensor in model.state_dict().items()}
+    if ranks.leads:
+        save_trained(
+            output,
+            weights=weights,
+            encoder=prepared.encoder,
+            config=config,
+            parents=(splits,),
+            counts={
+                "rows": len(rows.classes),
+                "holdout": int(rows.holdout.sum()),
+                "parameters": sum(param.numel() for param in model.parameters()),
+            },
+            facts=outcome.facts,
+        )
+    return outcome
+
+
+def _prepare(splits: Artifact, scenario: Scenario, config: Config, scratch: Path, ranks: Ranks) -> Prepared:
+    """Fit the encoder and encode the rows, once for all ranks of a host and for the runs that go on from here."""
+    fingerprint = _fingerprint(splits, config)
+    complete = scratch / _COMPLETE
+    if ranks.leads_host and not (complete.is_file() and complete.read_text() == fingerprint):
+        complete.unlink(missing_ok=True)
+        side = TrainingSide(splits.path / "train", scenario=scenario, holdout_share=config.train.holdout_share)
+        encoder = scenario.fit_encoder(side.fitting_rows(), config)
+        rows = side.encode(encoder, scratch=scratch / _ROWS)
+        (scratch / _ENCODER).mkdir(exist_ok=True)
+        encoder.save(scratch / _ENCODER)
+        complete.write_text(fingerprint)
+        logger.info("%d training rows, %d of them held out", len(rows.classes), int(rows.holdout.sum()))
+    ranks.barrier()
+    return Prepared(scenario.load_encoder(scratch / _ENCODER), open_training_rows(scratch / _ROWS))
+
+
+def _build(scenario: Scenario, encoder: Encoder, config: Config) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        model = scenario.build_model(config, encoder)
-    assert isinstance(model, TextClassifier)
-    return model
+        return scenario.build_model(config, encoder)
 
 
 def _fingerprint(splits: Artifact, config: Config) -> str:
     """Changes with anything that a saved state depends on."""
     rows = digest_of({name: digest for name, digest in splits.files.items() if name.startswith("train/")})
-    settings = config.model_dump_json(include={"scenario", "seed", "tokenizer", "model", "train"})
+    settings = config.model_copy(
+        update={"train": config.train.model_copy(update=dict.fromkeys(_IRRELEVANT))}
+    ).model_dump_json(include={"scenario", "seed", "tokenizer", "model", "train"}, warnings=False)
     return hashlib.sha256(f"{rows}\0{settings}\0{_code_digest()}\0{torch.__version__}".encode()).hexdigest()
 
 

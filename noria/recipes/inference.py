@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from noria.data.ragged import Ragged, pad
+from noria.data.ragged import Rows, pad
 from noria.model.text_classifier import DeepBranch
 from noria.model.wide import WideBranch
 
@@ -17,7 +17,7 @@ _BATCH_ROWS = 64
 
 
 @torch.inference_mode()
-def deep_logits(deep: DeepBranch, token_ids: Ragged) -> Tensor:
+def deep_logits(deep: DeepBranch, token_ids: Rows) -> Tensor:
     """Float32 (N, C) on the CPU, in evaluation mode."""
     deep.eval()
     device = next(deep.parameters()).device
@@ -31,10 +31,11 @@ def deep_logits(deep: DeepBranch, token_ids: Ragged) -> Tensor:
 
 
 @torch.inference_mode()
-def wide_logits(wide: WideBranch, ids: Ragged, values: Ragged) -> Tensor:
+def wide_logits(wide: WideBranch, ids: Rows, values: Rows) -> Tensor:
     """Float32 (N, C) on the CPU."""
+    device = wide.bias.device
     parts = []
     for start in range(0, len(ids), _BATCH_ROWS):
         rows = range(start, min(start + _BATCH_ROWS, len(ids)))
-        parts.append(wide(*(torch.from_numpy(pad([x[row] for row in rows])) for x in (ids, values))))
+        parts.append(wide(*(torch.from_numpy(pad([x[row] for row in rows])).to(device) for x in (ids, values))).cpu())
     return torch.cat(parts)

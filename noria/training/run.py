@@ -1,0 +1,286 @@
+"""One training under way: its recipe, part by part, each of which can be resumed.
+
+Batches are pure functions of (seed, index); everything else that matters is in the saved state.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from noria.config import TrainConfig
+from noria.errors import TrainingError
+from noria.events import log_metrics
+from noria.model.lora import low_rank
+from noria.training.averaging import Average
+from noria.training.distributed import Ranks, Replica, shard, whole
+from noria.training.guards import Guard, Interruption, finite
+from noria.training.loop import Hooks, Run, run_phase
+from noria.training.meter import Meter, Usage
+from noria.training.optimizers import build_optimizers
+from noria.training.probe import PRECISIONS, choose, compile_blocks, fitting_parts
+from noria.training.recipe import Fit, Phase, Recipe
+from noria.training.schedules import build_schedule
+from noria.training.state import Point, Saved, StateStore, TrainingState, load_weights, restore
+
+logger = logging.getLogger(__name__)
+
+OnMetrics = Callable[[int, Mapping[str, float]], None]
+"""(step of the phase, values by name): one point of the learning curves."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a training works on.
+
+    Attributes
+    ----------
+    model:
+        On its device; changes as it learns.
+    row_id:
+        Names a training row by its number.
+    store:
+        Where the state goes, and comes from after a kill.
+    on_metrics:
+        Is told every point of the learning curves.
+    """
+
+    config: TrainConfig
+    seed: int
+    model: nn.Module
+    recipe: Recipe
+    row_id: Callable[[int], str]
+    store: StateStore
+    on_metrics: OnMetrics
+    device: torch.device
+    ranks: Ranks = field(default_factory=Ranks)
+
+    def record(self, state: TrainingState, step: int, values: Mapping[str, float]) -> None:
+        """One point of the learning curves, for whoever listens now and for a resumed run."""
+        if not values:
+            return
+        state.history.append(Point(step, values))
+        if self.ranks.leads:
+            log_metrics(step, values)
+            self.on_metrics(step, values)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Facts worth keeping with the checkpoint, and what was used to get there."""
+
+    facts: Mapping[str, object]
+    usage: Usage
+    choices: Mapping[str, object]
+
+
+def run_job(job: Job) -> Outcome:
+    """Run the recipe, from the saved state if there is one.
+
+    Raises
+    ------
+    Preempted
+        When the process was told to end; the state is saved.
+    TrainingError
+        When the loss diverges, or is no number, more often than the guard allows.
+    """
+    parts = list(job.recipe)
+    names = [part.name for part in parts]
+    saved = job.ranks.newest(job.store.load(), age=lambda saved: _age(saved, names))
+    state = TrainingState(phase=names[0]) if saved is None else saved.state
+    if saved is not None:
+        logger.info("going on in `%s` at step %d", state.phase, state.step)
+        for point in state.history:
+            if job.ranks.leads:
+                job.on_metrics(point.step, point.values)
+    meter = Meter(job.device, previous=Usage(**state.usage) if state.usage else None)  # type: ignore[arg-type]
+    choices: Mapping[str, object] = {}
+    for part in parts[names.index(state.phase) :]:
+        if state.phase != part.name:
+            state.enter(part.name)
+            saved = None
+            _save(job, state, meter, optimizers=())
+        if isinstance(part, Fit):
+            if saved is not None:
+                load_weights(job.model, saved.model)
+            _fit(job, part, state)
+        else:
+            choices = _learn(job, part, state, saved, meter)
+    job.store.wait()
+    last = dict(state.history[-1].values) if state.history else {}
+    return Outcome({**choices, "best_epoch": state.best_epoch, **last}, meter.read(), choices)
+
+
+def _age(saved: Saved | None, names: Sequence[str]) -> tuple[int, ...]:
+    return (-1, 0) if saved is None else (names.index(saved.state.phase), saved.state.step)
+
+
+def _save(job: Job, state: TrainingState, meter: Meter, *, optimizers: Sequence[torch.optim.Optimizer]) -> None:
+    state.usage = asdict(meter.read())
+    job.store.save(state, model=job.model, optimizers=optimizers)
+
+
+def _fit(job: Job, part: Fit, state: TrainingState) -> None:
+    """On every rank: the answer is the same on each."""
+    values = part.run()
+    if values:
+        logger.info("%s: %s", part.name, ", ".join(f"{name} {value:.4f}" for name, value in values.items()))
+    job.record(state, state.step, values)
+
+
+def _learn(job: Job, phase: Phase, state: TrainingState, saved: Saved | None, meter: Meter) -> Mapping[str, object]:
+    """A phase of gradient steps; afterwards the model has the weights that are kept."""
+    config = job.config
+    with low_rank(phase.model, phase.matrices, head=phase.head, config=config.lora, seed=job.seed):
+        if config.distributed == "fsdp2" and job.ranks.size > 1:
+            shard(phase.model)
+        if saved is not None:
+            load_weights(job.model, saved.model)
+        run = _prepare(job, phase, state)
+        if saved is not None:
+            _restore(job, run, saved)
+        interruption = Interruption()
+        with interruption.watched():
+            run_phase(run, state, hooks=_hooks(job, run, state, meter), interruption=interruption)
+        if state.best:
+            load_weights(phase.model, state.best)
+        else:
+            run.average.keep()
+        state.best, state.average = {}, {}
+        compile_blocks(phase.model, on=False)
+    assert state.choices is not None
+    return {**asdict(state.choices), "parts": run.parts}
+
+
+def _restore(job: Job, run: Run, saved: Saved) -> None:
+    restore(job.model, run.optimizers, saved)
+    run.average.load(saved.state.average)
+
+
+def _prepare(job: Job, phase: Phase, state: TrainingState) -> Run:
+    """Probe what has not been chosen yet, and build what the steps need."""
+    config, ranks, objective = job.config, job.ranks, phase.objective
+    steps_per_epoch = max(1, len(objective) // config.accumulate)
+    num_steps = max(1, round(phase.epochs * steps_per_epoch))
+    for module in phase.model.modules():
+        if hasattr(module, "recompute"):
+            module.recompute = config.activation_checkpointing  # type: ignore[assignment]
+    replica = Replica(phase.model, objective, kind=config.distributed, ranks=ranks)
+    typical = objective.batch(len(objective) // 2)
+
+    def attempt(dtype: torch.dtype) -> None:
+        _set_precision(phase.model, dtype)
+        objective.loss(phase.model, typical.to(job.device)).backward()  # type: ignore[no-untyped-call]
+        phase.model.zero_grad(set_to_none=True)
+
+    def attempt_parts(parts: int) -> None:
+        largest = objective.largest().part(0, of=parts).to(job.device)
+        objective.loss(phase.model, largest).backward()  # type: ignore[no-untyped-call]
+        phase.model.zero_grad(set_to_none=True)
+
+    phase.model.train()
+    if state.choices is None:
+        chosen = choose(
+            config,
+            device=job.device,
+            attempt=attempt,
+            blocks=phase.matrices,
+            num_passes=num_steps * config.accumulate // ranks.size,
+        )
+        state.choices = ranks.share(chosen)
+    if state.choices.compiled:
+        compile_blocks(phase.matrices, on=True)
+    if job.device.type == "cpu":
+        torch.set_num_threads(state.choices.threads)
+    _set_precision(phase.model, PRECISIONS[state.choices.precision])
+    parts = -(-ranks.size // config.accumulate)
+    if job.device.type == "cuda":
+        parts = max(ranks.share(fitting_parts(attempt_parts, parts=parts)), parts)
+    return Run(
+        phase=phase,
+        replica=replica,
+        optimizers=tuple(
+            build_optimizers(
+                config.optimizer,
+                phase.model,
+                matrices=phase.matrices,
+                lr=phase.lr,
+                muon_lr=phase.muon_lr,
+                weight_decay=config.weight_decay,
+            )
+        ),
+        schedule=build_schedule(
+            phase.schedule, num_steps=num_steps, warmup_share=config.warmup_share, decay_share=config.decay_share
+        ),
+        average=Average(config.average, phase.model, num_steps=num_steps),
+        guard=Guard(config.guard, row_id=job.row_id),
+        ranks=ranks,
+        device=job.device,
+        num_steps=num_steps,
+        steps_per_epoch=steps_per_epoch,
+        accumulate=config.accumulate,
+        parts=parts,
+        max_grad_norm=config.max_grad_norm,
+        seed=job.seed,
+    )
+
+
+def _set_precision(model: nn.Module, dtype: torch.dtype) -> None:
+    model.compute_dtype = dtype  # type: ignore[assignment]
+
+
+def _hooks(job: Job, run: Run, state: TrainingState, meter: Meter) -> Hooks:
+    def save() -> None:
+        state.average = run.average.tensors
+        _save(job, state, meter, optimizers=run.optimizers)
+
+    def roll_back() -> None:
+        rollbacks, rate = state.rollbacks + 1, state.rate * job.config.guard.rollback_rate
+        saved = job.ranks.newest(job.store.load(), age=lambda saved: (-1,) if saved is None else (saved.state.step,))
+        if saved is None or saved.state.phase != state.phase:
+            raise TrainingError(
+                "training diverged, and there is no saved state of this phase to go back to",
+                where=f"phase `{state.phase}`, step {state.step}",
+                next_step="make room on the disk, or lower `train.lr`",
+            )
+        vars(state).update(vars(saved.state) | {"rollbacks": rollbacks, "rate": rate, "choices": state.choices})
+        _restore(job, run, saved)
+        logger.warning("back at step %d, at %g of the learning rate", state.step, rate)
+
+    return Hooks(
+        report=lambda step, values: job.record(state, step, values),
+        after_epoch=lambda epoch, loss: _judge_epoch(job, run, state, epoch=epoch, loss=loss),
+        save=save,
+        roll_back=roll_back,
+        save_every_s=job.config.checkpoint_every_s,
+    )
+
+
+def _judge_epoch(job: Job, run: Run, state: TrainingState, *, epoch: int, loss: float) -> bool:
+    """Keep the weights if the hold-out loss is the lowest so far; say whether to go on."""
+    phase = run.phase
+    if phase.judge is None:
+        logger.info("%s, epoch %d: loss %.4f", phase.name, epoch, loss)
+        return True
+    with run.average.applied():
+        values = job.ranks.share(dict(phase.judge()))
+        judged = finite(values["holdout_loss"], phase=phase.name, step=state.step)
+        better = judged < state.best_loss
+        if better:
+            state.best = _copy(phase.model)
+    told = ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in values.items())
+    logger.info("%s, epoch %d: loss %.4f, %s", phase.name, epoch, loss, told)
+    job.record(state, state.step, values)
+    if better:
+        state.best_loss, state.best_epoch, state.epochs_since_best = judged, epoch, 0
+        return True
+    state.epochs_since_best += 1
+    return not job.config.patience or state.epochs_since_best < job.config.patience
+
+
+def _copy(model: nn.Module) -> dict[str, Tensor]:
+    return {name: whole(tensor.detach()).cpu().clone() for name, tensor in model.state_dict().items()}

@@ -1,0 +1,66 @@
+"""A training in a process of its own: a rank of a distributed one, or a trial of a search.
+
+    python -m noria.training.worker JOB.json
+
+JOB.json: `splits`, `output`, `scratch` and `events` (paths), and `config`, the resolved configuration.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import FrameType
+
+from noria.artifacts import read_artifact
+from noria.config import Config
+from noria.errors import NoriaError
+from noria.events import emit, record
+from noria.scenarios import load_scenario
+from noria.training.train import train_model
+
+
+def main() -> int:
+    """Train; an error is an event, a line on stderr, and its exit code."""
+    job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    config = Config.model_validate(job["config"])
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    signal.signal(signal.SIGTERM, _terminate)
+    if int(os.environ.get("RANK", "0")):
+        return _train(job, config)
+    logging.getLogger("noria").setLevel(logging.INFO)
+    with record(Path(job["events"])):
+        return _train(job, config)
+
+
+def _train(job: dict[str, str], config: Config) -> int:
+    try:
+        train_model(
+            read_artifact(Path(job["splits"]), verify=False),
+            Path(job["output"]),
+            scenario=load_scenario(config.scenario),
+            config=config,
+            scratch=Path(job["scratch"]),
+            on_resources=_tell_resources,
+        )
+    except NoriaError as error:
+        emit("error", message=str(error), exit_code=error.exit_code)
+        sys.stderr.write(f"{error}\n")
+        return error.exit_code
+    return 0
+
+
+def _tell_resources(resources: Mapping[str, object]) -> None:
+    emit("resources", values=dict(resources))
+
+
+def _terminate(signum: int, frame: FrameType | None) -> None:
+    sys.exit(128 + signum)  # unwinds, so that half-written artifacts are removed
+
+
+if __name__ == "__main__":
+    sys.exit(main())
