@@ -125,6 +125,15 @@ class Workspace:
         """Versions of a remote store, on this machine."""
         return self.scratch / "store-cache"
 
+    @property
+    def tuning(self) -> Path:
+        """Searches for hyperparameters: a directory each, to go on from."""
+        return self.scratch / "tune"
+
+    @property
+    def tuning_report(self) -> Path:
+        return self.root / "reports" / "tuning"
+
     def events(self, stage: str) -> Path:
         """What the stage's process has to say while it runs, one JSON object a line."""
         return self.scratch / "events" / f"{stage}.jsonl"

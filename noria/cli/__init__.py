@@ -18,10 +18,12 @@ COMMANDS = (
     "status",
     "verify",
     "predict",
+    "explain",
     "serve",
     "promote",
     "rollback",
     "quarantine",
+    "tune",
     "doctor",
 )
 _INTERRUPTED = 130

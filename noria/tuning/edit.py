@@ -1,0 +1,122 @@
+"""Other values in `params.yaml`, character by character: comments, order and layout stay as they are."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+
+import yaml
+
+from noria.config import load_config
+from noria.config.tune import Scalar
+from noria.errors import ConfigError
+from noria.tuning.space import TRAINED_ON, Space, with_values
+
+
+def edit_params(text: str, values: Mapping[str, Scalar]) -> str:
+    """`text` with the values at dotted paths; keys that it does not say are added to their section."""
+    for path, value in values.items():
+        text = _edit(text, path.split("."), value)
+    return text
+
+
+def diff_params(before: str, after: str) -> str:
+    """A unified diff, as `git apply` and `patch -p1` take it; empty where nothing changed."""
+    lines = difflib.unified_diff(
+        before.splitlines(keepends=True), after.splitlines(keepends=True), "a/params.yaml", "b/params.yaml"
+    )
+    return "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines)
+
+
+def propose(params: Path, values: Mapping[str, Scalar], *, space: Space, defaults: Mapping[str, object]) -> str:
+    """The text of `params` with a trial's values, checked to mean just that.
+
+    Raises
+    ------
+    ConfigError
+        When `params` was changed since the search began, or shares a value between keys by an anchor.
+    """
+    current = space.current()
+    changes = {path: value for path, value in values.items() if value != current[path]}
+    text = edit_params(params.read_text(encoding="utf-8"), changes)
+    trial = params.with_name(f".{params.name}.proposed")
+    try:
+        trial.write_text(text, encoding="utf-8")
+        found = load_config(trial, defaults=defaults)
+    finally:
+        trial.unlink(missing_ok=True)
+    wanted, compared = with_values(space.base, values), {"scenario", *TRAINED_ON}
+    if found.model_dump(include=compared) != wanted.model_dump(include=compared):
+        raise ConfigError(
+            "the best values can't be put into params.yaml by themselves",
+            where=str(params),
+            expected="the file as the search found it, without anchors (&) at the searched keys",
+            next_step="set by hand: " + ", ".join(f"{path}: {written(value)}" for path, value in changes.items()),
+        )
+    return text
+
+
+def written(value: Scalar) -> str:
+    """A value as YAML writes it: 1e-05 would be text without a point."""
+    return yaml.safe_dump(value, allow_unicode=True, width=10**6).removesuffix("...\n").strip()
+
+
+def _edit(text: str, keys: list[str], value: Scalar) -> str:
+    node = yaml.compose(text)
+    assert isinstance(node, yaml.MappingNode), "params.yaml was read before"
+    while len(keys) > 1 and isinstance(below := _child(node, keys[0]), yaml.MappingNode):
+        node, keys = below, keys[1:]
+    below = _child(node, keys[0])
+    if below is None:
+        return _add(text, node, keys, value)
+    start, end = below.start_mark.index, below.end_mark.index
+    if len(keys) == 1:
+        return text[:start] + _spaced(text, start, written(value)) + text[end:]
+    return text[:start] + _spaced(text, start, _nested(keys[1:], value)) + text[end:]  # an empty section: null
+
+
+def _child(node: yaml.MappingNode, key: str) -> yaml.Node | None:
+    return next((below for name, below in node.value if name.value == key), None)
+
+
+def _spaced(text: str, start: int, value: str) -> str:
+    """Nothing stands after the colon of an empty value, not even a space."""
+    return f" {value}" if text[start - 1 : start] == ":" else value
+
+
+def _nested(keys: list[str], value: Scalar) -> str:
+    """{pretrain: {lr: 0.001}}"""
+    return "".join(f"{{{key}: " for key in keys) + written(value) + "}" * len(keys)
+
+
+def _add(text: str, node: yaml.MappingNode, keys: list[str], value: Scalar) -> str:
+    entry = f"{keys[0]}: {_nested(keys[1:], value) if len(keys) > 1 else written(value)}"
+    if node.flow_style:
+        end = node.end_mark.index - 1  # before the brace
+        while text[end - 1] in " \n,":
+            end -= 1
+        return text[:end] + (", " if node.value else "") + entry + text[end:]
+    indent = " " * node.value[0][0].start_mark.column
+    end = text.find("\n", _last(node))
+    if end < 0:
+        return f"{text}\n{indent}{entry}"
+    return f"{text[:end]}\n{indent}{entry}{text[end:]}"
+
+
+def _last(node: yaml.Node) -> int:
+    """Where the last value of a node stands: a block ends only where the next begins, after comments."""
+    if isinstance(node, yaml.MappingNode | yaml.SequenceNode) and not node.flow_style and node.value:
+        last = node.value[-1]
+        return _last(last[1] if isinstance(node, yaml.MappingNode) else last)
+    if isinstance(node, yaml.ScalarNode) and node.style in ("|", ">"):
+        return node.end_mark.index - 1
+    return node.end_mark.index
+
+
+def write_params(params: Path, text: str) -> None:
+    """Put `text` in the place of `params`, whole or not at all."""
+    partial = params.with_name(f".{params.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.chmod(params.stat().st_mode & 0o7777)
+    partial.replace(params)
