@@ -9,7 +9,6 @@ from pydantic import Field, model_validator
 
 from noria.config.section import NonNegative, Positive, Section, Share
 
-
 Similarity = Annotated[float, Field(ge=0.2, le=1.0)]  # below it, MinHash of bounded size misses pairs
 
 
