@@ -7,33 +7,116 @@ Masks are boolean and True means "attend".
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 _HIDDEN = -30_000.0  # far below every score, and representable in bfloat16 and float16
+_QUERY_BLOCK = 128
 
 
-def attend(q_BHTK: Tensor, k_BHSK: Tensor, v_BHSK: Tensor, mask: Tensor | None = None) -> Tensor:
+@dataclass(frozen=True)
+class Packing:
+    """Documents laid end to end in a batch of one row; attention stays inside a document.
+
+    Attributes
+    ----------
+    offsets:
+        int32 (documents + 1): document i is `offsets[i]:offsets[i + 1]`.
+    longest:
+        Tokens of the longest document, or more.
+    """
+
+    offsets: Tensor
+    longest: int
+
+    def places(self, length: int) -> Tensor:
+        """Place of each token in its document, int64 (length)."""
+        token = torch.arange(length, device=self.offsets.device)
+        return token - self.offsets[self.documents(length)]
+
+    def documents(self, length: int) -> Tensor:
+        """Number of each token's document, int64 (length)."""
+        token = torch.arange(length, device=self.offsets.device)
+        return torch.searchsorted(self.offsets, token, right=True) - 1
+
+
+Mask = Tensor | Packing | None
+
+
+def attend(q_BHTK: Tensor, k_BHSK: Tensor, v_BHSK: Tensor, mask: Mask = None, *, causal: bool = False) -> Tensor:
     """Attention of every target position over the source positions that `mask` (broadcast to B H T S) allows.
 
-    PyTorch's fused kernel does it, except in bfloat16 on the CPU, where that kernel is six times
-    slower than the three operations written out (docs/log.md).
+    With `causal`, position t sees positions up to t only. PyTorch's fused kernel does it, except where
+    its backward pass on the CPU is slower than matrix products written out (docs/log.md).
     """
-    if q_BHTK.dtype == torch.bfloat16 and q_BHTK.device.type == "cpu":
-        scores_BHTS = (q_BHTK / math.sqrt(q_BHTK.shape[-1])) @ k_BHSK.mT
-        if mask is not None:
-            scores_BHTS = scores_BHTS + torch.zeros_like(mask, dtype=scores_BHTS.dtype).masked_fill(~mask, _HIDDEN)
-        return scores_BHTS.softmax(-1) @ v_BHSK
-    return F.scaled_dot_product_attention(q_BHTK, k_BHSK, v_BHSK, attn_mask=mask)
+    if isinstance(mask, Packing):
+        return _attend_packed(q_BHTK, k_BHSK, v_BHSK, mask, causal=causal)
+    on_cpu = q_BHTK.device.type == "cpu" and not torch.compiler.is_exporting()
+    if on_cpu and (q_BHTK.requires_grad or q_BHTK.dtype == torch.bfloat16):
+        return _attend_written_out(q_BHTK, k_BHSK, v_BHSK, mask, causal=causal)
+    if causal and mask is not None:
+        mask, causal = mask & _past(q_BHTK.shape[2], q_BHTK.device), False
+    return F.scaled_dot_product_attention(q_BHTK, k_BHSK, v_BHSK, attn_mask=mask, is_causal=causal)
 
 
-def rotate(x_BHTK: Tensor) -> Tensor:
-    """Rotary position embedding (Su et al. 2021, arXiv:2104.09864): position t turns pair i by t * 10000^(-2i/K)."""
+def _attend_written_out(q_BHTK: Tensor, k_BHSK: Tensor, v_BHSK: Tensor, mask: Tensor | None, *, causal: bool) -> Tensor:
+    """Block by block of queries when causal: keys behind a block's last query are never touched."""
+    length, source_length = q_BHTK.shape[2], k_BHSK.shape[2]
+    block = _QUERY_BLOCK if causal else length
+    past = _past(length, q_BHTK.device) if causal else None
+    parts = []
+    for first in range(0, length, block):
+        last = min(first + block, length)
+        visible = last if causal else source_length
+        seen = mask if mask is None else mask[..., first if mask.shape[-2] > 1 else 0 : last, :visible]
+        if past is not None:
+            seen = past[first:last, :visible] if seen is None else seen & past[first:last, :visible]
+        parts.append(_products(q_BHTK[:, :, first:last], k_BHSK[:, :, :visible], v_BHSK[:, :, :visible], seen))
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
+
+
+def _products(q_BHTK: Tensor, k_BHSK: Tensor, v_BHSK: Tensor, mask: Tensor | None) -> Tensor:
+    scale = 1 / math.sqrt(q_BHTK.shape[-1])
+    if mask is None:
+        return (q_BHTK * scale @ k_BHSK.mT).softmax(-1) @ v_BHSK
+    heads = q_BHTK.shape[:2]
+    hidden = torch.zeros(mask.shape, dtype=q_BHTK.dtype, device=mask.device).masked_fill(~mask, _HIDDEN)
+    if hidden.ndim == 4:  # one product over all heads of all rows wants one mask for each
+        hidden = hidden.expand(*heads, -1, -1).flatten(0, 1)
+    scores_NTS = torch.baddbmm(hidden, q_BHTK.flatten(0, 1), k_BHSK.flatten(0, 1).mT, alpha=scale)
+    mixed_NTK = scores_NTS.softmax(-1) @ v_BHSK.flatten(0, 1)
+    return mixed_NTK.view(*heads, *mixed_NTK.shape[1:])
+
+
+def _attend_packed(q_BHTK: Tensor, k_BHSK: Tensor, v_BHSK: Tensor, packing: Packing, *, causal: bool) -> Tensor:
+    """By the kernel for variable lengths on a GPU in half precision; elsewhere by a mask, to the same result."""
+    length = q_BHTK.shape[2]
+    if q_BHTK.is_cuda and q_BHTK.dtype in (torch.bfloat16, torch.float16):
+        from torch.nn.attention.varlen import varlen_attn
+
+        q_NHK, k_NHK, v_NHK = (part[0].transpose(0, 1) for part in (q_BHTK, k_BHSK, v_BHSK))
+        window = (-1, 0) if causal else (-1, -1)
+        offsets, longest = packing.offsets, packing.longest
+        mixed_NHK = varlen_attn(q_NHK, k_NHK, v_NHK, offsets, offsets, longest, longest, window_size=window)
+        assert isinstance(mixed_NHK, Tensor)
+        return mixed_NHK.transpose(0, 1)[None]
+    document = packing.documents(length)
+    return attend(q_BHTK, k_BHSK, v_BHSK, document[:, None] == document, causal=causal)
+
+
+def _past(length: int, device: torch.device) -> Tensor:
+    return torch.ones(length, length, dtype=torch.bool, device=device).tril()
+
+
+def rotate(x_BHTK: Tensor, place_T: Tensor | None = None) -> Tensor:
+    """Rotary position embedding (Su et al. 2021, arXiv:2104.09864): place t turns pair i by t * 10000^(-2i/K)."""
     length, dim = x_BHTK.shape[-2:]
     frequency = 10_000.0 ** (-torch.arange(0, dim, 2, device=x_BHTK.device) / dim)
-    angle_TK = torch.arange(length, device=x_BHTK.device)[:, None] * frequency
+    place_T = torch.arange(length, device=x_BHTK.device) if place_T is None else place_T
+    angle_TK = place_T[:, None] * frequency
     cos, sin = angle_TK.cos().to(x_BHTK.dtype), angle_TK.sin().to(x_BHTK.dtype)
     left, right = x_BHTK.chunk(2, dim=-1)
     return torch.cat([left * cos - right * sin, right * cos + left * sin], dim=-1)
@@ -46,14 +129,15 @@ class Attention(nn.Module):
     self-attention, and three matrices for an optimizer that treats matrices as such.
     """
 
-    def __init__(self, dim: int, num_heads: int, *, gain: float, rotary: bool) -> None:
+    def __init__(self, dim: int, num_heads: int, *, gain: float, rotary: bool, causal: bool = False) -> None:
         super().__init__()
         self.num_heads = num_heads
         self.rotary = rotary
+        self.causal = causal
         self.projections = nn.Parameter(torch.randn(3, dim, dim) / math.sqrt(dim))
         self.output = nn.Parameter(torch.randn(dim, dim) * gain / math.sqrt(dim))
 
-    def forward(self, x_BTD: Tensor, mask: Tensor | None = None, memory_BSD: Tensor | None = None) -> Tensor:
+    def forward(self, x_BTD: Tensor, mask: Mask = None, memory_BSD: Tensor | None = None) -> Tensor:
         weight_3DD = self.projections.to(x_BTD.dtype)
         if memory_BSD is None:
             q_BTD, k_BSD, v_BSD = F.linear(x_BTD, weight_3DD.flatten(0, 1)).chunk(3, dim=-1)
@@ -62,8 +146,9 @@ class Attention(nn.Module):
             k_BSD, v_BSD = F.linear(memory_BSD, weight_3DD[1:].flatten(0, 1)).chunk(2, dim=-1)
         q_BHTK, k_BHSK, v_BHSK = (self._split(part) for part in (q_BTD, k_BSD, v_BSD))
         if self.rotary and memory_BSD is None:
-            q_BHTK, k_BHSK = rotate(q_BHTK), rotate(k_BHSK)
-        mixed_BTD = attend(q_BHTK, k_BHSK, v_BHSK, mask).transpose(1, 2).flatten(2)
+            place_T = mask.places(x_BTD.shape[1]) if isinstance(mask, Packing) else None
+            q_BHTK, k_BHSK = rotate(q_BHTK, place_T), rotate(k_BHSK, place_T)
+        mixed_BTD = attend(q_BHTK, k_BHSK, v_BHSK, mask, causal=self.causal).transpose(1, 2).flatten(2)
         return F.linear(mixed_BTD, self.output.to(x_BTD.dtype))
 
     def _split(self, x_BTD: Tensor) -> Tensor:

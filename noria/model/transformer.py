@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from noria.config import ModelConfig
-from noria.model.attention import Attention
+from noria.model.attention import Attention, Mask, Packing
 from noria.model.layers import FeedForward, LayerNorm
 
 
@@ -26,29 +26,27 @@ class Block(nn.Module):
     (Chen et al. 2016, arXiv:1604.06174).
     """
 
-    def __init__(self, config: ModelConfig, *, cross: bool) -> None:
+    def __init__(self, config: ModelConfig, *, causal: bool = False, cross: bool = False) -> None:
         super().__init__()
         self.recompute = False
         gain = 0.5 / math.sqrt(config.layers)
         rotary = config.positions == "rotary"
         self.attention_norm = LayerNorm(config.dim)
-        self.attention = Attention(config.dim, config.heads, gain=gain, rotary=rotary)
+        self.attention = Attention(config.dim, config.heads, gain=gain, rotary=rotary, causal=causal)
         self.cross_norm = LayerNorm(config.dim) if cross else None
         self.cross_attention = Attention(config.dim, config.heads, gain=gain, rotary=False) if cross else None
         self.feed_forward_norm = LayerNorm(config.dim)
         self.feed_forward = FeedForward(config.dim, config.feed_forward_dim, gain=gain)
 
     def forward(
-        self, x_BTD: Tensor, mask: Tensor | None, memory_BSD: Tensor | None = None, memory_mask: Tensor | None = None
+        self, x_BTD: Tensor, mask: Mask, memory_BSD: Tensor | None = None, memory_mask: Tensor | None = None
     ) -> Tensor:
         if self.recompute and torch.is_grad_enabled():
             out: Tensor = checkpoint(self._compute, x_BTD, mask, memory_BSD, memory_mask, use_reentrant=False)
             return out
         return self._compute(x_BTD, mask, memory_BSD, memory_mask)
 
-    def _compute(
-        self, x_BTD: Tensor, mask: Tensor | None, memory_BSD: Tensor | None, memory_mask: Tensor | None
-    ) -> Tensor:
+    def _compute(self, x_BTD: Tensor, mask: Mask, memory_BSD: Tensor | None, memory_mask: Tensor | None) -> Tensor:
         x_BTD = x_BTD + self.attention(self.attention_norm(x_BTD), mask)
         if self.cross_norm is not None and self.cross_attention is not None:
             assert memory_BSD is not None, "a block with cross-attention needs a memory"
@@ -62,7 +60,7 @@ class Encoder(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(Block(config, cross=False) for _ in range(config.layers))
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.norm = LayerNorm(config.dim)
 
     def forward(self, x_BTD: Tensor, real_BT: Tensor) -> Tensor:
@@ -74,24 +72,26 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Every position sees itself and the real positions before it, and the memory if there is one."""
+    """Every position sees itself and those before it, and the memory if there is one.
+
+    Padding stands behind the real positions, so that none of them sees any.
+    """
 
     def __init__(self, config: ModelConfig, *, cross: bool) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(Block(config, cross=cross) for _ in range(config.layers))
+        self.blocks = nn.ModuleList(Block(config, causal=True, cross=cross) for _ in range(config.layers))
         self.norm = LayerNorm(config.dim)
 
     def forward(
-        self, x_BTD: Tensor, real_BT: Tensor, memory_BSD: Tensor | None = None, memory_real_BS: Tensor | None = None
+        self,
+        x_BTD: Tensor,
+        memory_BSD: Tensor | None = None,
+        memory_real_BS: Tensor | None = None,
+        packing: Packing | None = None,
     ) -> Tensor:
-        length = x_BTD.shape[1]
-        position = torch.arange(length, device=x_BTD.device)
-        past_TT = position[:, None] >= position[None, :]
-        # A padded position sees itself, so that no row of scores is empty.
-        mask_B1TT = past_TT & (real_BT[:, None, None, :] | torch.eye(length, dtype=torch.bool, device=x_BTD.device))
         memory_mask = None if memory_real_BS is None else memory_real_BS[:, None, None, :]
         for block in self.blocks:
-            x_BTD = block(x_BTD, mask_B1TT, memory_BSD, memory_mask)
+            x_BTD = block(x_BTD, packing, memory_BSD, memory_mask)
         out: Tensor = self.norm(x_BTD)
         return out
 
@@ -104,7 +104,7 @@ class EncoderDecoder(nn.Module):
         self.encoder = Encoder(config)
         self.decoder = Decoder(config, cross=True)
 
-    def forward(self, source_BSD: Tensor, source_real_BS: Tensor, target_BTD: Tensor, target_real_BT: Tensor) -> Tensor:
+    def forward(self, source_BSD: Tensor, source_real_BS: Tensor, target_BTD: Tensor) -> Tensor:
         memory_BSD = self.encoder(source_BSD, source_real_BS)
-        out: Tensor = self.decoder(target_BTD, target_real_BT, memory_BSD, source_real_BS)
+        out: Tensor = self.decoder(target_BTD, memory_BSD, source_real_BS)
         return out

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from noria.config import ModelConfig
-from noria.model.attention import Attention, attend
+from noria.model.attention import Attention, Packing, attend
 from noria.model.frontends import hash_bigrams
 from noria.model.text_classifier import DeepBranch, TextClassifier
 from noria.model.transformer import Decoder, Encoder, EncoderDecoder
@@ -35,6 +35,48 @@ def test_attention_is_the_formula(batch: int, heads: int, length: int, source: i
     torch.testing.assert_close(attend(q, k, v, mask), expected, atol=1e-5, rtol=1e-4)
     in_bf16 = attend(q.bfloat16(), k.bfloat16(), v.bfloat16(), mask).float()
     torch.testing.assert_close(in_bf16, expected, atol=0.1, rtol=0.1)
+
+
+@pytest.mark.parametrize("length", [1, 5, 128, 300])
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("shape", [None, (2, 1, 1, -1), (-1, -1)])
+def test_attention_written_out_is_the_fused_kernel_also_in_its_gradients(
+    length: int, causal: bool, shape: tuple[int, ...] | None
+) -> None:
+    generator = torch.Generator().manual_seed(length)
+    q, k, v, slope = (torch.randn(2, 3, length, 8, generator=generator) for _ in range(4))
+    mask = None
+    if shape is not None:
+        mask = torch.rand([length if size < 0 else size for size in shape], generator=generator) < 0.7
+        mask = mask | torch.eye(length, dtype=torch.bool) if shape == (-1, -1) else mask
+        mask[..., 0] = True
+    fused = attend(q, k, v, mask, causal=causal)
+    leaves = [tensor.clone().requires_grad_() for tensor in (q, k, v)]
+    written_out = attend(*leaves, mask, causal=causal)
+    torch.testing.assert_close(written_out, fused, atol=1e-5, rtol=1e-4)
+    seen = torch.ones(length, length, dtype=torch.bool)
+    seen = (seen.tril() if causal else seen) & (True if mask is None else mask)
+    peers = [tensor.clone().requires_grad_() for tensor in (q, k, v)]
+    scores = (peers[0] @ peers[1].mT / math.sqrt(8)).masked_fill(~seen, -math.inf)
+    for ours, theirs in zip(
+        torch.autograd.grad(written_out, leaves, slope),
+        torch.autograd.grad(scores.softmax(-1) @ peers[2], peers, slope),
+        strict=True,
+    ):
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("positions", POSITIONS)
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=5))
+@settings(deadline=None, max_examples=15)
+def test_packed_documents_are_decoded_like_padded_ones(positions: str, lengths: list[int]) -> None:
+    decoder = Decoder(config(positions), cross=False)
+    rows = [torch.randn(1, length, 32) for length in lengths]
+    packing = Packing(torch.tensor([0, *lengths]).cumsum(0).int(), longest=max(lengths))
+    packed = decoder(torch.cat(rows, dim=1), packing=packing)
+    expected = torch.cat([decoder(row) for row in rows], dim=1)
+    torch.testing.assert_close(packed, expected, atol=1e-5, rtol=1e-4)
+    assert packing.places(sum(lengths)).tolist() == [place for length in lengths for place in range(length)]
 
 
 def test_a_block_of_attention_is_the_formula_head_by_head() -> None:
@@ -68,7 +110,7 @@ def test_a_decoder_never_sees_the_future(positions: str) -> None:
     x = torch.randn(1, 8, 32)
     changed = x.clone()
     changed[:, 5:] = torch.randn(1, 3, 32)
-    before, after = decoder(x, real([8], 8)), decoder(changed, real([8], 8))
+    before, after = decoder(x), decoder(changed)
     torch.testing.assert_close(before[:, :5], after[:, :5])
     assert not torch.allclose(before[:, 5:], after[:, 5:])
 
@@ -85,13 +127,13 @@ def test_an_encoder_decoder_is_causal_and_ignores_the_padding_of_its_source() ->
     model = EncoderDecoder(config())
     source, target = torch.randn(2, 6, 32), torch.randn(2, 5, 32)
     longer = torch.cat([source, torch.randn(2, 3, 32)], 1)
-    short = model(source, real([6, 6], 6), target, real([5, 5], 5))
-    torch.testing.assert_close(model(longer, real([6, 6], 9), target, real([5, 5], 5)), short, atol=1e-5, rtol=1e-4)
+    short = model(source, real([6, 6], 6), target)
+    torch.testing.assert_close(model(longer, real([6, 6], 9), target), short, atol=1e-5, rtol=1e-4)
     later = target.clone()
     later[:, 3:] = torch.randn(2, 2, 32)
-    torch.testing.assert_close(model(source, real([6, 6], 6), later, real([5, 5], 5))[:, :3], short[:, :3])
+    torch.testing.assert_close(model(source, real([6, 6], 6), later)[:, :3], short[:, :3])
     other = source + torch.randn_like(source)
-    assert not torch.allclose(model(other, real([6, 6], 6), target, real([5, 5], 5)), short)
+    assert not torch.allclose(model(other, real([6, 6], 6), target), short)
 
 
 def classifier(positions: str = "learned") -> TextClassifier:
