@@ -27,13 +27,22 @@ class Batch:
 class BatchPlan:
     """Batches of rows of the given lengths; an epoch visits every row exactly once, in other company each time.
 
-    How many batches an epoch has depends on the lengths alone, so index -> (epoch, place in it) is
-    one division.
+    Rows of one width stand together in the order of `within` (the length of something else that is
+    padded too), if there is one. How many batches an epoch has depends on the lengths alone, so
+    index -> (epoch, place in it) is one division.
     """
 
-    def __init__(self, num_tokens: NDArray[np.int64], *, batch_tokens: int, seed: int) -> None:
+    def __init__(
+        self,
+        num_tokens: NDArray[np.int64],
+        *,
+        batch_tokens: int,
+        seed: int,
+        within: NDArray[np.int64] | None = None,
+    ) -> None:
         rounded = -(-num_tokens // _WIDTH_MULTIPLE) * _WIDTH_MULTIPLE
         self._widths = np.minimum(rounded, num_tokens.max())  # never longer than the model has positions for
+        self._within = within
         self._batch_tokens = batch_tokens
         self._seed = seed
         self._epoch = 0
@@ -67,6 +76,8 @@ class BatchPlan:
         widths = np.unique(self._widths).tolist()
         for width in widths:
             waiting = rng.permutation(np.concatenate([waiting, order[self._widths[order] == width]]))
+            if self._within is not None:
+                waiting = waiting[np.argsort(self._within[waiting], kind="stable")]
             size = max(1, self._batch_tokens // width)
             num_full = len(waiting) // size * size
             yield from (Batch(rows, width) for rows in waiting[:num_full].reshape(-1, size))

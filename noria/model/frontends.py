@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from noria.config import ModelConfig
+from noria.model.attention import Packing
 from noria.model.layers import LayerNorm
 
 _PRIME = 2_147_483_647
@@ -31,17 +32,21 @@ class TextFrontend(nn.Module):
         self.bigrams = nn.Parameter(torch.zeros(buckets, config.dim)) if buckets else None
         self.norm = LayerNorm(config.dim)
 
-    def forward(self, token_ids_BT: Tensor) -> Tensor:
+    def forward(self, token_ids_BT: Tensor, packing: Packing | None = None) -> Tensor:
+        length = token_ids_BT.shape[1]
         x_BTD = F.embedding(token_ids_BT, self.tokens)
         if self.positions is not None:
-            x_BTD = x_BTD + self.positions[: token_ids_BT.shape[1]]
+            x_BTD = x_BTD + self.positions[slice(length) if packing is None else packing.places(length)]
         if self.bigrams is not None:
-            x_BTD = x_BTD + F.embedding(hash_bigrams(token_ids_BT, num_buckets=len(self.bigrams)), self.bigrams)
+            buckets_BT = hash_bigrams(token_ids_BT, num_buckets=len(self.bigrams), packing=packing)
+            x_BTD = x_BTD + F.embedding(buckets_BT, self.bigrams)
         out: Tensor = self.norm(x_BTD)
         return out
 
 
-def hash_bigrams(token_ids_BT: Tensor, *, num_buckets: int) -> Tensor:
-    """Bucket int64 (B, T) of every token and the one before it (0 before the first)."""
+def hash_bigrams(token_ids_BT: Tensor, *, num_buckets: int, packing: Packing | None = None) -> Tensor:
+    """Bucket int64 (B, T) of every token and the one before it (0 before the first of a document)."""
     previous_BT = F.pad(token_ids_BT, (1, 0))[:, :-1]
+    if packing is not None:
+        previous_BT = previous_BT.masked_fill(packing.places(token_ids_BT.shape[1]) == 0, 0)
     return (previous_BT * 1_000_003 + token_ids_BT * 8_191) % _PRIME % num_buckets

@@ -48,3 +48,14 @@ class MaskedTokenHead(nn.Module):
 
     def forward(self, x_ND: Tensor) -> Tensor:
         return F.linear(x_ND, self.transform.to(x_ND.dtype))
+
+
+class TiedHead(nn.Module):
+    """Logits of tokens: x W^T + b, of which W are the token embeddings (Press & Wolf 2017, arXiv:1608.05859)."""
+
+    def __init__(self, vocabulary_size: int) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(vocabulary_size))
+
+    def forward(self, x_D: Tensor, tokens_VD: Tensor) -> Tensor:
+        return F.linear(x_D, tokens_VD.to(x_D.dtype)).float() + self.bias

@@ -9,6 +9,7 @@ Shapes: D model dimension, F feed-forward dimension, O output dimension.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -39,6 +40,27 @@ class LayerNorm(nn.Module):
         return F.layer_norm(x_D, (x_D.shape[-1],), self.weight.to(x_D.dtype))
 
 
+def squared_relu(x: Tensor) -> Tensor:
+    """max(x, 0)²; where it is differentiated, in half of the passes over memory that two operations take."""
+    if x.requires_grad and not torch.compiler.is_compiling():
+        out: Tensor = _SquaredRelu.apply(x)  # type: ignore[no-untyped-call]
+        return out
+    return F.relu(x).square()
+
+
+class _SquaredRelu(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:  # noqa: ANN401 - autograd's own context
+        rectified = F.relu(x)
+        ctx.save_for_backward(rectified)
+        return rectified * rectified
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:  # noqa: ANN401
+        rectified: Tensor = ctx.saved_tensors[0]
+        return (grad * rectified).mul_(2)  # where x < 0, so is the saved factor 0
+
+
 class FeedForward(nn.Module):
     """Two linear maps with a squared ReLU between them (So et al. 2021, arXiv:2109.08668)."""
 
@@ -48,6 +70,6 @@ class FeedForward(nn.Module):
         self.down = Linear(hidden_dim, dim, gain=gain)
 
     def forward(self, x_D: Tensor) -> Tensor:
-        h_F = F.relu(self.up(x_D)).square()
+        h_F = squared_relu(self.up(x_D))
         out: Tensor = self.down(h_F)
         return out

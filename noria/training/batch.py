@@ -32,6 +32,8 @@ class Batch:
         int64 (B): numbers of the training rows, for reports.
     lengths:
         int64 (B): real tokens of each row.
+    layout:
+        (B, …): what an objective must know of the rows on the host, if anything.
     """
 
     inputs: Mapping[str, Tensor]
@@ -40,6 +42,7 @@ class Batch:
     width: int
     rows: NDArray[np.int64]
     lengths: NDArray[np.int64]
+    layout: NDArray[np.generic] | None = None
 
     @property
     def num_targets(self) -> int:
@@ -69,6 +72,7 @@ class Batch:
             positions=positions,
             rows=self.rows[first:last],
             lengths=self.lengths[first:last],
+            layout=None if self.layout is None else self.layout[first:last],
         )
 
     def to(self, device: torch.device) -> Batch:
