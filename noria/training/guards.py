@@ -19,6 +19,11 @@ from noria.training.state import TrainingState
 logger = logging.getLogger(__name__)
 
 _ROWS_TOLD = 5
+_DEAD_STEPS = 10  # left out in a row: the weights are at fault, not the rows of a batch
+
+
+class Diverged(Exception):
+    """The loss is far too high, or no number: training goes back to where it was well."""
 
 
 class Guard:
@@ -43,30 +48,50 @@ class Guard:
             more,
         )
 
-    def diverged(self, state: TrainingState, mean: float, *, all_skipped: bool) -> bool:
-        """Whether the point of a mean loss, or of steps that were all left out, is one of divergence.
+    def judge(self, state: TrainingState) -> None:
+        """Judge a point of the learning curves.
+
+        Raises
+        ------
+        Diverged
+            When the mean loss is far above what it was, or no step has been taken for long.
+        TrainingError
+            When too many steps were left out: their rows are at fault.
+        """
+        if state.skipped_in_a_row >= _DEAD_STEPS:
+            raise Diverged(f"the loss became no number: {state.skipped_in_a_row} steps in a row were left out")
+        if state.skipped > self._config.max_skipped:
+            raise TrainingError(
+                f"{state.skipped} steps were left out: their loss or gradient was no finite number",
+                where=f"phase `{state.phase}`, step {state.step}",
+                expected=f"at most {self._config.max_skipped} (`train.guard.max_skipped`)",
+                next_step="look at the rows that the log names, or try `train.precision: fp32`",
+            )
+        if not state.since_report.num_targets:
+            return
+        mean = state.since_report.mean
+        state.first_loss = mean if math.isinf(state.first_loss) else state.first_loss
+        state.lowest_loss = min(state.lowest_loss, mean)
+        limit = max(state.first_loss, self._config.divergence * state.lowest_loss)
+        if mean > limit:
+            raise Diverged(f"the loss became {mean:g}, above {limit:g}")
+
+    def bound(self, state: TrainingState, divergence: Diverged) -> None:
+        """Log a divergence after which training goes back.
 
         Raises
         ------
         TrainingError
-            When there were too many of either.
+            When there were too many.
         """
-        if not all_skipped:
-            state.first_loss = mean if math.isinf(state.first_loss) else state.first_loss
-            state.lowest_loss = min(state.lowest_loss, mean)
-        limit = max(state.first_loss, self._config.divergence * state.lowest_loss)
-        if not all_skipped and mean <= limit and state.skipped <= self._config.max_skipped:
-            return False
         if state.rollbacks >= self._config.max_rollbacks:
-            what = f"the loss became {mean:g}" if not all_skipped else "the loss became no number"
             raise TrainingError(
-                f"{what}, after {state.rollbacks} rollbacks and {state.skipped} steps left out",
+                f"{divergence}, after {state.rollbacks} rollbacks and {state.skipped} steps left out",
                 where=f"phase `{state.phase}`, step {state.step}",
-                expected=f"a finite loss below {limit:g}",
-                next_step="lower `train.lr` and `train.muon_lr`, also those of `train.pretrain`, or try `train.precision: fp32`",
-            )
-        logger.warning("phase `%s`, step %d: diverged (mean loss %g, limit %g)", state.phase, state.step, mean, limit)
-        return True
+                expected="a finite loss that falls",
+                next_step="lower `lr` and `muon_lr` of `train` and `train.pretrain`, or set `train.precision: fp32`",
+            ) from divergence
+        logger.warning("phase `%s`, step %d: diverged: %s", state.phase, state.step, divergence)
 
 
 class Interruption:
@@ -98,24 +123,21 @@ class Interruption:
             yield
         finally:
             signal.signal(signal.SIGTERM, before)
+        if self.requested:  # too late for the block to see
+            signal.raise_signal(signal.SIGTERM)
 
     def _request(self, signum: int, frame: FrameType | None) -> None:
         self.requested = True
 
 
-def finite(loss: float, *, phase: str, step: int) -> float:
-    """`loss`, if it is a number.
+def finite(loss: float) -> float:
+    """`loss` of the hold-out, if it is a number.
 
     Raises
     ------
-    TrainingError
+    Diverged
         When it is none.
     """
     if math.isfinite(loss):
         return loss
-    raise TrainingError(
-        f"the loss on the hold-out became {loss}",
-        where=f"phase `{phase}`, step {step}",
-        expected="a finite number",
-        next_step="lower `train.lr` (and `train.pretrain.lr`), or set `train.precision: fp32`",
-    )
+    raise Diverged(f"the loss became {loss} on the hold-out")

@@ -22,7 +22,7 @@ from noria.events import Progress, progress
 from noria.training.averaging import Average
 from noria.training.batch import Batch
 from noria.training.distributed import Ranks, Replica, whole
-from noria.training.guards import Guard, Interruption
+from noria.training.guards import Diverged, Guard, Interruption
 from noria.training.optimizers import set_rate, skip_where
 from noria.training.recipe import Phase
 from noria.training.schedules import Schedule
@@ -74,6 +74,8 @@ class Hooks:
         (epochs done, mean loss of the epoch) -> go on?
     save:
         Write the state; called when `save_every_s` seconds have passed, and when the process is told to end.
+    saved:
+        Wait until it is on disk; an error if it can't be.
     roll_back:
         Set state, weights and optimizers back to the last save, at a lower rate.
     """
@@ -81,6 +83,7 @@ class Hooks:
     report: Callable[[int, Mapping[str, float]], None]
     after_epoch: Callable[[int, float], bool]
     save: Callable[[], None]
+    saved: Callable[[], None]
     roll_back: Callable[[], None]
     save_every_s: float
 
@@ -113,16 +116,20 @@ def run_phase(run: Run, state: TrainingState, *, hooks: Hooks, interruption: Int
         bar.advance(state.step)
         while state.step < run.num_steps:
             taken = _take_steps(run, state, bar=bar, interruption=interruption)
-            diverged = _account(run, state, taken, bar=bar, hooks=hooks)
+            measured = _account(run, state, taken, bar=bar)
             gc.collect(1)
-            if diverged:
+            try:
+                goes_on = _at_point(run, state, measured, hooks)
+            except Diverged as divergence:
+                run.guard.bound(state, divergence)
                 hooks.roll_back()
                 bar.advance(state.step - bar.done)
                 continue
-            if _at_epoch_end(run, state.step) and not _end_epoch(run, state, hooks):
+            if not goes_on:
                 return
             if interruption.came(run.ranks):
                 hooks.save()
+                hooks.saved()
                 raise interruption.preempted(phase=run.phase.name, step=state.step)
             if run.ranks.share(time.monotonic() - saved_at > hooks.save_every_s):
                 hooks.save()
@@ -185,39 +192,41 @@ def take_step(run: Run, step: int, units: Sequence[Batch], *, rate: float) -> tu
     return total, norm, num_targets
 
 
-def _account(run: Run, state: TrainingState, taken: _Taken, *, bar: Progress, hooks: Hooks) -> bool:
-    """Bring the results to the host and add them up; tell a point when it is due. Whether training diverged."""
+def _account(run: Run, state: TrainingState, taken: _Taken, *, bar: Progress) -> dict[str, float]:
+    """Bring the results to the host and add them up; what else is worth a point of the curves."""
     losses = run.ranks.total(torch.stack(taken.losses).tolist())
     norms = torch.stack(taken.norms).tolist()
     seconds = time.monotonic() - taken.started
-    num_skipped = 0
     for step, loss, norm, num_targets in zip(
         range(taken.first, taken.first + len(losses)), losses, norms, taken.num_targets, strict=True
     ):
         if math.isfinite(loss) and math.isfinite(norm):
+            state.skipped_in_a_row = 0
             for sums in (state.since_report, state.since_epoch):
                 sums.loss += loss
                 sums.num_targets += num_targets
         else:
-            num_skipped += 1
+            state.skipped += 1
+            state.skipped_in_a_row += 1
             run.guard.tell_skipped(run.phase, step, loss=loss, norm=norm, accumulate=run.accumulate)
     state.step += len(losses)
-    state.skipped += num_skipped
     tokens_per_s = run.ranks.total([taken.num_tokens])[0] / seconds
-    mean = state.since_report.mean
-    bar.advance(0, loss=mean, tokens_per_s=tokens_per_s)
-    if run.guard.diverged(state, mean, all_skipped=num_skipped == len(losses)):
+    bar.advance(0, loss=state.since_report.mean, tokens_per_s=tokens_per_s)
+    return {"grad_norm": norms[-1], "lr": run.optimizers[0].param_groups[0]["lr"], "tokens_per_s": tokens_per_s}
+
+
+def _at_point(run: Run, state: TrainingState, measured: Mapping[str, float], hooks: Hooks) -> bool:
+    """Judge and tell a point of the curves, when one is due, and then the epoch, when it ends; whether to go on."""
+    epoch_ends = _at_epoch_end(run, state.step)
+    if state.step % REPORT_EVERY_STEPS and not epoch_ends:
         return True
-    if state.step % REPORT_EVERY_STEPS == 0 or _at_epoch_end(run, state.step):
-        values = {
-            f"{run.phase.name}_loss": mean,
-            "grad_norm": norms[-1],
-            "lr": run.optimizers[0].param_groups[0]["lr"],
-            "tokens_per_s": tokens_per_s,
-        }
-        hooks.report(state.step, {name: value for name, value in values.items() if math.isfinite(value)})
-        state.since_report = Sums()
-    return False
+    run.guard.judge(state)
+    values = dict(measured)
+    if state.since_report.num_targets:
+        values = {f"{run.phase.name}_loss": state.since_report.mean, **values}
+    hooks.report(state.step, {name: value for name, value in values.items() if math.isfinite(value)})
+    state.since_report = Sums()
+    return not epoch_ends or _end_epoch(run, state, hooks)
 
 
 def _at_epoch_end(run: Run, step: int) -> bool:

@@ -87,6 +87,9 @@ def run_job(job: Job) -> Outcome:
         When the process was told to end; the state is saved.
     TrainingError
         When the loss diverges, or is no number, more often than the guard allows.
+    OSError
+        When the state can't be saved as the process is told to end. Other saves that fail are
+        warnings: see `StateStore`.
     """
     parts = list(job.recipe)
     names = [part.name for part in parts]
@@ -98,7 +101,6 @@ def run_job(job: Job) -> Outcome:
             if job.ranks.leads:
                 job.on_metrics(point.step, point.values)
     meter = Meter(job.device, previous=Usage(**state.usage) if state.usage else None)  # type: ignore[arg-type]
-    choices: Mapping[str, object] = {}
     for part in parts[names.index(state.phase) :]:
         if state.phase != part.name:
             state.enter(part.name)
@@ -109,10 +111,10 @@ def run_job(job: Job) -> Outcome:
                 load_weights(job.model, saved.model)
             _fit(job, part, state)
         else:
-            choices = _learn(job, part, state, saved, meter)
-    job.store.wait()
+            _learn(job, part, state, saved, meter)
+    job.store.settle()
     last = dict(state.history[-1].values) if state.history else {}
-    return Outcome({**choices, "best_epoch": state.best_epoch, **last}, meter.read(), choices)
+    return Outcome({**state.ran, "best_epoch": state.best_epoch, **last}, meter.read(), state.ran)
 
 
 def _age(saved: Saved | None, names: Sequence[str]) -> tuple[int, ...]:
@@ -132,9 +134,12 @@ def _fit(job: Job, part: Fit, state: TrainingState) -> None:
     job.record(state, state.step, values)
 
 
-def _learn(job: Job, phase: Phase, state: TrainingState, saved: Saved | None, meter: Meter) -> Mapping[str, object]:
+def _learn(job: Job, phase: Phase, state: TrainingState, saved: Saved | None, meter: Meter) -> None:
     """A phase of gradient steps; afterwards the model has the weights that are kept."""
     config = job.config
+    if saved is not None and saved.state.choices is None:  # before the phase was prepared: no low-rank updates yet
+        load_weights(job.model, saved.model)
+        saved = None
     with low_rank(phase.model, phase.matrices, head=phase.head, config=config.lora, seed=job.seed):
         if config.distributed == "fsdp2" and job.ranks.size > 1:
             shard(phase.model)
@@ -143,9 +148,12 @@ def _learn(job: Job, phase: Phase, state: TrainingState, saved: Saved | None, me
         run = _prepare(job, phase, state)
         if saved is not None:
             _restore(job, run, saved)
+        hooks = _hooks(job, run, state, meter)
+        if saved is None:
+            hooks.save()  # to go back to, if training diverges soon
         interruption = Interruption()
         with interruption.watched():
-            run_phase(run, state, hooks=_hooks(job, run, state, meter), interruption=interruption)
+            run_phase(run, state, hooks=hooks, interruption=interruption)
         if state.best:
             load_weights(phase.model, state.best)
         else:
@@ -153,7 +161,7 @@ def _learn(job: Job, phase: Phase, state: TrainingState, saved: Saved | None, me
         state.best, state.average = {}, {}
         compile_blocks(phase.model, on=False)
     assert state.choices is not None
-    return {**asdict(state.choices), "parts": run.parts}
+    state.ran = {**asdict(state.choices), "parts": run.parts}
 
 
 def _restore(job: Job, run: Run, saved: Saved) -> None:
@@ -249,12 +257,14 @@ def _hooks(job: Job, run: Run, state: TrainingState, meter: Meter) -> Hooks:
             )
         vars(state).update(vars(saved.state) | {"rollbacks": rollbacks, "rate": rate, "choices": state.choices})
         _restore(job, run, saved)
+        save()  # with the lower rate, for a process that is killed now
         logger.warning("back at step %d, at %g of the learning rate", state.step, rate)
 
     return Hooks(
         report=lambda step, values: job.record(state, step, values),
         after_epoch=lambda epoch, loss: _judge_epoch(job, run, state, epoch=epoch, loss=loss),
         save=save,
+        saved=job.store.wait,
         roll_back=roll_back,
         save_every_s=job.config.checkpoint_every_s,
     )
@@ -268,7 +278,7 @@ def _judge_epoch(job: Job, run: Run, state: TrainingState, *, epoch: int, loss: 
         return True
     with run.average.applied():
         values = job.ranks.share(dict(phase.judge()))
-        judged = finite(values["holdout_loss"], phase=phase.name, step=state.step)
+        judged = finite(values["holdout_loss"])
         better = judged < state.best_loss
         if better:
             state.best = _copy(phase.model)

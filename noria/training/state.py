@@ -7,11 +7,13 @@ until the next is complete; a damaged file falls back to it.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
 import math
 import os
+import re
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -76,8 +78,8 @@ class TrainingState:
         Sums since the last point and since the epoch began.
     first_loss, lowest_loss:
         Of this phase's points: what divergence is measured by.
-    skipped:
-        Steps left out in this phase, for a loss or gradient that was no finite number.
+    skipped, skipped_in_a_row:
+        Steps left out in this phase, and up to now, for a loss or gradient that was no finite number.
     rollbacks, rate:
         Divergences so far, and the factor of the learning rate after them.
     best_loss, best_epoch, best:
@@ -88,6 +90,8 @@ class TrainingState:
         The learning curves so far.
     usage:
         Time, memory and energy spent before this process.
+    ran:
+        How the last phase was run: kept with the result, also by a process that only does what follows.
     """
 
     phase: str
@@ -98,6 +102,7 @@ class TrainingState:
     first_loss: float = math.inf
     lowest_loss: float = math.inf
     skipped: int = 0
+    skipped_in_a_row: int = 0
     rollbacks: int = 0
     rate: float = 1.0
     best_loss: float = math.inf
@@ -107,10 +112,13 @@ class TrainingState:
     average: dict[str, Tensor] = field(default_factory=dict)
     history: list[Point] = field(default_factory=list)
     usage: Mapping[str, float | None] = field(default_factory=dict)
+    ran: Mapping[str, object] = field(default_factory=dict)
 
     def enter(self, phase: str) -> None:
         """Begin a phase."""
-        begun = TrainingState(phase=phase, history=self.history, usage=self.usage, best_epoch=self.best_epoch)
+        begun = TrainingState(
+            phase=phase, history=self.history, usage=self.usage, best_epoch=self.best_epoch, ran=self.ran
+        )
         vars(self).update(vars(begun))
 
 
@@ -124,7 +132,11 @@ class Saved:
 
 
 class StateStore:
-    """Saved states in a directory, all of one training: `fingerprint` says which. Rank 0 writes, every rank reads."""
+    """Saved states in a directory, all of one training: `fingerprint` says which. Rank 0 writes, every rank reads.
+
+    A save that finds no room is a warning, and training goes on: all that it costs is the work since
+    the save before, and that only if the process is killed. Whoever must be sure calls `wait`.
+    """
 
     def __init__(self, directory: Path, *, fingerprint: str, writes: bool = True) -> None:
         self._directory = directory
@@ -134,7 +146,7 @@ class StateStore:
         self._pending: Future[None] | None = None
 
     def save(self, state: TrainingState, *, model: nn.Module, optimizers: Iterable[Optimizer] = ()) -> None:
-        """Copy everything now, write it in the background; waits for the save before.
+        """Copy everything now, write it in the background; waits for the save before, and warns if that failed.
 
         When parameters are sharded, every rank must call it.
         """
@@ -145,7 +157,7 @@ class StateStore:
             tensors |= {f"optimizer.{name}:{key}": tensor for key, tensor in values.items()}
         copies = {name: _host_copy(tensor) for name, tensor in tensors.items()}
         if self._writes:
-            self.wait()
+            self.settle()
             self._pending = self._writer.submit(self._write, copies, json.dumps(_plain(state)))
 
     def wait(self) -> None:
@@ -156,30 +168,41 @@ class StateStore:
         OSError
             When it could not be written.
         """
-        if self._pending is not None:
-            self._pending.result()
-            self._pending = None
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.result()
+
+    def settle(self) -> None:
+        """Until the last save is on disk, or has failed."""
+        try:
+            self.wait()
+        except OSError as error:
+            logger.warning("the state of the training could not be saved, the save before it stays: %s", error)
 
     def load(self) -> Saved | None:
         """The newest undamaged state of this training, if there is one."""
-        self.wait()
+        self.settle()
         for path in reversed(self._paths()):
             try:
                 return self._read(path)
-            except (SafetensorError, ValueError, KeyError, OSError) as error:
+            except (SafetensorError, ValueError, KeyError, TypeError, OSError) as error:
                 logger.warning("%s is damaged (%s): going back to the save before it", path, error)
         return None
 
     def _write(self, tensors: Mapping[str, Tensor], state: str) -> None:
         self._directory.mkdir(parents=True, exist_ok=True)
-        metadata = {"fingerprint": self._fingerprint, "state": state, "digest": _digest(tensors)}
+        metadata = {"fingerprint": self._fingerprint, "state": state, "digest": _digest(tensors, state)}
         paths = self._paths()
         number = int(paths[-1].stem.split("-")[1]) + 1 if paths else 0
         target = self._directory / f"state-{number:06d}.safetensors"
         partial = target.with_suffix(".partial")
-        save_file(dict(tensors), partial, metadata=metadata)
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())  # the name must not arrive before the bytes
+        try:
+            save_file(dict(tensors), partial, metadata=metadata)
+            with partial.open("rb") as file:
+                os.fsync(file.fileno())  # the name must not arrive before the bytes
+        except (SafetensorError, OSError) as error:
+            partial.unlink(missing_ok=True)
+            raise _as_os_error(error, partial) from error
         partial.replace(target)
         for old in paths[:-1]:
             old.unlink()
@@ -193,7 +216,7 @@ class StateStore:
             if metadata["fingerprint"] != self._fingerprint:
                 return None
             tensors = {name: file.get_tensor(name) for name in list(file.keys())}
-        if _digest(tensors) != metadata["digest"]:
+        if _digest(tensors, metadata["state"]) != metadata["digest"]:
             raise ValueError("its bytes are not those that were written")
         state = _parse(json.loads(metadata["state"]))
         state.best, state.average = _below("best.", tensors), _below("average.", tensors)
@@ -257,10 +280,19 @@ def _parse(plain: dict[str, Any]) -> TrainingState:
     return TrainingState(**plain, history=history, choices=choices and Choices(**choices))
 
 
-def _digest(tensors: Mapping[str, Tensor]) -> str:
-    total = hashlib.sha256()
+def _as_os_error(error: Exception, path: Path) -> OSError:
+    """safetensors says the number of a system's error in its words only; a full disk must be known as one."""
+    if isinstance(error, OSError):
+        return error
+    found = re.search(r"os error (\d+)", str(error))
+    number = int(found[1]) if found else errno.EIO
+    return OSError(number, os.strerror(number), str(path))
+
+
+def _digest(tensors: Mapping[str, Tensor], state: str) -> str:
+    total = hashlib.sha256(state.encode())
     for name in sorted(tensors):
-        total.update(name.encode())
+        total.update(f"\0{name} {tensors[name].dtype} {list(tensors[name].shape)}\0".encode())
         total.update(tensors[name].contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return total.hexdigest()
 
