@@ -5,7 +5,7 @@ from dataclasses import asdict
 
 from noria.artifacts import Artifact, read_artifact, write_artifact
 from noria.serving.bundle import read_bundle
-from noria.serving.deployment import stage_bundle
+from noria.serving.deployment import checkpoint_of, stage_bundle
 from noria.serving.store import ModelStore
 from noria.workspace import Workspace
 from tasks.node import main, node
@@ -27,7 +27,8 @@ def deployment(workspace: Workspace) -> str:
 def deploy(workspace: Workspace) -> Artifact:
     bundle = read_bundle(workspace.bundle)
     store = ModelStore(workspace.store, name=workspace.config.name, cache=workspace.store_cache)
-    staged = stage_bundle(store, bundle, cache=workspace.store_cache)
+    checkpoint = checkpoint_of(bundle, workspace.checkpoint) if workspace.config.deploy.publish_checkpoint else None
+    staged = stage_bundle(store, bundle, cache=workspace.store_cache, checkpoint=checkpoint)
     with write_artifact(workspace.deployment, kind="deployment", parents=(bundle,)) as draft:
         (draft.path / STAGED).write_text(json.dumps(asdict(staged), indent=2) + "\n", encoding="utf-8")
         draft.facts["version"] = staged.version

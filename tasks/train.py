@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from noria.artifacts import Artifact, read_artifact
+from noria.serving.predecessor import start_of, teacher_of
 from noria.training.report import LEARNING_CURVE, TABLE, write_training_report
 from noria.workspace import Workspace
 from tasks.curve import picture
@@ -40,6 +41,8 @@ def train(workspace: Workspace) -> Artifact:
             scenario=workspace.scenario,
             config=workspace.config,
             scratch=workspace.scratch / "train",
+            start=start_of(workspace),
+            teacher=teacher_of(workspace),
             on_metrics=record,
             on_resources=resources.update,
         )

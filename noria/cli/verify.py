@@ -26,12 +26,13 @@ def run(args: argparse.Namespace) -> int:
         "artifacts": sum(1 for _ in verify_artifacts(workspace)),
         "cache_files": sum(1 for _ in verify_cache(workspace)),
         "versions": len([store.fetch(version) for version in store.versions()]),
+        "checkpoints": len([store.checkpoints.fetch(digest) for digest in store.checkpoints.digests()]),
     }
     if args.json:
         print_json({"verified": counts})
     else:
         print(
             f"verified: {counts['artifacts']} artifacts, {counts['cache_files']} files of DVC's cache, "
-            f"{counts['versions']} versions in {workspace.store}"
+            f"{counts['versions']} versions and {counts['checkpoints']} checkpoints in {workspace.store}"
         )
     return 0

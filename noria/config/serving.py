@@ -36,6 +36,8 @@ class DeployConfig(Section):
 
     store: str = "store"
     """A directory, or a URL that fsspec writes (`s3://bucket/models`)."""
+    publish_checkpoint: bool = True
+    """Keep each version's training checkpoint beside it: `train.init_from: champion` starts from there."""
 
 
 class UpdateConfig(Section):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import subprocess
 import sys
 import time
@@ -10,10 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import noria
-from noria.artifacts import Artifact
-from noria.errors import BundleError
+from noria.artifacts import Artifact, read_artifact
+from noria.errors import ArtifactError, BundleError
 from noria.serving.bundle import version_of
+from noria.serving.checkpoints import DIGEST_FACT
 from noria.serving.store import ModelStore
+
+logger = logging.getLogger(__name__)
 
 _PROOF_TIMEOUT_S = 300.0
 
@@ -38,18 +42,23 @@ class Staged:
     proof_s: float
 
 
-def stage_bundle(store: ModelStore, bundle: Artifact, *, cache: Path) -> Staged:
+def stage_bundle(store: ModelStore, bundle: Artifact, *, cache: Path, checkpoint: Artifact | None = None) -> Staged:
     """Publish the bundle, then prove in a fresh process without torch that the copy serves.
 
-    Doing it again does nothing but prove again. What is live does not change, whatever happens here.
+    Its checkpoint is published before it, so that what is live can be trained further. Doing it again
+    does nothing but prove again. What is live does not change, whatever happens here.
 
     Raises
     ------
+    ArtifactError
+        When the checkpoint is damaged.
     BundleError
         When the copy does not load, or answers otherwise than when it was made.
     StoreError
         When the store can't be written.
     """
+    if checkpoint is not None:
+        store.checkpoints.publish(checkpoint.path)
     version = version_of(store.publish(bundle.path))
     started = time.monotonic()
     num_golden = _prove(store, version, cache)
@@ -57,6 +66,19 @@ def stage_bundle(store: ModelStore, bundle: Artifact, *, cache: Path) -> Staged:
     if not store.journal.has("staged", version):
         store.journal.record("staged", version, details={"num_golden": num_golden})
     return Staged(version, store.place(version), num_golden, round(proof_s, 2))
+
+
+def checkpoint_of(bundle: Artifact, directory: Path) -> Artifact | None:
+    """The checkpoint in `directory` if `bundle` was made from it; to serve a bundle, none is needed."""
+    try:
+        found = read_artifact(directory, verify=False)
+    except ArtifactError as error:
+        logger.warning("the checkpoint is not published, no training can start from it: %s", error.what)
+        return None
+    if found.digest != bundle.facts.get(DIGEST_FACT):
+        logger.warning("the checkpoint is not published: the bundle was made from another than %s", directory)
+        return None
+    return found
 
 
 def _prove(store: ModelStore, version: str, cache: Path) -> int:

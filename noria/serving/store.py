@@ -1,6 +1,7 @@
 """The model store: versions that never change, and one pointer that says which of them is live.
 
 <name>/versions/<version>/…     a bundle; its manifest is written last
+<name>/checkpoints/<digest>/…   what bundles were made from (noria/serving/checkpoints.py)
 <name>/production.json          the pointer, swapped atomically
 <name>/journal/<time>-<event>.json
 """
@@ -19,6 +20,7 @@ from pathlib import Path
 from noria.artifacts import MANIFEST, Artifact
 from noria.errors import BundleError, StoreError
 from noria.serving.bundle import read_bundle, version_of
+from noria.serving.checkpoints import Checkpoints
 from noria.serving.journal import EventKind, Journal
 from noria.serving.objects import Objects, open_objects
 
@@ -61,7 +63,7 @@ class ModelStore:
     name:
         The model's name.
     cache:
-        Where bundles of a remote store are kept on this machine.
+        Where bundles and checkpoints of a remote store are kept on this machine.
     """
 
     def __init__(self, url: str, *, name: str, cache: Path) -> None:
@@ -70,6 +72,7 @@ class ModelStore:
         self._cache = cache
         self._objects: Objects = open_objects(url)
         self.journal = Journal(self._objects, name)
+        self.checkpoints = Checkpoints(self._objects, name, place=self.place(), cache=cache)
 
     def publish(self, bundle: Path) -> Artifact:
         """Copy a verified bundle in, unless it is there and whole; returns the copy, read back and verified.

@@ -21,6 +21,8 @@ from noria.scenarios.base import Encoder, Scenario
 
 _BATCH_ROWS = 5_000
 _FACTS = "rows.npz"
+ANSWERS = "answers.npy"
+"""A teacher's logits for the rows to fit, beside them."""
 
 
 @dataclass(frozen=True)
@@ -54,9 +56,11 @@ class TrainingRows:
 
 
 def open_training_rows(scratch: Path) -> TrainingRows:
-    """What `TrainingSide.encode` wrote."""
+    """What `TrainingSide.encode` wrote, with the teacher's answers where there are any."""
+    answers = scratch / ANSWERS
+    teacher_NC = np.load(answers, mmap_mode="r") if answers.exists() else None
     with np.load(scratch / _FACTS) as facts:
-        return TrainingRows(open_rows(scratch), facts["ids"], facts["classes"], facts["holdout"])
+        return TrainingRows(open_rows(scratch), facts["ids"], facts["classes"], facts["holdout"], teacher_NC)
 
 
 class TrainingSide:

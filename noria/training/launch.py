@@ -17,10 +17,10 @@ from types import FrameType
 
 import torch
 
-from noria.artifacts import Artifact
 from noria.config import Config
 from noria.errors import NoriaError, StageFailed
 from noria.events import emit
+from noria.training.start import Material
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ _POLL_S = 0.5
 
 
 def launch(
-    splits: Artifact,
+    material: Material,
     output: Path,
     *,
     config: Config,
@@ -48,7 +48,7 @@ def launch(
     job.write_text(
         json.dumps(
             {
-                "splits": str(splits.path),
+                **material.paths,
                 "output": str(output),
                 "scratch": str(scratch),
                 "events": str(events),

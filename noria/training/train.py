@@ -16,13 +16,15 @@ import noria
 from noria.artifacts import Artifact, digest_file, digest_of, read_artifact
 from noria.config import Config
 from noria.scenarios.base import Encoder, Scenario
-from noria.training.checkpoint import save_trained
-from noria.training.data import TrainingRows, TrainingSide, open_training_rows
+from noria.training.checkpoint import Trained, save_trained
+from noria.training.data import ANSWERS, TrainingRows, TrainingSide, open_training_rows
+from noria.training.distill import write_answers
 from noria.training.distributed import Ranks, joined, started_by_torchrun, whole
 from noria.training.launch import launch
 from noria.training.meter import over_ranks, resources_of
 from noria.training.probe import choose_device
 from noria.training.run import Job, OnMetrics, Outcome, run_job
+from noria.training.start import Material, as_found, check_labels, load_start
 from noria.training.state import StateStore
 
 logger = logging.getLogger(__name__)
@@ -38,10 +40,11 @@ OnResources = Callable[[Mapping[str, object]], None]
 
 @dataclass(frozen=True)
 class Prepared:
-    """The training rows in tensors, and what made them so."""
+    """The training rows in tensors, what made them so, and the fingerprint of it all."""
 
     encoder: Encoder
     rows: TrainingRows
+    fingerprint: str
 
 
 def train_model(
@@ -51,6 +54,8 @@ def train_model(
     scenario: Scenario,
     config: Config,
     scratch: Path,
+    start: Path | None = None,
+    teacher: Path | None = None,
     on_metrics: OnMetrics = lambda step, values: None,
     on_resources: OnResources = lambda resources: None,
 ) -> Artifact:
@@ -64,6 +69,8 @@ def train_model(
     ----------
     scratch:
         Resumable state and encoded rows; removed when the checkpoint is complete.
+    start, teacher:
+        The directories that `train.init_from` and `train.distill.teacher` stand for; None where nothing is live yet.
     on_metrics:
         Is told every point of the learning curves; a resumed run tells the earlier ones again.
 
@@ -72,13 +79,15 @@ def train_model(
     Preempted
         When the process was told to end; the state is saved.
     TrainingError
-        When the rows, the device or the loss don't allow it.
+        When the rows, the start, the teacher, the device or the loss don't allow it.
     """
+    config = as_found(config, start=start, teacher=teacher)
+    material = Material.at(splits, start=start, teacher=teacher)
     if config.train.distributed != "none" and not started_by_torchrun():
-        launch(splits, output, config=config, scratch=scratch, on_metrics=on_metrics, on_resources=on_resources)
+        launch(material, output, config=config, scratch=scratch, on_metrics=on_metrics, on_resources=on_resources)
     else:
         with joined() as ranks:
-            outcome = _train(splits, output, scenario, config, scratch, on_metrics, ranks)
+            outcome = _train(material, output, scenario, config, scratch, on_metrics, ranks)
             usage = over_ranks(ranks.gather(outcome.usage))
             if ranks.leads:
                 price = config.train.price_per_hour
@@ -91,7 +100,7 @@ def train_model(
 
 
 def _train(
-    splits: Artifact,
+    material: Material,
     output: Path,
     scenario: Scenario,
     config: Config,
@@ -100,10 +109,11 @@ def _train(
     ranks: Ranks,
 ) -> Outcome:
     device = choose_device(config.train, local_rank=ranks.local_rank)
-    prepared = _prepare(splits, scenario, config, scratch, ranks)
+    start = load_start(material.start, scenario=scenario, config=config) if material.start else None
+    prepared = _prepare(material, start, scenario, config, scratch, ranks)
     rows = prepared.rows
-    model = _build(scenario, prepared.encoder, config).to(device)
-    store = StateStore(scratch / "state", fingerprint=_fingerprint(splits, config), writes=ranks.leads)
+    model = _build(scenario, prepared.encoder, config, start).to(device)
+    store = StateStore(scratch / "state", fingerprint=prepared.fingerprint, writes=ranks.leads)
     outcome = run_job(
         Job(
             config=config.train,
@@ -124,43 +134,64 @@ def _train(
             weights=weights,
             encoder=prepared.encoder,
             config=config,
-            parents=(splits,),
+            parents=material.parents,
             counts={
                 "rows": len(rows.classes),
                 "holdout": int(rows.holdout.sum()),
                 "parameters": sum(param.numel() for param in model.parameters()),
             },
-            facts=outcome.facts,
+            facts={**outcome.facts, **material.facts},
         )
     return outcome
 
 
-def _prepare(splits: Artifact, scenario: Scenario, config: Config, scratch: Path, ranks: Ranks) -> Prepared:
-    """Fit the encoder and encode the rows, once for all ranks of a host and for the runs that go on from here."""
-    fingerprint = _fingerprint(splits, config)
+def _prepare(
+    material: Material, start: Trained | None, scenario: Scenario, config: Config, scratch: Path, ranks: Ranks
+) -> Prepared:
+    """Make encoder, encoded rows and answers, once for all ranks of a host and for the runs that go on from here."""
+    fingerprint = _fingerprint(material.splits, config, *material.predecessors)
     complete = scratch / _COMPLETE
     if ranks.leads_host and not (complete.is_file() and complete.read_text() == fingerprint):
         complete.unlink(missing_ok=True)
-        side = TrainingSide(splits.path / "train", scenario=scenario, holdout_share=config.train.holdout_share)
-        encoder = scenario.fit_encoder(side.fitting_rows(), config)
-        rows = side.encode(encoder, scratch=scratch / _ROWS)
-        (scratch / _ENCODER).mkdir(exist_ok=True)
-        encoder.save(scratch / _ENCODER)
+        for left in (_ENCODER, _ROWS):
+            shutil.rmtree(scratch / left, ignore_errors=True)
+        _encode(material, start, scenario, config, scratch)
         complete.write_text(fingerprint)
-        logger.info("%d training rows, %d of them held out", len(rows.classes), int(rows.holdout.sum()))
     ranks.barrier()
-    return Prepared(scenario.load_encoder(scratch / _ENCODER), open_training_rows(scratch / _ROWS))
+    return Prepared(scenario.load_encoder(scratch / _ENCODER), open_training_rows(scratch / _ROWS), fingerprint)
 
 
-def _build(scenario: Scenario, encoder: Encoder, config: Config) -> nn.Module:
+def _encode(material: Material, start: Trained | None, scenario: Scenario, config: Config, scratch: Path) -> None:
+    """Fit the encoder, or take that of the start; encode the rows; have the teacher answer those to fit."""
+    side = TrainingSide(material.splits.path / "train", scenario=scenario, holdout_share=config.train.holdout_share)
+    encoder = scenario.fit_encoder(side.fitting_rows(), config) if start is None else start.encoder
+    labels = scenario.labels(encoder)
+    if material.start is not None:
+        check_labels(material.start, side.fitting_rows(), target=scenario.target, labels=labels)
+    rows = side.encode(encoder, scratch=scratch / _ROWS)
+    num_held = int(rows.holdout.sum())
+    logger.info("%d training rows, %d of them held out", len(rows.classes), num_held)
+    (scratch / _ENCODER).mkdir(exist_ok=True)
+    encoder.save(scratch / _ENCODER)
+    if material.teacher is not None:
+        answers, num_fitting = scratch / _ROWS / ANSWERS, len(rows.classes) - num_held
+        fitting = side.fitting_rows()
+        write_answers(answers, material.teacher, fitting, num_rows=num_fitting, labels=labels, scenario=scenario)
+
+
+def _build(scenario: Scenario, encoder: Encoder, config: Config, start: Trained | None) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        return scenario.build_model(config, encoder)
+        model = scenario.build_model(config, encoder)
+    if start is not None:
+        model.load_state_dict(start.model.state_dict())
+    return model
 
 
-def _fingerprint(splits: Artifact, config: Config) -> str:
+def _fingerprint(splits: Artifact, config: Config, *predecessors: Artifact) -> str:
     """Changes with anything that a saved state depends on."""
     rows = digest_of({name: digest for name, digest in splits.files.items() if name.startswith("train/")})
+    rows = "\0".join([rows, *(artifact.digest for artifact in predecessors)])
     settings = config.model_copy(
         update={"train": config.train.model_copy(update=dict.fromkeys(_IRRELEVANT))}
     ).model_dump_json(include={"scenario", "seed", "tokenizer", "model", "train"}, warnings=False)

@@ -2,7 +2,8 @@
 
     python -m noria.training.worker JOB.json
 
-JOB.json: `splits`, `output`, `scratch` and `events` (paths), and `config`, the resolved configuration.
+JOB.json: `splits`, `output`, `scratch` and `events` (paths), `config`, the resolved configuration, and where
+there are any the paths of the `start` and the `teacher`.
 """
 
 from __future__ import annotations
@@ -45,6 +46,8 @@ def _train(job: dict[str, str], config: Config) -> int:
             scenario=load_scenario(config.scenario),
             config=config,
             scratch=Path(job["scratch"]),
+            start=_path(job, "start"),
+            teacher=_path(job, "teacher"),
             on_resources=_tell_resources,
         )
     except NoriaError as error:
@@ -52,6 +55,10 @@ def _train(job: dict[str, str], config: Config) -> int:
         sys.stderr.write(f"{error}\n")
         return error.exit_code
     return 0
+
+
+def _path(job: dict[str, str], name: str) -> Path | None:
+    return Path(job[name]) if job.get(name) else None
 
 
 def _tell_resources(resources: Mapping[str, object]) -> None:

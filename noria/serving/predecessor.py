@@ -1,0 +1,77 @@
+"""What a training takes over from an earlier one, found on this machine: weights to start from, and a teacher."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from noria.errors import ConfigError
+from noria.workspace import Workspace
+
+if TYPE_CHECKING:
+    from noria.artifacts import Artifact
+    from noria.serving.store import ModelStore
+
+NONE, CHAMPION = "none", "champion"
+
+
+def start_of(workspace: Workspace) -> Path | None:
+    """Directory of the checkpoint that `train.init_from` names; None for `none`, and while nothing is live.
+
+    Raises
+    ------
+    ConfigError
+        When there is no such directory.
+    StoreError
+        When the champion's checkpoint was not published, or is damaged.
+    """
+    value = workspace.config.train.init_from
+    if value != CHAMPION:
+        return _directory(workspace, "train.init_from", value, kind="checkpoint")
+    from noria.serving.checkpoints import DIGEST_FACT
+
+    store = _store(workspace)
+    bundle = _champion(store)
+    return None if bundle is None else store.checkpoints.fetch(str(bundle.facts.get(DIGEST_FACT))).path
+
+
+def teacher_of(workspace: Workspace) -> Path | None:
+    """Directory of the bundle that `train.distill.teacher` names; None for `none`, and while nothing is live.
+
+    Raises
+    ------
+    ConfigError
+        When there is no such directory.
+    BundleError
+        When the champion is damaged.
+    """
+    value = workspace.config.train.distill.teacher
+    if value != CHAMPION:
+        return _directory(workspace, "train.distill.teacher", value, kind="bundle")
+    bundle = _champion(_store(workspace))
+    return None if bundle is None else bundle.path
+
+
+def _directory(workspace: Workspace, key: str, value: str, *, kind: str) -> Path | None:
+    if value == NONE:
+        return None
+    path = workspace.root / value
+    if not path.is_dir():
+        raise ConfigError(
+            f"`{key}: {value}` is no directory",
+            where=str(workspace.params),
+            expected=f"none, champion, or the directory of a {kind}",
+            next_step=f"{path} does not exist: name another, or `{key}: none`",
+        )
+    return path
+
+
+def _store(workspace: Workspace) -> ModelStore:
+    from noria.serving.store import ModelStore  # few trainings ask a store for anything
+
+    return ModelStore(workspace.store, name=workspace.config.name, cache=workspace.store_cache)
+
+
+def _champion(store: ModelStore) -> Artifact | None:
+    live = store.production()
+    return store.fetch(live.version) if live else None
