@@ -17,6 +17,7 @@ from noria.errors import TrainingError
 from noria.events import log_metrics
 from noria.model.lora import low_rank
 from noria.training.averaging import Average
+from noria.training.batch import Batch
 from noria.training.distributed import Ranks, Replica, shard, whole
 from noria.training.guards import Guard, Interruption, finite
 from noria.training.loop import Hooks, Run, run_phase
@@ -25,7 +26,7 @@ from noria.training.optimizers import build_optimizers
 from noria.training.probe import PRECISIONS, choose, compile_blocks, fitting_parts
 from noria.training.recipe import Fit, Phase, Recipe
 from noria.training.schedules import build_schedule
-from noria.training.state import Point, Saved, StateStore, TrainingState, load_weights, restore
+from noria.training.state import Choices, Point, Saved, StateStore, TrainingState, load_weights, restore
 
 logger = logging.getLogger(__name__)
 
@@ -170,44 +171,18 @@ def _restore(job: Job, run: Run, saved: Saved) -> None:
 
 
 def _prepare(job: Job, phase: Phase, state: TrainingState) -> Run:
-    """Probe what has not been chosen yet, and build what the steps need."""
+    """Build what the steps need, with what was chosen; choose what has not been yet."""
     config, ranks, objective = job.config, job.ranks, phase.objective
     steps_per_epoch = max(1, len(objective) // config.accumulate)
     num_steps = max(1, round(phase.epochs * steps_per_epoch))
     for module in phase.model.modules():
         if hasattr(module, "recompute"):
             module.recompute = config.activation_checkpointing  # type: ignore[assignment]
-    replica = Replica(phase.model, objective, kind=config.distributed, ranks=ranks)
-    typical = objective.batch(len(objective) // 2)
-
-    def attempt(dtype: torch.dtype) -> None:
-        _set_precision(phase.model, dtype)
-        objective.loss(phase.model, typical.to(job.device)).backward()  # type: ignore[no-untyped-call]
-        phase.model.zero_grad(set_to_none=True)
-
-    def attempt_parts(parts: int) -> None:
-        largest = objective.largest().part(0, of=parts).to(job.device)
-        objective.loss(phase.model, largest).backward()  # type: ignore[no-untyped-call]
-        phase.model.zero_grad(set_to_none=True)
-
     phase.model.train()
+    replica = Replica(phase.model, objective, kind=config.distributed, ranks=ranks)
     if state.choices is None:
-        chosen = choose(
-            config,
-            device=job.device,
-            attempt=attempt,
-            blocks=phase.matrices,
-            num_passes=num_steps * config.accumulate // ranks.size,
-        )
-        state.choices = ranks.share(chosen)
-    if state.choices.compiled:
-        compile_blocks(phase.matrices, on=True)
-    if job.device.type == "cpu":
-        torch.set_num_threads(state.choices.threads)
-    _set_precision(phase.model, PRECISIONS[state.choices.precision])
-    parts = -(-ranks.size // config.accumulate)
-    if job.device.type == "cuda":
-        parts = max(ranks.share(fitting_parts(attempt_parts, parts=parts)), parts)
+        state.choices = ranks.share(_choose(job, phase, num_passes=num_steps * config.accumulate // ranks.size))
+    _apply(job, phase, state.choices)
     return Run(
         phase=phase,
         replica=replica,
@@ -231,10 +206,47 @@ def _prepare(job: Job, phase: Phase, state: TrainingState) -> Run:
         num_steps=num_steps,
         steps_per_epoch=steps_per_epoch,
         accumulate=config.accumulate,
-        parts=parts,
+        parts=_num_parts(job, phase),
         max_grad_norm=config.max_grad_norm,
         seed=job.seed,
     )
+
+
+def _choose(job: Job, phase: Phase, *, num_passes: int) -> Choices:
+    """Probe on a typical batch."""
+    typical = phase.objective.batch(len(phase.objective) // 2).to(job.device)
+
+    def attempt(dtype: torch.dtype) -> None:
+        _set_precision(phase.model, dtype)
+        _pass(phase, typical)
+
+    return choose(job.config, device=job.device, attempt=attempt, blocks=phase.matrices, num_passes=num_passes)
+
+
+def _apply(job: Job, phase: Phase, choices: Choices) -> None:
+    if choices.compiled:
+        compile_blocks(phase.matrices, on=True)
+    if job.device.type == "cpu":
+        torch.set_num_threads(choices.threads)
+    _set_precision(phase.model, PRECISIONS[choices.precision])
+
+
+def _num_parts(job: Job, phase: Phase) -> int:
+    """How many passes a batch takes: enough for every rank to have one in a step, and to fit into memory."""
+    parts = -(-job.ranks.size // job.config.accumulate)
+    if job.device.type == "cpu":
+        return parts
+
+    def attempt(parts: int) -> None:
+        _pass(phase, phase.objective.largest().part(parts - 1, of=parts).to(job.device))  # no part has more rows
+
+    return max(job.ranks.share(fitting_parts(attempt, parts=parts)), parts)
+
+
+def _pass(phase: Phase, batch: Batch) -> None:
+    """Forward and backward, to no end."""
+    phase.objective.loss(phase.model, batch).backward()  # type: ignore[no-untyped-call]
+    phase.model.zero_grad(set_to_none=True)
 
 
 def _set_precision(model: nn.Module, dtype: torch.dtype) -> None:
