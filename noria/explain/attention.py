@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from noria.model.attention import Attention, rotate
+from noria.model.attention import Attention, Mask, Packing, rotate
 
 
 def attention_maps(model: nn.Module, run: Callable[[], object]) -> list[Tensor]:
@@ -44,11 +44,11 @@ def attention_maps(model: nn.Module, run: Callable[[], object]) -> list[Tensor]:
 
 
 def weights_and_values(
-    module: Attention, x_BTD: Tensor, mask: Tensor | None = None, memory_BSD: Tensor | None = None
+    module: Attention, x_BTD: Tensor, mask: Mask = None, memory_BSD: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """softmax(Q K^T / sqrt(K)) of shape (B, H, T, S), and the values (B, H, S, K) that it mixes, in float32.
 
-    `mask` is boolean, broadcast to (B, H, T, S), and True means "attend".
+    `mask` is boolean, broadcast to (B, H, T, S), and True means "attend"; or it says which documents lie end to end.
     """
     source_BSD = x_BTD if memory_BSD is None else memory_BSD
     weight_3DD = module.projections.float()
@@ -56,11 +56,19 @@ def weights_and_values(
         _heads(F.linear(given.float(), weight_DD), module.num_heads)
         for given, weight_DD in zip((x_BTD, source_BSD, source_BSD), weight_3DD, strict=True)
     )
+    length = x_BTD.shape[1]
     if module.rotary and memory_BSD is None:
-        q_BHTK, k_BHSK = rotate(q_BHTK), rotate(k_BHSK)
+        place_T = mask.places(length) if isinstance(mask, Packing) else None
+        q_BHTK, k_BHSK = rotate(q_BHTK, place_T), rotate(k_BHSK, place_T)
     score_BHTS = q_BHTK @ k_BHSK.mT / math.sqrt(q_BHTK.shape[-1])
+    if isinstance(mask, Packing):
+        document_T = mask.documents(length)
+        mask = document_T[:, None] == document_T
     if mask is not None:
         score_BHTS = score_BHTS.masked_fill(~mask, -math.inf)
+    if module.causal:
+        future_TS = torch.ones(score_BHTS.shape[-2:], dtype=torch.bool, device=score_BHTS.device).triu(1)
+        score_BHTS = score_BHTS.masked_fill(future_TS, -math.inf)
     return score_BHTS.softmax(-1), v_BHSK
 
 
@@ -85,7 +93,7 @@ def rollout(maps: Sequence[Tensor]) -> Tensor:
 
 def _inputs(
     module: Attention, given: tuple[object, ...], named: dict[str, object]
-) -> tuple[Tensor, Tensor | None, Tensor | None]:
+) -> tuple[Tensor, Mask, Tensor | None]:
     bound = inspect.signature(module.forward).bind(*given, **named)
     bound.apply_defaults()
     x_BTD, mask, memory_BSD = (bound.arguments[name] for name in ("x_BTD", "mask", "memory_BSD"))

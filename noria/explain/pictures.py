@@ -33,7 +33,7 @@ def draw_explanation(explanation: Explanation, path: Path) -> None:
     panel = min(panel, _WIDTH_INCHES[1] / num_heads - 0.8)
     strips = 2 if num_layers else 1
     width = max(_WIDTH_INCHES[0], num_heads * (panel + 0.8), min(_TOKEN_INCHES * len(names), _WIDTH_INCHES[1]))
-    heights = [_STRIP_INCHES] * strips + [panel + 0.9] * num_layers
+    heights = [_STRIP_INCHES] * strips + [panel + 0.6] * num_layers
     figure = Figure(figsize=(width, sum(heights)), layout="constrained")
     grid = figure.add_gridspec(len(heights), num_heads, height_ratios=heights)
     _draw_contributions(figure.add_subplot(grid[0, :]), explanation, letters, inches=width - 1)
@@ -55,9 +55,11 @@ def _draw_contributions(axes: Any, explanation: Explanation, letters: Lettering,
         axes.plot(range(len(totals)), totals, "D", color="black", markersize=3.5, label="together")
     axes.axhline(0, color="black", linewidth=0.8)
     sure = explanation.scores[explanation.label]
-    axes.set_title(f"contributions to “{explanation.label}” ({sure:.1%})", family=_with(letters, explanation.label))
+    axes.set_title(
+        f"contributions to “{explanation.label}” ({sure:.1%})", loc="left", family=_with(letters, explanation.label)
+    )
     axes.set_ylabel("log-odds" if len(explanation.scores) == 2 else "logit less mean of others")
-    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
+    _legend(axes)
 
 
 def _draw_bars(axes: Any, series: Mapping[str, Sequence[float]], letters: Lettering, *, inches: float) -> None:  # noqa: ANN401
@@ -69,8 +71,13 @@ def _draw_bars(axes: Any, series: Mapping[str, Sequence[float]], letters: Letter
         axes.bar(places, values, width=bar, color=colour, label=name)
     axes.set_xlim(-0.7, len(letters.names) - 0.3)
     axes.grid(axis="y", alpha=0.3)
-    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
+    _legend(axes)
     _label(axes.xaxis, letters, inches=inches, upright=False)
+
+
+def _legend(axes: Any) -> None:  # noqa: ANN401
+    """Above the strip, to the right: bars may be anywhere inside."""
+    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=3, frameon=False)
 
 
 def _draw_map(axes: Any, map_TT: np.ndarray, letters: Lettering, *, inches: float, title: str) -> None:  # noqa: ANN401
