@@ -27,8 +27,8 @@ class Batch:
 class BatchPlan:
     """Batches of rows of the given lengths; an epoch visits every row exactly once, in other company each time.
 
-    Rows of one width stand together in the order of `within` (the length of something else that is
-    padded too), if there is one. How many batches an epoch has depends on the lengths alone, so
+    `within` is the length of something else that is padded too: rows of one length then stand in its
+    order, and lengths are not rounded, so that both sides have little padding. How many batches an epoch has depends on the lengths alone, so
     index -> (epoch, place in it) is one division.
     """
 
@@ -40,7 +40,8 @@ class BatchPlan:
         seed: int,
         within: NDArray[np.int64] | None = None,
     ) -> None:
-        rounded = -(-num_tokens // _WIDTH_MULTIPLE) * _WIDTH_MULTIPLE
+        multiple = _WIDTH_MULTIPLE if within is None else 1
+        rounded = -(-num_tokens // multiple) * multiple
         self._widths = np.minimum(rounded, num_tokens.max())  # never longer than the model has positions for
         self._within = within
         self._batch_tokens = batch_tokens
