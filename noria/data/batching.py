@@ -28,8 +28,8 @@ class BatchPlan:
     """Batches of rows of the given lengths; an epoch visits every row exactly once, in other company each time.
 
     `within` is the length of something else that is padded too: rows of one length then stand in its
-    order, and lengths are not rounded, so that both sides have little padding. How many batches an epoch has depends on the lengths alone, so
-    index -> (epoch, place in it) is one division.
+    order, and lengths are not rounded, so that both sides have little padding. How many batches an
+    epoch has depends on the lengths alone, so index -> (epoch, place in it) is one division.
     """
 
     def __init__(

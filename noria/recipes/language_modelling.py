@@ -5,6 +5,7 @@ Shapes: B rows, T width, N = B * T targets.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol, cast
 
 import numpy as np
@@ -52,6 +53,7 @@ class NextTokens:
         self._seed = seed
         self._num_rows = (len(stream) - 1) // width - 1  # one fewer: room for the drawn place of the first cut
         assert self._num_rows >= self._rows_per_batch, "a stream shorter than two batches"
+        self._cut = self._draw(0)
 
     def __len__(self) -> int:
         return self._num_rows // self._rows_per_batch
@@ -59,9 +61,10 @@ class NextTokens:
     def batch(self, index: int) -> Batch:
         """The batch at `index`."""
         epoch, place = divmod(index, len(self))
-        rng = np.random.default_rng((self._seed, epoch, 3))
-        first = int(rng.integers(self._width))
-        rows = rng.permutation(self._num_rows)[place * self._rows_per_batch :][: self._rows_per_batch]
+        if epoch != self._cut.epoch:
+            self._cut = self._draw(epoch)
+        first = self._cut.first
+        rows = self._cut.rows[place * self._rows_per_batch :][: self._rows_per_batch]
         cut = np.stack([self._stream[first + row * self._width :][: self._width + 1] for row in rows])
         tokens = torch.from_numpy(cut.astype(np.int64))
         num_targets = len(rows) * self._width
@@ -88,6 +91,19 @@ class NextTokens:
             token_ids = token_ids.reshape(1, -1)
         x_ND, weight_VD, bias_V = cast("NextTokenModel", model).next_tokens(token_ids, batch.positions, packing)
         return linear_cross_entropy(x_ND, weight_VD, batch.targets, bias_V)
+
+    def _draw(self, epoch: int) -> _Cut:
+        rng = np.random.default_rng((self._seed, epoch, 3))
+        return _Cut(epoch, int(rng.integers(self._width)), rng.permutation(self._num_rows))
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """How an epoch cuts the stream: where the first row begins, and the order of the rows."""
+
+    epoch: int
+    first: int
+    rows: NDArray[np.int64]
 
 
 def pack(ends_BT: NDArray[np.generic], *, device: torch.device) -> Packing:
