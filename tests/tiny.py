@@ -87,6 +87,15 @@ def opaque_bundle(target: Path, content: str) -> Artifact:
     return read_artifact(target)
 
 
+def opaque_checkpoint(target: Path, content: str) -> Artifact:
+    """What the store takes for a checkpoint: it never looks inside."""
+    with write_artifact(target, kind="checkpoint") as draft:
+        (draft.path / "encoder").mkdir()
+        for name in ("model.safetensors", "config.json", "encoder/encoder.json"):
+            (draft.path / name).write_text(content)
+    return read_artifact(target)
+
+
 def judged(right: np.ndarray, *, slices: dict[str, np.ndarray] | None = None) -> Judged:
     """Two balanced classes, answered with 90 % confidence: rightly where `right`, bool (N,), is true."""
     targets = np.arange(len(right)) % 2

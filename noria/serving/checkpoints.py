@@ -65,7 +65,7 @@ class Checkpoints:
         if not self._is_there(digest):
             raise StoreError(
                 "the checkpoint is not in the store",
-                where=f"{self._place}/checkpoints/{digest}",
+                where=self.place(digest),
                 expected="a version that was deployed with `deploy.publish_checkpoint: true`",
                 next_step="`train.init_from: none` trains anew; or name the directory of a checkpoint",
             )
@@ -76,13 +76,17 @@ class Checkpoints:
                 f"the checkpoint can't be trusted: {error.what}",
                 where=error.where,
                 expected=error.expected,
-                next_step="`noria run` in the workspace that made it publishes it anew; `train.init_from: none` trains "
-                "without it",
+                next_step="move it away; `noria run` in the workspace that made it publishes it anew; "
+                "`train.init_from: none` trains without it",
             ) from error
 
     def digests(self) -> list[str]:
         """Complete checkpoints, by name."""
         return [name for name in self._objects.names(f"{self._name}/checkpoints") if self._is_there(name)]
+
+    def place(self, digest: str) -> str:
+        """URL or path of one checkpoint, for people."""
+        return f"{self._place}/checkpoints/{digest}"
 
     def _is_there(self, digest: str) -> bool:
         return bool(_DIGEST.fullmatch(digest)) and self._objects.read(f"{self._key(digest)}/{MANIFEST}") is not None
@@ -98,7 +102,7 @@ class Checkpoints:
         if artifact.digest != digest:
             raise ArtifactError(
                 f"checkpoint {artifact.digest[:12]} lies in its place",
-                where=f"{self._place}/checkpoints/{digest}",
+                where=self.place(digest),
                 expected=f"digest {digest}",
             )
         return artifact

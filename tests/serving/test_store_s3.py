@@ -63,6 +63,25 @@ def test_a_damaged_copy_on_this_machine_is_fetched_anew(store, versions):
     assert version_of(store.fetch(versions[0])) == versions[0]
 
 
+def test_checkpoints_on_s3_are_found_on_another_machine_and_mended(store, tmp_path):
+    checkpoint = tiny.opaque_checkpoint(tmp_path / "checkpoint", "weights")
+    for _ in range(2):
+        assert store.checkpoints.publish(checkpoint.path).files == checkpoint.files
+    assert store.checkpoints.digests() == [checkpoint.digest]
+    assert store.versions() == []
+    elsewhere = ModelStore(store.url, name=store.name, cache=tmp_path / "another machine")
+    copy = elsewhere.checkpoints.fetch(checkpoint.digest).path
+    (copy / "model.safetensors").write_text("damaged")
+    assert elsewhere.checkpoints.fetch(checkpoint.digest).path == copy
+    s3 = s3fs.S3FileSystem(skip_instance_cache=True)
+    stored = f"{store.checkpoints.place(checkpoint.digest).removeprefix('s3://')}/model.safetensors"
+    s3.pipe_file(stored, b"damaged in the store")
+    third = ModelStore(store.url, name=store.name, cache=tmp_path / "a third machine")
+    with pytest.raises(StoreError, match="can't be trusted"):
+        third.checkpoints.fetch(checkpoint.digest)
+    assert third.checkpoints.publish(checkpoint.path).digest == checkpoint.digest
+
+
 def test_of_racing_promotions_on_s3_one_wins(store, versions, tmp_path):
     champion = store.promote(versions[0], reason="first", over=None)
     start, won, lost = threading.Barrier(6), [], []
