@@ -54,6 +54,11 @@ def _checked(value: object) -> object:
     return value
 
 
+def _or_empty(value: object) -> object:
+    """A section whose every line is a comment is null in YAML."""
+    return {} if value is None else value
+
+
 Dimension = Annotated[RangeConfig | tuple[Scalar, ...], BeforeValidator(_checked)]
 
 
@@ -72,5 +77,5 @@ class TuneConfig(Section):
     """Trials drawn at random before the sampler models what it saw (TPE), and before any is pruned."""
     min_gain: Annotated[float, Field(ge=0)] = 0.0
     """How far the best hold-out loss must lie below that of the current parameters to be proposed."""
-    space: Mapping[str, Dimension] = Field(default_factory=dict)
+    space: Annotated[Mapping[str, Dimension], BeforeValidator(_or_empty)] = Field(default_factory=dict)
     """A path below tokenizer, model, train, or seed -> the values to try: a list, or a range."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from noria.config import load_config
+from noria.config import Config, load_config
 from noria.config.tune import Scalar
 from noria.errors import ConfigError
 from noria.tuning.space import TRAINED_ON, Space, with_values
@@ -40,14 +40,7 @@ def propose(params: Path, values: Mapping[str, Scalar], *, space: Space, default
     current = space.current()
     changes = {path: value for path, value in values.items() if value != current[path]}
     text = edit_params(params.read_text(encoding="utf-8"), changes)
-    trial = params.with_name(f".{params.name}.proposed")
-    try:
-        trial.write_text(text, encoding="utf-8")
-        found = load_config(trial, defaults=defaults)
-    finally:
-        trial.unlink(missing_ok=True)
-    wanted, compared = with_values(space.base, values), {"scenario", *TRAINED_ON}
-    if found.model_dump(include=compared) != wanted.model_dump(include=compared):
+    if not _means(text, with_values(space.base, values), params, defaults):
         raise ConfigError(
             "the best values can't be put into params.yaml by themselves",
             where=str(params),
@@ -55,6 +48,20 @@ def propose(params: Path, values: Mapping[str, Scalar], *, space: Space, default
             next_step="set by hand: " + ", ".join(f"{path}: {written(value)}" for path, value in changes.items()),
         )
     return text
+
+
+def _means(text: str, wanted: Config, params: Path, defaults: Mapping[str, object]) -> bool:
+    """Whether `text` in the place of `params` would train as `wanted` says."""
+    trial = params.with_name(f".{params.name}.proposed")
+    try:
+        trial.write_text(text, encoding="utf-8")
+        found = load_config(trial, defaults=defaults)
+    except ConfigError:
+        return False
+    finally:
+        trial.unlink(missing_ok=True)
+    compared = {"scenario", *TRAINED_ON}
+    return found.model_dump(include=compared) == wanted.model_dump(include=compared)
 
 
 def written(value: Scalar) -> str:

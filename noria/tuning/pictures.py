@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
@@ -17,7 +18,7 @@ from noria.config.tune import Scalar
 from noria.tuning.search import TrialRecord
 
 _BLUE, _RED, _GREY = "#2b6cb0", "#c53030", "#a0aec0"
-_COLOURS = "viridis_r"  # dark is low, and low is good
+_COLOURS = "viridis"  # dark is low, and low is good
 _MOST_COLUMNS = 4
 _LOG_FROM = 20.0  # a range of numbers over so many times its lower end is shown by orders of magnitude
 
@@ -31,19 +32,18 @@ class _Scale:
 
 
 def draw_history(trials: Sequence[TrialRecord], path: Path) -> None:
-    """Loss by trial, and the lowest so far."""
+    """Loss by trial, and the lowest so far; trials that were ended early have no loss of a finished model."""
     figure = Figure(figsize=(7, 3.6), layout="constrained")
     axes = figure.subplots()
-    complete = [trial for trial in trials if trial.state == "complete"]
-    pruned = [trial for trial in trials if trial.state == "pruned"]
-    axes.plot([t.number for t in complete], [_loss(t) for t in complete], "o", color=_BLUE, label="complete")
-    if pruned:
-        axes.plot([t.number for t in pruned], [_loss(t) for t in pruned], "x", color=_GREY, label="ended early")
+    complete = _complete(trials)
     lowest = [min(_loss(t) for t in complete[: index + 1]) for index in range(len(complete))]
+    axes.plot([t.number for t in complete], [_loss(t) for t in complete], "o", color=_BLUE, label="complete")
     axes.step([t.number for t in complete], lowest, where="post", color=_BLUE, alpha=0.5, label="lowest so far")
-    if complete and complete[0].number == 0:
+    if complete[0].number == 0:
         axes.axhline(_loss(complete[0]), color=_RED, linestyle="--", label="current parameters")
-    _keep_in_view(axes, complete or pruned)
+    if early := [trial.number for trial in trials if trial.state == "pruned"]:
+        _mark_early(axes, early)
+    _keep_in_view(axes, complete)
     axes.set(xlabel="trial", ylabel="hold-out loss", title="History")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1.0, 0.5))
@@ -63,20 +63,21 @@ def draw_importances(importances: Mapping[str, float], path: Path) -> None:
 
 
 def draw_parallel(trials: Sequence[TrialRecord], path: Path) -> None:
-    """A line a trial across one axis a path; those with a low loss are dark and on top, unfinished ones faint."""
+    """A line a trial across one axis a path: the lower its loss, the darker, and on top; grey where there is none."""
     paths = list(trials[0].values)
     scales = [_scale([trial.values[name] for trial in trials]) for name in paths]
     figure = Figure(figsize=(max(6.0, 1.7 * len(paths) + 2.5), 4.2), layout="constrained")
     axes = figure.subplots()
-    colours = _colours(trials)
-    for index in sorted(range(len(trials)), key=lambda i: (trials[i].state == "complete", -_loss(trials[i]))):
-        trial, places = trials[index], [scale.places[index] for scale in scales]
-        faint = trial.state != "complete"
-        style = {"alpha": 0.35, "linewidth": 0.8, "linestyle": ":"} if faint else {"alpha": 0.85, "linewidth": 1.6}
+    colours = _colours(_complete(trials))
+    for index in sorted(range(len(trials)), key=lambda i: (trials[i].loss is not None, -(trials[i].loss or 0.0))):
+        loss, places = trials[index].loss, [scale.places[index] for scale in scales]
         xs: list[float] = list(range(len(paths)))
         if len(paths) == 1:
             xs, places = [-0.1, 0.1], places * 2
-        axes.plot(xs, places, color=colours.to_rgba([_loss(trial)])[0], **style)
+        if loss is None:
+            axes.plot(xs, places, color=_GREY, linewidth=0.8, linestyle=":")
+        else:
+            axes.plot(xs, places, color=colours.to_rgba(np.array([loss]))[0], alpha=0.85, linewidth=1.6)
     for index, scale in enumerate(scales):
         axes.axvline(index, color=_GREY, linewidth=0.8)
         for text, place in scale.ticks.items():
@@ -91,7 +92,7 @@ def draw_parallel(trials: Sequence[TrialRecord], path: Path) -> None:
 
 
 def draw_slices(trials: Sequence[TrialRecord], path: Path) -> None:
-    """Loss over the values of each path; the current parameters in red."""
+    """Loss over the values of each path; the current parameters in red, trials that were ended early at the top."""
     paths = list(trials[0].values)
     columns = min(len(paths), _MOST_COLUMNS)
     rows = -(-len(paths) // columns)
@@ -99,21 +100,26 @@ def draw_slices(trials: Sequence[TrialRecord], path: Path) -> None:
     panels = figure.subplots(rows, columns, squeeze=False, sharey=True).flatten()
     for axes, name in zip(panels, paths, strict=False):
         scale = _scale([trial.values[name] for trial in trials])
-        for state, marker, colour in (("pruned", "x", _GREY), ("complete", "o", _BLUE)):
-            chosen = [i for i, trial in enumerate(trials) if trial.state == state and trial.number]
-            axes.plot([scale.places[i] for i in chosen], [_loss(trials[i]) for i in chosen], marker, color=colour)
-        if trials[0].number == 0:
-            axes.plot(scale.places[0], _loss(trials[0]), "D", color=_RED)
+        for place, trial in zip(scale.places, trials, strict=True):
+            if trial.loss is not None:
+                marker, colour = ("D", _RED) if trial.number == 0 else ("o", _BLUE)
+                axes.plot(place, trial.loss, marker, color=colour, alpha=0.85)
+        _mark_early(axes, [p for p, trial in zip(scale.places, trials, strict=True) if trial.state == "pruned"])
         axes.set_xticks(list(scale.ticks.values()), list(scale.ticks), fontsize="small")
-        axes.set(title=name, xlim=(-0.12, 1.12))
-        axes.title.set_fontsize("medium")
+        axes.set_title(name, fontsize="medium")
+        axes.set_xlim(-0.12, 1.12)
         axes.grid(alpha=0.3)
     for axes in panels[len(paths) :]:
         axes.set_visible(False)
     for axes in panels[::columns]:
         axes.set_ylabel("hold-out loss")
-    _keep_in_view(panels[0], trials)
+    _keep_in_view(panels[0], _complete(trials))
     _save(figure, path)
+
+
+def _mark_early(axes: Axes, places: Sequence[float]) -> None:
+    """Crosses along the upper edge: their place says nothing of a loss."""
+    axes.plot(places, [0.97] * len(places), "x", color=_GREY, transform=axes.get_xaxis_transform(), label="ended early")
 
 
 def _scale(values: Sequence[Scalar]) -> _Scale:
@@ -135,16 +141,21 @@ def _scale(values: Sequence[Scalar]) -> _Scale:
 
 
 def _keep_in_view(axes: Axes, trials: Sequence[TrialRecord]) -> None:
-    """A few trials that went astray must not flatten all others: the axis ends a little above the third quarter."""
+    """A few trials that went astray must not flatten all others, but the current parameters stay in sight."""
     losses = sorted(_loss(trial) for trial in trials)
     low, quarter = losses[0], losses[len(losses) * 3 // 4]
-    if quarter > low and losses[-1] > low + 5 * (quarter - low):
-        axes.set_ylim(low - 0.1 * (quarter - low), quarter + 2 * (quarter - low))
+    high = max([quarter + 2 * (quarter - low), *(1.05 * _loss(trial) for trial in trials if trial.number == 0)])
+    if quarter > low and losses[-1] > high:
+        axes.set_ylim(low - 0.05 * (high - low), high)
 
 
 def _colours(trials: Sequence[TrialRecord]) -> ScalarMappable:
     losses = sorted(_loss(trial) for trial in trials)
     return ScalarMappable(Normalize(losses[0], losses[len(losses) * 3 // 4], clip=True), _COLOURS)
+
+
+def _complete(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
+    return [trial for trial in trials if trial.loss is not None]
 
 
 def _loss(trial: TrialRecord) -> float:

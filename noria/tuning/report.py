@@ -61,7 +61,9 @@ class Summary:
 def summarize(search: Search, params: Path, *, scenario: Scenario) -> Summary:
     """What is known now; reads `params`, changes nothing."""
     trials = search.records()
-    complete = [(trial.loss, trial.number, trial) for trial in trials if trial.loss is not None and trial.state == "complete"]
+    complete = [
+        (trial.loss, trial.number, trial) for trial in trials if trial.loss is not None and trial.state == "complete"
+    ]
     baseline = next((trial for _, number, trial in complete if number == 0), None)
     best = min(complete)[2] if complete else None
     gain = complete[0][0] - min(complete)[0] if baseline else 0.0
@@ -90,11 +92,10 @@ def write_report(summary: Summary, directory: Path) -> None:
     (directory / SUMMARY).write_text(text + "\n", encoding="utf-8")
     (directory / DIFF).write_text(summary.diff, encoding="utf-8")
     (directory / TABLE).write_text(summary_markdown(summary) + "\n", encoding="utf-8")
-    done = [trial for trial in summary.trials if trial.loss is not None]
-    if done:
-        draw_history(done, directory / "history.png")
-        draw_parallel(done, directory / "parallel.png")
-        draw_slices(done, directory / "slices.png")
+    if summary.best is not None:
+        draw_history(summary.trials, directory / "history.png")
+        draw_parallel(summary.trials, directory / "parallel.png")
+        draw_slices(summary.trials, directory / "slices.png")
     if summary.importances:
         draw_importances(summary.importances, directory / "importances.png")
 
@@ -127,13 +128,16 @@ def verdict(summary: Summary) -> str:
 
 
 def trials_table(trials: Sequence[TrialRecord]) -> str:
-    """Markdown: the best first, then those that were ended early, then the rest."""
+    """Markdown: the best first, then those that were ended early, then the rest.
+
+    The loss within a training (number of epochs: loss) is that of its own objective, so it compares only with its like.
+    """
     if not trials:
         return "No trial yet."
     paths = list(trials[0].values)
     metrics = sorted({name for trial in trials for name in trial.metrics if name.endswith("accuracy")})
     lines = [
-        "| " + " | ".join(["trial", "state", "hold-out loss", *metrics, *paths, "epochs", "s"]) + " |",
+        "| " + " | ".join(["trial", "state", "hold-out loss", *metrics, *paths, "last epoch", "s"]) + " |",
         "|---" * (5 + len(metrics) + len(paths)) + "|",
     ]
     order = ("complete", "pruned", "running", "failed")
@@ -143,7 +147,8 @@ def trials_table(trials: Sequence[TrialRecord]) -> str:
         scores = [f"{trial.metrics[metric]:.4f}" if metric in trial.metrics else "" for metric in metrics]
         values = [show(trial.values[path]) for path in paths]
         loss = "" if trial.loss is None else f"{trial.loss:.4f}"
-        cells = [name, state, loss, *scores, *values, str(len(trial.epochs)), f"{trial.seconds:.0f}"]
+        last = f"{len(trial.epochs)}: {trial.epochs[-1]:.4f}" if trial.epochs else ""
+        cells = [name, state, loss, *scores, *values, last, f"{trial.seconds:.0f}"]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

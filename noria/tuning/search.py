@@ -24,7 +24,7 @@ from noria.config.tune import Scalar
 from noria.errors import StageFailed, WorkspaceBusy
 from noria.lease import hold
 from noria.tuning.space import Space, read_space
-from noria.tuning.study import BASELINE, importances, open_study, prepare_sampler, resume, study_name, suggest
+from noria.tuning.study import BASELINE, REFUSED, importances, open_study, prepare_sampler, resume, study_name, suggest
 from noria.tuning.worker import FINAL_LOSS, Ended, TrialFiles, run_worker
 from noria.workspace import Workspace
 
@@ -77,11 +77,11 @@ class TrialRecord:
     Attributes
     ----------
     loss:
-        Hold-out loss of the finished model; of a pruned one, at the epoch where it was ended.
+        Hold-out loss of the finished model.
     metrics:
         What else was said of the finished model.
     epochs:
-        Hold-out loss after each epoch.
+        Hold-out loss after each epoch, of what is being trained: another measure than `loss`.
     """
 
     number: int
@@ -125,10 +125,10 @@ class Search:
         """Train, and keep what came of it."""
         started = time.monotonic()
         with self._lock:
+            trial = resume(self._study, self._trial(job.number))
             if self._over():
                 return Ended("interrupted")
             self._num_running += 1
-            trial = resume(self._study, self._trial(job.number))
         try:
             ended = run_worker(
                 job.files, on_epoch=lambda step, loss: self._worth(trial, step, loss), stopping=self._over
@@ -166,16 +166,15 @@ class Search:
 
     def _counted(self) -> list[FrozenTrial]:
         """Without the values that nobody trained with."""
-        return [t for t in self._study.get_trials(deepcopy=False) if "refused" not in t.user_attrs and _begun(t)]
+        trials = self._study.get_trials(deepcopy=False)
+        return [t for t in trials if t.state != TrialState.WAITING and REFUSED not in t.user_attrs]
 
     def _trial(self, number: int) -> FrozenTrial:
         return self._study.get_trials(deepcopy=False)[number]
 
     def _new(self) -> TrialJob | None:
-        tune = self.space.base.tune
         for _ in range(_TRIES):
-            number = len([t for t in self._study.get_trials(deepcopy=False) if _begun(t)])
-            prepare_sampler(self._study, number=number, seed=self.space.base.seed, tune=tune)
+            prepare_sampler(self._study, self.space)
             job = self._prepare(self._study.ask())
             if job is not None:
                 return job
@@ -184,8 +183,8 @@ class Search:
 
     def _again(self, left: FrozenTrial) -> TrialJob | None:
         prepare_sampler(
-            self._study, number=left.number, seed=self.space.base.seed, tune=self.space.base.tune
-        )  # it may have been left before all its values were drawn
+            self._study, self.space, number=left.number
+        )  # it may have been left before its values were drawn
         return self._prepare(resume(self._study, left)) or self._new()
 
     def _prepare(self, trial: optuna.Trial) -> TrialJob | None:
@@ -194,7 +193,7 @@ class Search:
         config = self.space.config(values)
         earlier = [t.user_attrs.get("values") for t in self._counted() if t.number != trial.number]
         if config is None or values in earlier:
-            trial.set_user_attr("refused", "tried before" if config else "the configuration refuses it")
+            trial.set_user_attr(REFUSED, "tried before" if config else "the configuration refuses it")
             self._study.tell(trial, state=TrialState.FAIL)
             return None
         trial.set_user_attr("values", values)
@@ -307,10 +306,6 @@ def _link(source: str, target: str) -> str:
     return target
 
 
-def _begun(trial: FrozenTrial) -> bool:
-    return trial.state != TrialState.WAITING
-
-
 def _record(trial: FrozenTrial) -> TrialRecord:
     names: dict[TrialState, Literal["complete", "pruned", "failed", "running"]] = {
         TrialState.COMPLETE: "complete",
@@ -322,7 +317,7 @@ def _record(trial: FrozenTrial) -> TrialRecord:
         number=trial.number,
         state=names.get(trial.state, "running"),
         values=attributes["values"],
-        loss=trial.value,
+        loss=trial.value if trial.state == TrialState.COMPLETE else None,
         seconds=round(attributes.get("seconds", 0.0), 1),
         metrics=attributes.get("metrics", {}),
         epochs=tuple(loss for _, loss in sorted(trial.intermediate_values.items())),

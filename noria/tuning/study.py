@@ -16,11 +16,10 @@ import optuna
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
-from optuna.trial import FrozenTrial, Trial
+from optuna.trial import FrozenTrial, Trial, TrialState
 
 import noria
 from noria.artifacts import Artifact, digest_file, digest_of
-from noria.config import TuneConfig
 from noria.config.tune import Scalar
 from noria.tuning.space import TRAINED_ON, Dimension, Space, value_at
 
@@ -28,11 +27,14 @@ logger = logging.getLogger(__name__)
 
 BASELINE = "baseline"
 """Attribute of the trial with the current parameters."""
+REFUSED = "refused"
+"""Attribute of values that nobody trained with, and why."""
 
 _JOURNAL = "journal.log"
 _CODE = ("data", "model", "recipes", "scenarios", "training")
 _DIGITS = 4  # what is trained with is what the diff shows: no more digits than matter
 _NAME_DIGITS = 12
+_STUBBORN = 5
 _INCOMPARABLE = ("train.loss", "train.label_smoothing")
 
 
@@ -78,15 +80,17 @@ def _mend(journal: Path) -> None:
             journal.write_bytes(whole)
 
 
-def prepare_sampler(study: optuna.Study, *, number: int, seed: int, tune: TuneConfig) -> None:
-    """What trial `number` tries is a function of the seed, its number and the trials before it.
+def prepare_sampler(study: optuna.Study, space: Space, *, number: int | None = None) -> None:
+    """What trial `number` (the next one, by default) tries is a function of the seed and of the trials before it.
 
     One generator for the whole search would start anew with every resumption and repeat itself.
     """
-    study.sampler = optuna.samplers.TPESampler(
-        n_startup_trials=tune.startup_trials,
-        seed=int(np.random.SeedSequence([seed, number]).generate_state(1)[0]),
-    )
+    trials = [trial for trial in study.get_trials(deepcopy=False) if trial.state != TrialState.WAITING][:number]
+    seed = int(np.random.SeedSequence([space.base.seed, len(trials)]).generate_state(1)[0])
+    if len(trials) >= _STUBBORN and all(REFUSED in trial.user_attrs for trial in trials[-_STUBBORN:]):
+        study.sampler = optuna.samplers.RandomSampler(seed=seed)  # in a small space the model may insist on one point
+    else:
+        study.sampler = optuna.samplers.TPESampler(n_startup_trials=space.base.tune.startup_trials, seed=seed)
 
 
 def suggest(trial: Trial, space: Space) -> dict[str, Scalar]:
@@ -134,7 +138,7 @@ def _most_epochs(space: Space) -> int:
 
 def importances(study: optuna.Study) -> Mapping[str, float]:
     """Share of each path in what tells good trials from the rest (PED-ANOVA, arXiv:2304.10255); none of too few."""
-    trials = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
+    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     varied = {name for trial in trials for name in trial.params}
     if len(trials) < 4 or not varied:
         return {}

@@ -1,0 +1,160 @@
+"""Searches with real trainings: killed, they go on; what is bad ends early; what fails is kept as that."""
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tuned import make_workspace, search
+
+from noria.errors import ArtifactError, WorkspaceBusy
+from noria.lease import hold, holder
+from noria.tuning.report import summarize, verdict
+from noria.tuning.search import Limits, TrialRecord, begin_search
+from noria.tuning.worker import TrialFiles
+from noria.workspace import Workspace
+
+TRIALS = 3
+TWO_RATES = {"pruner": "median", "space": {"train.lr": [0.0007, 1.0e-7]}}
+
+
+def timeless(records: tuple[TrialRecord, ...]) -> list[TrialRecord]:
+    return [replace(record, seconds=0.0) for record in records]
+
+
+def files_of(workspace: Workspace, number: int) -> TrialFiles:
+    (directory,) = workspace.tuning.glob(f"*/trial-{number:04d}")
+    return TrialFiles(directory)
+
+
+def runs(files: TrialFiles) -> bool:
+    with files.lock.open() as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def wait_for(condition) -> None:
+    until = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < until, "nothing happened"
+        time.sleep(0.02)
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory) -> Iterator[tuple[Workspace, tuple[TrialRecord, ...]]]:
+    workspace = make_workspace(tmp_path_factory.mktemp("searched") / "ws")
+    for path in (workspace.splits / "validation").iterdir():
+        path.chmod(0o644)
+    yield workspace, search(workspace, trials=TRIALS)
+
+
+@pytest.mark.slow
+def test_a_search_begins_with_the_current_parameters_and_keeps_losses_but_no_models(searched):
+    workspace, records = searched
+    assert [record.number for record in records] == [*range(TRIALS)]
+    assert records[0].values == {"train.lr": 0.0007, "train.optimizer": "muon", "model.layers": 1}
+    assert all(record.state == "complete" and record.loss is not None and record.epochs for record in records)
+    assert all(record.metrics["final_loss"] == record.loss for record in records)
+    assert not list(workspace.tuning.glob("*/trial-*/checkpoint")) + list(workspace.tuning.glob("*/trial-*/scratch"))
+    assert not list(workspace.tuning.glob("*/splits"))
+
+
+@pytest.mark.slow
+def test_called_again_a_finished_search_runs_nothing(searched):
+    workspace, records = searched
+    written = files_of(workspace, 1).events.stat().st_mtime_ns
+    assert search(workspace, trials=TRIALS) == records
+    assert files_of(workspace, 1).events.stat().st_mtime_ns == written
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("orphan", [True, False], ids=["the training lives on", "the training dies too"])
+def test_killed_and_started_again_it_ends_as_if_it_had_not_been(searched, tmp_path, orphan):
+    workspace = make_workspace(tmp_path / "ws")
+    command = [sys.executable, str(Path(__file__).with_name("tuned.py")), str(workspace.root), str(TRIALS)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
+        wait_for(lambda: list(workspace.tuning.glob("*/trial-0001/scratch/state/*")) or process.poll() is not None)
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    files = files_of(workspace, 1)
+    if not orphan:
+        os.killpg(int(files.lock.read_text()), signal.SIGKILL)
+        wait_for(lambda: not runs(files))
+    assert timeless(search(workspace, trials=TRIALS)) == timeless(searched[1])
+    assert not runs(files)
+
+
+@pytest.mark.slow
+def test_a_hopeless_trial_is_ended_early_and_nothing_of_it_runs_on(tmp_path):
+    workspace = make_workspace(
+        tmp_path / "ws", tune=TWO_RATES, epochs=150, schedule="constant", checkpoint_every_s=60, pretrain={"epochs": 0}
+    )
+    first, second = search(workspace, trials=9)  # the space holds no more than two
+    assert (first.state, second.state) == ("complete", "pruned")
+    assert second.loss is None and len(second.epochs) < len(first.epochs)
+    files = files_of(workspace, second.number)
+    assert not runs(files) and not files.scratch.exists()
+
+
+@pytest.mark.slow
+def test_a_trial_that_dies_is_kept_as_failed_and_the_current_parameters_stay(tmp_path):
+    workspace = make_workspace(tmp_path / "ws", tune=TWO_RATES)
+    with begin_search(workspace, Limits(trials=9, minutes=0, parallel=1), wait_s=1) as found:
+        found.run(found.ask())
+        job = found.ask()
+        thread = threading.Thread(target=found.run, args=(job,))
+        thread.start()
+        wait_for(lambda: job.files.lock.exists() and job.files.lock.read_text() and job.files.events.exists())
+        os.killpg(int(job.files.lock.read_text()), signal.SIGKILL)
+        thread.join()
+        assert found.ask() is None
+        summary = summarize(found, workspace.params, scenario=workspace.scenario)
+    assert summary.trials[1].state == "failed" and "SIGKILL" in summary.trials[1].error
+    assert summary.diff == "" and "keep them" in verdict(summary)
+
+
+@pytest.mark.slow
+def test_a_search_that_is_stopped_saves_its_training_and_goes_on_with_it(searched, tmp_path):
+    workspace = make_workspace(tmp_path / "ws")
+    with begin_search(workspace, Limits(trials=TRIALS, minutes=0, parallel=1), wait_s=1) as found:
+        job = found.ask()
+        thread = threading.Thread(target=found.run, args=(job,))
+        thread.start()
+        wait_for(lambda: list(job.files.root.glob("scratch/state/*")))
+        found.stop()
+        thread.join()
+        assert found.ask() is None and [record.state for record in found.records()] == ["running"]
+    assert not runs(job.files)
+    assert timeless(search(workspace, trials=TRIALS)) == timeless(searched[1])
+
+
+def test_a_run_may_hold_the_workspace_during_a_search_but_no_second_search_begins(tmp_path):
+    workspace = make_workspace(tmp_path / "ws")
+    limits = Limits(trials=1, minutes=1e-6, parallel=1)
+    with begin_search(workspace, limits, wait_s=1) as found:
+        assert holder(workspace) is None
+        with hold(workspace, wait_s=0):
+            assert found.ask() is None  # its time is over
+        with pytest.raises(WorkspaceBusy, match="another search"), begin_search(workspace, limits, wait_s=1):
+            pass
+        assert "nothing to compare" in verdict(summarize(found, workspace.params, scenario=workspace.scenario))
+
+
+def test_without_splits_it_says_what_makes_them(tmp_path):
+    workspace = make_workspace(tmp_path / "ws")
+    (workspace.splits / "manifest.json").unlink()
+    with (
+        pytest.raises(ArtifactError, match="noria run"),
+        begin_search(workspace, Limits(trials=1, minutes=0, parallel=1), wait_s=1),
+    ):
+        pass
