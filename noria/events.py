@@ -71,9 +71,10 @@ def log_metrics(step: int, values: Mapping[str, float]) -> None:
 
 
 class Progress:
-    """A bar on a terminal, a plain line every ten seconds off it, and events in any case."""
+    """A bar on a terminal, a plain line every ten seconds off it, and events in any case; or nothing of it."""
 
-    def __init__(self, description: str, total: int, unit: str) -> None:
+    def __init__(self, description: str, total: int, unit: str, *, shown: bool = True) -> None:
+        self._shown = shown
         self.description, self.total, self.unit = description, total, unit
         self.done = 0
         self.stats: dict[str, float] = {}
@@ -83,6 +84,8 @@ class Progress:
         """Count `count` more as done; `stats` (loss, tokens_per_s …) are shown beside the bar."""
         self.done += count
         self.stats.update(stats)
+        if not self._shown:
+            return
         now = time.monotonic()
         if now - self._emitted >= _EVENT_EVERY_S:
             self._emitted = now
@@ -95,6 +98,8 @@ class Progress:
 
     def close(self) -> None:
         """Say how it ended."""
+        if not self._shown:
+            return
         now = time.monotonic()
         emit("progress", description=self.description, done=self.done, total=self.total, stats=self.stats)
         if sys.stderr.isatty():
@@ -116,13 +121,13 @@ class Progress:
 
 
 @contextmanager
-def progress(description: str, *, total: int, unit: str = "rows") -> Iterator[Progress]:
-    """Show progress for as long as the block runs."""
-    shown = Progress(description, total, unit)
+def progress(description: str, *, total: int, unit: str = "rows", shown: bool = True) -> Iterator[Progress]:
+    """Show progress for as long as the block runs; not `shown`, it is only counted."""
+    counted = Progress(description, total, unit, shown=shown)
     try:
-        yield shown
+        yield counted
     finally:
-        shown.close()
+        counted.close()
 
 
 class _EventHandler(logging.Handler):

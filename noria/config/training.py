@@ -156,6 +156,10 @@ class TrainConfig(Section):
     """One process per GPU (or `processes` on CPUs), by torchrun; fsdp2 shards parameters and optimizer states."""
     processes: NonNegative = 0
     """Processes on this machine when distributed; 0 means one per GPU."""
+    nodes: Positive = 1
+    """Machines; start the training on each of them, with the same data and settings (docs/distributed.md)."""
+    rendezvous: str = ""
+    """HOST:PORT of one of the machines, where they meet; needed with more than one."""
     max_restarts: NonNegative = 3
     """How often the ranks start again after one of them died, each time from the saved state."""
     checkpoint_every_s: Annotated[float, Field(gt=0)] = 30.0
@@ -171,3 +175,11 @@ class TrainConfig(Section):
     distill: DistillConfig = DistillConfig()
     lora: LoraConfig = LoraConfig()
     pretrain: PretrainConfig = PretrainConfig()
+
+    @model_validator(mode="after")
+    def _ranks_can_meet(self) -> Self:
+        if self.nodes > 1 and (self.distributed == "none" or not self.rendezvous.rpartition(":")[2].isdigit()):
+            raise ValueError("several nodes need train.distributed (ddp or fsdp2), and a train.rendezvous HOST:PORT")
+        if self.distributed == "fsdp2" and self.lora.rank:
+            raise ValueError("fsdp2 can't shard low-rank updates: set train.distributed: ddp, or train.lora.rank: 0")
+        return self

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from noria.config import AverageConfig
+from noria.training.distributed import sharded_like
 
 
 class Average:
@@ -39,7 +40,11 @@ class Average:
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Go on from a saved average."""
-        self.tensors = {name: tensors[name].to(self._params[name].device) for name in self._params if name in tensors}
+        self.tensors = {
+            name: sharded_like(tensors[name].to(param.device), param)
+            for name, param in self._params.items()
+            if name in tensors
+        }
 
     @contextmanager
     def applied(self) -> Iterator[None]:

@@ -16,10 +16,12 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from noria.errors import NoriaError
 from noria.model.transformer import Block
 from noria.training.batch import Batch
 from noria.training.recipe import Objective
@@ -38,13 +40,14 @@ class Ranks:
 
     @property
     def leads(self) -> bool:
-        """Whether this rank writes files and talks."""
-        return self.rank == 0
-
-    @property
-    def leads_host(self) -> bool:
-        """Whether this rank prepares what the ranks of its host share."""
+        """Whether this rank writes files and talks, for the ranks of its host: hosts need not share a disk."""
         return self.local_rank == 0
+
+    def sum(self, value: Tensor) -> Tensor:
+        """Sum over the ranks, in place, of a tensor on the device; on a GPU the host goes on at once."""
+        if self.size > 1:
+            dist.all_reduce(value)
+        return value
 
     def total(self, values: Sequence[float]) -> list[float]:
         """Sums over the ranks."""
@@ -75,16 +78,27 @@ class Ranks:
         return values
 
     def newest(self, value: T, *, age: Callable[[T], tuple[int, ...]]) -> T:
-        """The value of the rank on which `age` is highest: hosts need not share a disk."""
-        if self.size == 1:
-            return value
+        """The value of the rank on which `age` is highest, where ranks differ: hosts need not share a disk."""
         ages = self.gather(age(value))
-        return self.share(value, source=ages.index(max(ages)))
+        return value if len(set(ages)) == 1 else self.share(value, source=ages.index(max(ages)))
 
-    def barrier(self) -> None:
-        """Wait for all."""
-        if self.size > 1:
-            dist.barrier()
+    def align(self, model: nn.Module) -> None:
+        """Give what is not sharded of a model the values of the first rank: hosts may round differently."""
+        for tensor in model.state_dict().values():
+            if self.size > 1 and not isinstance(tensor, DTensor):
+                dist.broadcast(tensor, src=0)
+
+    def raise_any(self, error: NoriaError | None) -> None:
+        """Wait for all, and raise on every rank what went wrong on any: none waits for one that is gone.
+
+        Raises
+        ------
+        NoriaError
+            The first, by rank.
+        """
+        for found in self.gather(error):
+            if found is not None:
+                raise found
 
 
 def started_by_torchrun() -> bool:
@@ -93,34 +107,39 @@ def started_by_torchrun() -> bool:
 
 
 @contextmanager
-def joined() -> Iterator[Ranks]:
-    """This process among those that torchrun started; alone when it started none."""
+def joined(*, cuda: bool) -> Iterator[Ranks]:
+    """This process among those that torchrun started, over NCCL or gloo; alone when it started none."""
     if not started_by_torchrun():
         yield Ranks()
         return
     local_rank = int(os.environ["LOCAL_RANK"])
-    if torch.cuda.is_available():
-        torch.cuda.set_device(local_rank)
-    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=_TIMEOUT)
-    try:
-        yield Ranks(dist.get_rank(), dist.get_world_size(), local_rank)
-    finally:
-        dist.destroy_process_group()
+    if cuda:
+        device = torch.device("cuda", local_rank)
+        torch.cuda.set_device(device)
+        dist.init_process_group("nccl", timeout=_TIMEOUT, device_id=device)
+    else:
+        dist.init_process_group("gloo", timeout=_TIMEOUT)
+    yield Ranks(dist.get_rank(), dist.get_world_size(), local_rank)
+    dist.destroy_process_group()  # not behind an error: it would wait for ranks that are gone
 
 
 class Replica(nn.Module):
-    """An objective's loss as a module, which is what DDP can wrap; parameters that it does not use stay out.
+    """An objective's loss as a module, which is what DDP can wrap.
 
     Called with a batch, it returns the summed loss; `last` says that this backward pass is the last of
-    a step, when gradients are averaged over the ranks.
+    a step, when gradients are averaged over the ranks. A backward pass of `sample()`, a batch on
+    the device, shows which parameters the objective uses: DDP would wait for the others at every step.
     """
 
-    def __init__(self, model: nn.Module, objective: Objective, *, kind: str, ranks: Ranks) -> None:
+    def __init__(
+        self, model: nn.Module, objective: Objective, *, kind: str, ranks: Ranks, sample: Callable[[], Batch]
+    ) -> None:
         super().__init__()
         self._model = model
         self._loss: nn.Module = _Loss(model, objective)
         if ranks.size > 1 and kind == "ddp":
-            self._loss = DistributedDataParallel(self._loss, find_unused_parameters=True, broadcast_buffers=False)
+            with _only_used(self._loss, sample()):
+                self._loss = DistributedDataParallel(self._loss, gradient_as_bucket_view=True)
 
     def forward(self, batch: Batch, *, last: bool = True) -> Tensor:
         if isinstance(self._model, FSDPModule):
@@ -144,16 +163,30 @@ class _Loss(nn.Module):
         return self._objective.loss(self.model, batch)
 
 
-def shard(model: nn.Module) -> None:
+@contextmanager
+def _only_used(loss: nn.Module, sample: Batch) -> Iterator[None]:
+    """Inside the block, parameters that the loss does not use need no gradient."""
+    loss(sample).backward()
+    idle = [param for param in loss.parameters() if param.requires_grad and param.grad is None]
+    loss.zero_grad(set_to_none=True)
+    for param in idle:
+        param.requires_grad_(False)
+    yield
+    for param in idle:
+        param.requires_grad_(True)
+
+
+def shard(model: nn.Module, *, device: torch.device) -> None:
     """Shard the parameters of a model over the ranks, block by block (FSDP2); does nothing the second time.
 
     A model with ways in other than `forward` names them in `forward_methods`.
     """
     if isinstance(model, FSDPModule):
         return
+    mesh = init_device_mesh(device.type, (dist.get_world_size(),))
     for block in [module for module in model.modules() if isinstance(module, Block)]:
-        fully_shard(block)
-    fully_shard(model)
+        fully_shard(block, mesh=mesh)
+    fully_shard(model, mesh=mesh)
     for name in getattr(model, "forward_methods", ()):
         register_fsdp_forward_method(model, name)
 

@@ -31,6 +31,7 @@ from noria.training.state import Sums, TrainingState
 logger = logging.getLogger(__name__)
 
 REPORT_EVERY_STEPS = 20  # the losses come to the host so often
+_AGREE_EVERY_S = 5.0  # ranks hear so often that one of them was told to end
 _SEED_STRIDE = 1_000_003
 
 
@@ -95,9 +96,10 @@ class _Taken:
     first: int
     losses: list[Tensor] = field(default_factory=list)
     norms: list[Tensor] = field(default_factory=list)
-    num_targets: list[int] = field(default_factory=list)
+    num_targets: list[Tensor] = field(default_factory=list)
     num_tokens: int = 0
     started: float = field(default_factory=time.monotonic)
+    seconds: float = 0.0
 
 
 def run_phase(run: Run, state: TrainingState, *, hooks: Hooks, interruption: Interruption) -> None:
@@ -112,11 +114,14 @@ def run_phase(run: Run, state: TrainingState, *, hooks: Hooks, interruption: Int
     """
     run.phase.model.train()
     saved_at = time.monotonic()
-    with progress(run.phase.name, total=run.num_steps, unit="steps") as bar, _no_collection():
+    at_most = REPORT_EVERY_STEPS if run.ranks.size == 1 else 1  # steps, until their pace is known
+    shown = progress(run.phase.name, total=run.num_steps, unit="steps", shown=run.ranks.leads)
+    with shown as bar, _no_collection():
         bar.advance(state.step)
         while state.step < run.num_steps:
-            taken = _take_steps(run, state, bar=bar, interruption=interruption)
+            taken = _take_steps(run, state, at_most=at_most, bar=bar, interruption=interruption)
             measured = _account(run, state, taken, bar=bar)
+            at_most = _steps_until_ranks_agree(run, taken)
             gc.collect(1)
             try:
                 goes_on = _at_point(run, state, measured, hooks)
@@ -136,12 +141,12 @@ def run_phase(run: Run, state: TrainingState, *, hooks: Hooks, interruption: Int
                 saved_at = time.monotonic()
 
 
-def _take_steps(run: Run, state: TrainingState, *, bar: Progress, interruption: Interruption) -> _Taken:
+def _take_steps(run: Run, state: TrainingState, *, at_most: int, bar: Progress, interruption: Interruption) -> _Taken:
     """Steps up to the next point of the curves, or fewer when the process is told to end."""
     taken = _Taken(first=state.step)
     epoch_end = (state.step // run.steps_per_epoch + 1) * run.steps_per_epoch
     next_point = (state.step // REPORT_EVERY_STEPS + 1) * REPORT_EVERY_STEPS
-    for step in range(state.step, min(next_point, epoch_end, run.num_steps)):
+    for step in range(state.step, min(next_point, epoch_end, run.num_steps, state.step + at_most)):
         units = list(my_units(run, step))
         for part in units:
             taken.num_tokens += part.num_tokens
@@ -150,9 +155,16 @@ def _take_steps(run: Run, state: TrainingState, *, bar: Progress, interruption: 
         taken.norms.append(norm)
         taken.num_targets.append(num_targets)
         bar.advance()
-        if run.ranks.size == 1 and interruption.requested:  # ranks must agree: at the next point
+        if run.ranks.size == 1 and interruption.requested:  # ranks must agree first
             break
     return taken
+
+
+def _steps_until_ranks_agree(run: Run, taken: _Taken) -> int:
+    """How many steps to take until then; the same on every rank."""
+    if run.ranks.size == 1:
+        return REPORT_EVERY_STEPS
+    return max(1, int(_AGREE_EVERY_S / taken.seconds * len(taken.losses)))
 
 
 def my_units(run: Run, step: int) -> Iterator[Batch]:
@@ -165,21 +177,23 @@ def my_units(run: Run, step: int) -> Iterator[Batch]:
                 yield whole_batch.part(number, of=run.parts)
 
 
-def take_step(run: Run, step: int, units: Sequence[Batch], *, rate: float) -> tuple[Tensor, Tensor, int]:
-    """One optimizer step: the summed loss of this rank and the gradient's norm, on the device, and the target count.
+def take_step(run: Run, step: int, units: Sequence[Batch], *, rate: float) -> tuple[Tensor, Tensor, Tensor]:
+    """One optimizer step: summed loss, gradient norm and target count of all ranks, float64 or float32, on the device.
 
     The gradient is that of the mean over the targets of all parts of all batches on all ranks, whatever
     their sizes (huggingface/transformers#35203 is what happens otherwise). A step whose loss or
-    gradient is not finite changes nothing.
+    gradient is not finite changes nothing, on any rank. On a GPU nothing waits for the device.
     """
-    num_targets = int(run.ranks.total([sum(unit.num_targets for unit in units)])[0])
-    scale = run.ranks.size / max(num_targets, 1)  # DDP and FSDP2 take the mean over the ranks
+    mine = float(sum(unit.num_targets for unit in units))
+    num_targets = run.ranks.sum(torch.full((), mine, dtype=torch.float64, device=run.device))
+    scale = (run.ranks.size / num_targets.clamp(min=1)).float()  # DDP and FSDP2 take the mean over the ranks
     total = torch.zeros((), dtype=torch.float64, device=run.device)
     for number, unit in enumerate(units):
         torch.manual_seed((run.seed * _SEED_STRIDE + step) * 64 + number * run.ranks.size + run.ranks.rank)
         loss = run.replica(unit.to(run.device), last=number == len(units) - 1)
         (loss * scale).backward()
         total += loss.detach()
+    total = run.ranks.sum(total)
     norm = whole(torch.nn.utils.clip_grad_norm_(run.phase.model.parameters(), run.max_grad_norm))
     set_rate(run.optimizers, run.schedule(step) * rate)
     finite = torch.isfinite(norm) & torch.isfinite(total)
@@ -194,23 +208,23 @@ def take_step(run: Run, step: int, units: Sequence[Batch], *, rate: float) -> tu
 
 def _account(run: Run, state: TrainingState, taken: _Taken, *, bar: Progress) -> dict[str, float]:
     """Bring the results to the host and add them up; what else is worth a point of the curves."""
-    losses = run.ranks.total(torch.stack(taken.losses).tolist())
-    norms = torch.stack(taken.norms).tolist()
-    seconds = time.monotonic() - taken.started
+    losses, norms, counts = (torch.stack(x).tolist() for x in (taken.losses, taken.norms, taken.num_targets))
+    num_tokens, seconds = run.ranks.total([taken.num_tokens, time.monotonic() - taken.started])
+    taken.seconds = seconds / run.ranks.size
     for step, loss, norm, num_targets in zip(
-        range(taken.first, taken.first + len(losses)), losses, norms, taken.num_targets, strict=True
+        range(taken.first, taken.first + len(losses)), losses, norms, counts, strict=True
     ):
         if math.isfinite(loss) and math.isfinite(norm):
             state.skipped_in_a_row = 0
             for sums in (state.since_report, state.since_epoch):
                 sums.loss += loss
-                sums.num_targets += num_targets
+                sums.num_targets += int(num_targets)
         else:
             state.skipped += 1
             state.skipped_in_a_row += 1
             run.guard.tell_skipped(run.phase, step, loss=loss, norm=norm, accumulate=run.accumulate)
     state.step += len(losses)
-    tokens_per_s = run.ranks.total([taken.num_tokens])[0] / seconds
+    tokens_per_s = num_tokens / taken.seconds
     bar.advance(0, loss=state.since_report.mean, tokens_per_s=tokens_per_s)
     return {"grad_norm": norms[-1], "lr": run.optimizers[0].param_groups[0]["lr"], "tokens_per_s": tokens_per_s}
 

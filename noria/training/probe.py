@@ -32,6 +32,8 @@ _MOST_PARTS = 64
 
 Pass = Callable[[torch.dtype], None]
 """One forward and backward pass of a typical batch, which changes nothing that lasts."""
+Slowest = Callable[[float], float]
+"""Of the seconds that every rank passes, the most; every rank must ask."""
 
 
 def choose_device(config: TrainConfig, *, local_rank: int = 0) -> torch.device:
@@ -59,12 +61,22 @@ def choose_device(config: TrainConfig, *, local_rank: int = 0) -> torch.device:
 
 
 def num_cores() -> int:
-    """That this process may use."""
-    return len(os.sched_getaffinity(0))
+    """That this process may use; the ranks of a host share its cores."""
+    return max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
-def choose(config: TrainConfig, *, device: torch.device, attempt: Pass, blocks: nn.Module, num_passes: int) -> Choices:
+def choose(
+    config: TrainConfig,
+    *,
+    device: torch.device,
+    attempt: Pass,
+    blocks: nn.Module,
+    num_passes: int,
+    slowest: Slowest = lambda seconds: seconds,
+) -> Choices:
     """Precision, threads, and whether the blocks are compiled (they are, afterwards).
+
+    Every decision rests on the time of the slowest rank, so that all ranks decide alike.
 
     Raises
     ------
@@ -73,14 +85,16 @@ def choose(config: TrainConfig, *, device: torch.device, attempt: Pass, blocks: 
     """
     precisions = _precisions(config, device)
     threads = _threads(config, device)
-    seconds = _time(itertools.product(precisions, threads), attempt)
+    seconds = _time(itertools.product(precisions, threads), attempt, slowest)
     precision, num_threads = min(seconds, key=seconds.__getitem__)
     torch.set_num_threads(num_threads)
     if len(seconds) > 1:
         spent = ", ".join(f"{name} on {num} threads {1e3 * s:.0f} ms" for (name, num), s in seconds.items())
         logger.info("chose %s on %d threads: a pass takes %s", precision, num_threads, spent)
     eager_s = seconds[precision, num_threads]
-    compiled = _compiles(config, device, blocks, PRECISIONS[precision], attempt, eager_s=eager_s, num_passes=num_passes)
+    compiled = _compiles(
+        config, device, blocks, PRECISIONS[precision], attempt, slowest, eager_s=eager_s, num_passes=num_passes
+    )
     return Choices(precision, num_threads, compiled)
 
 
@@ -132,10 +146,10 @@ def _threads(config: TrainConfig, device: torch.device) -> list[int]:
     return sorted({1, cores}, reverse=True)  # one thread wins where other processes want the cores
 
 
-def _time(choices: itertools.product[tuple[str, int]], attempt: Pass) -> dict[tuple[str, int], float]:
+def _time(choices: itertools.product[tuple[str, int]], attempt: Pass, slowest: Slowest) -> dict[tuple[str, int], float]:
     seconds = dict.fromkeys(choices, math.inf)
     if len(seconds) == 1:
-        return _time_alone(next(iter(seconds)), attempt)
+        return {choice: slowest(_time_alone(choice, attempt)) for choice in seconds}
     begun = math.inf
     for number in range(_REPEATS + 1):
         for precision, num_threads in seconds:
@@ -145,12 +159,12 @@ def _time(choices: itertools.product[tuple[str, int]], attempt: Pass) -> dict[tu
             if number:  # the first is a warm-up
                 seconds[precision, num_threads] = min(seconds[precision, num_threads], time.perf_counter() - start)
         begun = min(begun, time.perf_counter())
-        if number and time.perf_counter() - begun > _LONGEST_S:
+        if number and slowest(time.perf_counter() - begun) > _LONGEST_S:
             break
-    return seconds
+    return {choice: slowest(best) for choice, best in seconds.items()}
 
 
-def _time_alone(choice: tuple[str, int], attempt: Pass) -> dict[tuple[str, int], float]:
+def _time_alone(choice: tuple[str, int], attempt: Pass) -> float:
     """Also without a choice: compiling must know how long a pass takes."""
     torch.set_num_threads(choice[1])
     best = math.inf
@@ -160,7 +174,7 @@ def _time_alone(choice: tuple[str, int], attempt: Pass) -> dict[tuple[str, int],
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         best = min(best, time.perf_counter() - start)
-    return {choice: best}
+    return best
 
 
 def _compiles(
@@ -169,6 +183,7 @@ def _compiles(
     blocks: nn.Module,
     dtype: torch.dtype,
     attempt: Pass,
+    slowest: Slowest,
     *,
     eager_s: float,
     num_passes: int,
@@ -180,7 +195,7 @@ def _compiles(
     compile_blocks(blocks, on=True)
     start = time.perf_counter()
     try:
-        best_s = _best_of(attempt, dtype)
+        best_s = slowest(_best_of(attempt, dtype))
     except (RuntimeError, OSError) as error:  # no C++ compiler, or a graph it can't do
         compile_blocks(blocks, on=False)
         if config.compile == "on":

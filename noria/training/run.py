@@ -6,6 +6,7 @@ Batches are pure functions of (seed, index); everything else that matters is in 
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
@@ -128,8 +129,9 @@ def _save(job: Job, state: TrainingState, meter: Meter, *, optimizers: Sequence[
 
 
 def _fit(job: Job, part: Fit, state: TrainingState) -> None:
-    """On every rank: the answer is the same on each."""
-    values = part.run()
+    """On every rank, none of which would have anything else to do; what the first found counts."""
+    values = job.ranks.share(dict(part.run()))
+    job.ranks.align(job.model)
     if values:
         logger.info("%s: %s", part.name, ", ".join(f"{name} {value:.4f}" for name, value in values.items()))
     job.record(state, state.step, values)
@@ -143,7 +145,7 @@ def _learn(job: Job, phase: Phase, state: TrainingState, saved: Saved | None, me
         saved = None
     with low_rank(phase.model, phase.matrices, head=phase.head, config=config.lora, seed=job.seed):
         if config.distributed == "fsdp2" and job.ranks.size > 1:
-            shard(phase.model)
+            shard(phase.model, device=job.device)
         if saved is not None:
             load_weights(job.model, saved.model)
         run = _prepare(job, phase, state)
@@ -179,13 +181,17 @@ def _prepare(job: Job, phase: Phase, state: TrainingState) -> Run:
         if hasattr(module, "recompute"):
             module.recompute = config.activation_checkpointing  # type: ignore[assignment]
     phase.model.train()
-    replica = Replica(phase.model, objective, kind=config.distributed, ranks=ranks)
     if state.choices is None:
-        state.choices = ranks.share(_choose(job, phase, num_passes=num_steps * config.accumulate // ranks.size))
+        state.choices = _choose(job, phase, num_passes=num_steps * config.accumulate // ranks.size)
     _apply(job, phase, state.choices)
+    parts = _num_parts(job, phase)
+
+    def sample() -> Batch:
+        return objective.batch(0).part(0, of=parts).to(job.device)
+
     return Run(
         phase=phase,
-        replica=replica,
+        replica=Replica(phase.model, objective, kind=config.distributed, ranks=ranks, sample=sample),
         optimizers=tuple(
             build_optimizers(
                 config.optimizer,
@@ -206,7 +212,7 @@ def _prepare(job: Job, phase: Phase, state: TrainingState) -> Run:
         num_steps=num_steps,
         steps_per_epoch=steps_per_epoch,
         accumulate=config.accumulate,
-        parts=_num_parts(job, phase),
+        parts=parts,
         max_grad_norm=config.max_grad_norm,
         seed=job.seed,
     )
@@ -220,7 +226,14 @@ def _choose(job: Job, phase: Phase, *, num_passes: int) -> Choices:
         _set_precision(phase.model, dtype)
         _pass(phase, typical)
 
-    return choose(job.config, device=job.device, attempt=attempt, blocks=phase.matrices, num_passes=num_passes)
+    return choose(
+        job.config,
+        device=job.device,
+        attempt=attempt,
+        blocks=phase.matrices,
+        num_passes=num_passes,
+        slowest=lambda seconds: max(job.ranks.gather(seconds)),
+    )
 
 
 def _apply(job: Job, phase: Phase, choices: Choices) -> None:
@@ -232,15 +245,15 @@ def _apply(job: Job, phase: Phase, choices: Choices) -> None:
 
 
 def _num_parts(job: Job, phase: Phase) -> int:
-    """How many passes a batch takes: enough for every rank to have one in a step, and to fit into memory."""
-    parts = -(-job.ranks.size // job.config.accumulate)
+    """How many passes a batch takes: so many that all ranks have as many in a step, and that they fit into memory."""
+    parts = job.ranks.size // math.gcd(job.ranks.size, job.config.accumulate)
     if job.device.type == "cpu":
         return parts
 
     def attempt(parts: int) -> None:
         _pass(phase, phase.objective.largest().part(parts - 1, of=parts).to(job.device))  # no part has more rows
 
-    return max(job.ranks.share(fitting_parts(attempt, parts=parts)), parts)
+    return max(job.ranks.gather(fitting_parts(attempt, parts=parts)))
 
 
 def _pass(phase: Phase, batch: Batch) -> None:

@@ -132,7 +132,7 @@ class Saved:
 
 
 class StateStore:
-    """Saved states in a directory, all of one training: `fingerprint` says which. Rank 0 writes, every rank reads.
+    """Saved states in a directory, all of one training: `fingerprint` says which. One rank of a host writes, all read.
 
     A save that finds no room is a warning, and training goes on: all that it costs is the work since
     the save before, and that only if the process is killed. Whoever must be sure calls `wait`.
@@ -155,7 +155,11 @@ class StateStore:
         tensors |= {f"average.{name}": tensor for name, tensor in state.average.items()}
         for name, values in optimizer_states(model, optimizers).items():
             tensors |= {f"optimizer.{name}:{key}": tensor for key, tensor in values.items()}
-        copies = {name: _host_copy(tensor) for name, tensor in tensors.items()}
+        copies = {}
+        for name, tensor in tensors.items():
+            gathered = whole(tensor.detach())
+            if self._writes:
+                copies[name] = gathered.to("cpu", copy=True).contiguous()
         if self._writes:
             self.settle()
             self._pending = self._writer.submit(self._write, copies, json.dumps(_plain(state)))
@@ -260,10 +264,6 @@ def _place(tensor: Tensor, param: Tensor) -> Tensor:
     if tensor.shape != param.shape:
         return tensor.to(param.device) if param.is_cuda else tensor.clone()
     return sharded_like(tensor.to(param.device), param).clone()
-
-
-def _host_copy(tensor: Tensor) -> Tensor:
-    return whole(tensor.detach()).to("cpu", copy=True).contiguous()
 
 
 def _plain(state: TrainingState) -> dict[str, object]:

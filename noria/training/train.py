@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from torch import nn
 import noria
 from noria.artifacts import Artifact, digest_file, digest_of, read_artifact
 from noria.config import Config
+from noria.errors import NoriaError, TrainingError
 from noria.scenarios.base import Encoder, Scenario
 from noria.training.checkpoint import Trained, save_trained
 from noria.training.data import ANSWERS, TrainingRows, TrainingSide, open_training_rows
@@ -30,7 +31,15 @@ from noria.training.state import StateStore
 logger = logging.getLogger(__name__)
 
 _CODE = ("data", "model", "recipes", "scenarios", "training")
-_IRRELEVANT = {"distributed", "processes", "max_restarts", "checkpoint_every_s", "price_per_hour"}
+_IRRELEVANT = {
+    "distributed",
+    "processes",
+    "nodes",
+    "rendezvous",
+    "max_restarts",
+    "checkpoint_every_s",
+    "price_per_hour",
+}
 """Settings that a training may be resumed with another value of."""
 _ENCODER, _ROWS, _COMPLETE = "encoder", "rows", "complete"
 
@@ -40,8 +49,9 @@ OnResources = Callable[[Mapping[str, object]], None]
 
 @dataclass(frozen=True)
 class Prepared:
-    """The training rows in tensors, what made them so, and the fingerprint of it all."""
+    """The training rows in tensors, what made them so, the model to start from, and the fingerprint of it all."""
 
+    start: Trained | None
     encoder: Encoder
     rows: TrainingRows
     fingerprint: str
@@ -63,7 +73,7 @@ def train_model(
 
     Killed at any point and called again, it goes on where it was last saved, to bitwise the same
     weights on the CPU. With `train.distributed` it starts its ranks and waits for them; called by
-    torchrun, it is one of them.
+    torchrun, it is one of them. Every host keeps the state, and ends with the checkpoint.
 
     Parameters
     ----------
@@ -84,18 +94,19 @@ def train_model(
     config = as_found(config, start=start, teacher=teacher)
     material = Material.at(splits, start=start, teacher=teacher)
     if config.train.distributed != "none" and not started_by_torchrun():
+        _prepare(material, scenario, config, scratch, Ranks())  # what is wrong with the rows needs no ranks to say it
         launch(material, output, config=config, scratch=scratch, on_metrics=on_metrics, on_resources=on_resources)
     else:
-        with joined() as ranks:
+        with joined(cuda=config.train.device != "cpu" and torch.cuda.is_available()) as ranks:
             outcome = _train(material, output, scenario, config, scratch, on_metrics, ranks)
             usage = over_ranks(ranks.gather(outcome.usage))
             if ranks.leads:
                 price = config.train.price_per_hour
                 on_resources({**resources_of(usage, price_per_hour=price), **outcome.choices, "ranks": ranks.size})
-            if ranks.leads_host:
-                shutil.rmtree(scratch)
             if not ranks.leads:
                 return splits  # a rank among others makes nothing of its own
+    if not started_by_torchrun():  # ranks may be started again until all have ended
+        shutil.rmtree(scratch)
     return read_artifact(output, verify=False)
 
 
@@ -109,10 +120,9 @@ def _train(
     ranks: Ranks,
 ) -> Outcome:
     device = choose_device(config.train, local_rank=ranks.local_rank)
-    start = load_start(material.start, scenario=scenario, config=config) if material.start else None
-    prepared = _prepare(material, start, scenario, config, scratch, ranks)
+    prepared = _prepare(material, scenario, config, scratch, ranks)
     rows = prepared.rows
-    model = _build(scenario, prepared.encoder, config, start).to(device)
+    model = _build(scenario, prepared.encoder, config, prepared.start).to(device)
     store = StateStore(scratch / "state", fingerprint=prepared.fingerprint, writes=ranks.leads)
     outcome = run_job(
         Job(
@@ -145,20 +155,34 @@ def _train(
     return outcome
 
 
-def _prepare(
-    material: Material, start: Trained | None, scenario: Scenario, config: Config, scratch: Path, ranks: Ranks
-) -> Prepared:
+def _prepare(material: Material, scenario: Scenario, config: Config, scratch: Path, ranks: Ranks) -> Prepared:
     """Make encoder, encoded rows and answers, once for all ranks of a host and for the runs that go on from here."""
     fingerprint = _fingerprint(material.splits, config, *material.predecessors)
-    complete = scratch / _COMPLETE
-    if ranks.leads_host and not (complete.is_file() and complete.read_text() == fingerprint):
+    _check_alike(ranks.gather(fingerprint))
+    start = load_start(material.start, scenario=scenario, config=config) if material.start else None
+    complete, failed = scratch / _COMPLETE, None
+    if ranks.leads and not (complete.is_file() and complete.read_text() == fingerprint):
         complete.unlink(missing_ok=True)
         for left in (_ENCODER, _ROWS):
             shutil.rmtree(scratch / left, ignore_errors=True)
-        _encode(material, start, scenario, config, scratch)
-        complete.write_text(fingerprint)
-    ranks.barrier()
-    return Prepared(scenario.load_encoder(scratch / _ENCODER), open_training_rows(scratch / _ROWS), fingerprint)
+        try:
+            _encode(material, start, scenario, config, scratch)
+            complete.write_text(fingerprint)
+        except NoriaError as error:
+            failed = error
+    ranks.raise_any(failed)
+    encoder = scenario.load_encoder(scratch / _ENCODER)
+    return Prepared(start, encoder, open_training_rows(scratch / _ROWS), fingerprint)
+
+
+def _check_alike(fingerprints: Sequence[str]) -> None:
+    if len(set(fingerprints)) > 1:
+        raise TrainingError(
+            "the hosts of this training do not train the same",
+            where="train.nodes",
+            expected="the same training rows, `params.yaml`, Noria and PyTorch on each",
+            next_step="bring every host to the same commit, `dvc pull` there, and start all of them again",
+        )
 
 
 def _encode(material: Material, start: Trained | None, scenario: Scenario, config: Config, scratch: Path) -> None:

@@ -22,6 +22,8 @@ from noria.config import Config
 from noria.errors import NoriaError
 from noria.events import emit, record
 from noria.scenarios import load_scenario
+from noria.training.agent import end_with_parent
+from noria.training.distributed import started_by_torchrun
 from noria.training.train import train_model
 
 
@@ -31,14 +33,18 @@ def main() -> int:
     config = Config.model_validate(job["config"])
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     signal.signal(signal.SIGTERM, _terminate)
-    if int(os.environ.get("RANK", "0")):
+    if started_by_torchrun():
+        end_with_parent(signal.SIGKILL)  # without torchrun nobody starts us again; the state is on disk
+    if int(os.environ.get("LOCAL_RANK", "0")):
         return _train(job, config)
     logging.getLogger("noria").setLevel(logging.INFO)
     with record(Path(job["events"])):
+        emit("started", pid=os.getpid(), restarts=int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")))
         return _train(job, config)
 
 
 def _train(job: dict[str, str], config: Config) -> int:
+    """The exit code; torchrun would start a rank again for any but 0, which is no cure for an error that was told."""
     try:
         train_model(
             read_artifact(Path(job["splits"]), verify=False),
@@ -53,7 +59,7 @@ def _train(job: dict[str, str], config: Config) -> int:
     except NoriaError as error:
         emit("error", message=str(error), exit_code=error.exit_code)
         sys.stderr.write(f"{error}\n")
-        return error.exit_code
+        return 0 if started_by_torchrun() else error.exit_code
     return 0
 
 
