@@ -65,11 +65,14 @@ class Material:
 
 
 def as_found(config: Config, *, start: Path | None, teacher: Path | None) -> Config:
-    """The configuration without a champion to start from or to learn from, where nothing is live yet."""
+    """The configuration without a champion to start from or to learn from, where nothing is live yet.
+
+    From scratch all parameters learn: low-rank updates of random matrices would make a poor model.
+    """
     train = config.train
     if _missing("train.init_from", train.init_from, start):
-        logger.info("no model is live yet: training starts from scratch")
-        train = train.model_copy(update={"init_from": _NONE})
+        logger.info("no model is live yet: training starts from scratch, and everything learns")
+        train = train.model_copy(update={"init_from": _NONE, "lora": train.lora.model_copy(update={"rank": 0})})
     if _missing("train.distill.teacher", train.distill.teacher, teacher):
         logger.info("no model is live yet: training goes on without a teacher")
         train = train.model_copy(update={"distill": train.distill.model_copy(update={"teacher": _NONE})})

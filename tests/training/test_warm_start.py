@@ -101,7 +101,7 @@ def test_without_a_champion_it_trains_from_scratch_and_says_so(
     splits: Artifact, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO, logger="noria"):
-        found = run(splits, tmp_path / "champion", config_of(epochs=1), None)
+        found = run(splits, tmp_path / "champion", config_of(epochs=1, lora={"rank": 2}), None)
     assert "no model is live yet: training starts from scratch" in caplog.text
     assert found.digest == run(splits, tmp_path / "none", config_of(init_from="none", epochs=1), None).digest
 
