@@ -33,15 +33,17 @@ class Settings:
     num_warmup_steps:
         The first of them, which the throughput leaves out: caches fill and memory is allocated.
     batch_size:
-        Rows a step (of padded tokens for JoeyNMT); 0 means the peer's own default.
+        Rows a step; 0 means the peer's own default.
     lr, schedule, lr_warmup_steps, weight_decay, max_grad_norm:
         Of the optimizer. The schedule goes to 0 over `steps`. A gradient norm of 0 means no clipping.
     precision:
         `bf16` is autocast over float32 weights.
     evaluate_every_steps:
         Validation loss after so many steps, and at the end; 0 means never. Its time is not counted.
-    batch_tokens, optimizer, muon_lr:
-        Ours alone: padded tokens a step, and `adamw` or `muon` with the rate of its matrices.
+    batch_tokens:
+        Tokens a step, padding included, for those that batch by tokens (JoeyNMT, ours); 0 means their default.
+    optimizer, muon_lr:
+        Ours alone: `adamw` or `muon`, and the rate of its matrices. Peers use Adam or AdamW, as they say.
     group_by_length, fused, workers, attention, compile:
         Options that a peer has or has not; one that it has not is an error.
     """

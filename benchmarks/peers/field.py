@@ -1,0 +1,71 @@
+"""The peers of each work, with the settings that README.md argues for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from benchmarks.peers.contender import Contender
+
+_TUTORIAL = "benchmarks.peers.tutorial_loop"
+_TRAINER = "benchmarks.peers.hugging_face_trainer"
+
+PEERS: Mapping[str, tuple[Contender, ...]] = MappingProxyType(
+    {
+        "text-classification": (
+            Contender("tutorial loop", _TUTORIAL, note="padded to 128, Adam, batches of 32"),
+            Contender("Lightning", "benchmarks.peers.lightning_trainer", note="the tutorial's module and batches"),
+            Contender("Hugging Face Trainer", _TRAINER, note="defaults, batches of 32"),
+            Contender(
+                "Hugging Face Trainer, best",
+                _TRAINER,
+                {"group_by_length": True, "attention": "sdpa"},
+                "length grouping, fused AdamW; precision and batch size are swept",
+            ),
+        ),
+        "translation": (
+            Contender("tutorial loop", _TUTORIAL, note="nn.Transformer, mended; batches of 64 pairs"),
+            Contender("Hugging Face Trainer", _TRAINER, note="Marian, defaults, batches of 64 pairs"),
+            Contender(
+                "Hugging Face Trainer, best",
+                _TRAINER,
+                {"group_by_length": True},
+                "Marian, length grouping, fused AdamW; precision and batch size are swept",
+            ),
+            Contender(
+                "JoeyNMT",
+                "benchmarks.peers.joeynmt_training",
+                {"activation": "relu"},
+                "its own loop and batches of 4,096 tokens; ReLU, as it has no squared one; fp32",
+            ),
+        ),
+        "language-modelling": (
+            Contender("nanoGPT-style loop", "benchmarks.peers.nanogpt_loop", note="8 random crops of 512 a step"),
+            Contender("Hugging Face Trainer", _TRAINER, note="GPT-2, defaults, 8 blocks of 512 a step"),
+        ),
+    }
+)
+
+BEST_SWEEP: Mapping[str, tuple[Mapping[str, object], ...]] = MappingProxyType(
+    {
+        work: tuple(
+            {"precision": precision, "batch_size": size, "attention": attention}
+            for size in sizes
+            for precision in ("fp32", "bf16")
+            for attention in ("sdpa", "eager")
+        )
+        for work, sizes in (("text-classification", (32, 64, 128)), ("translation", (64, 128, 256)))
+    }
+)
+"""What "best" is chosen from, by throughput on the machine at hand: see `best_of`."""
+
+
+def best_of(work: str) -> list[Contender]:
+    """The candidates for the best-set Trainer of a work; run them and keep the quickest."""
+    base = PEERS[work][[contender.name for contender in PEERS[work]].index("Hugging Face Trainer, best")]
+    names = [", ".join(map(str, changes.values())) for changes in BEST_SWEEP[work]]
+    candidates = [base.given(**changes) for changes in BEST_SWEEP[work]]
+    return [
+        Contender(f"{base.name} ({name})", c.module, c.settings, c.note)
+        for name, c in zip(names, candidates, strict=True)
+    ]
