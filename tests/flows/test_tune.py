@@ -4,18 +4,15 @@ import json
 import signal
 import sqlite3
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import yaml
+from tuned import make_workspace
 from workspaces import environment, noria, noria_command
 
 from noria.errors import ConfigError
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "tuning"))
-from tuned import make_workspace
 
 RATES = {"pruner": "none", "startup_trials": 1, "space": {"train.lr": [1.0e-6, 3.0e-3]}}
 

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import tuned
 from tuned import make_workspace, search
 
 from noria.errors import ArtifactError, WorkspaceBusy
@@ -81,7 +82,7 @@ def test_called_again_a_finished_search_runs_nothing(searched):
 @pytest.mark.parametrize("orphan", [True, False], ids=["the training lives on", "the training dies too"])
 def test_killed_and_started_again_it_ends_as_if_it_had_not_been(searched, tmp_path, orphan):
     workspace = make_workspace(tmp_path / "ws")
-    command = [sys.executable, str(Path(__file__).with_name("tuned.py")), str(workspace.root), str(TRIALS)]
+    command = [sys.executable, str(Path(tuned.__file__)), str(workspace.root), str(TRIALS)]
     with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
         wait_for(lambda: list(workspace.tuning.glob("*/trial-0001/scratch/state/*")) or process.poll() is not None)
         process.kill()

@@ -4,8 +4,6 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 import tiny
 import yaml
 
