@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from noria.config import Config
 from noria.errors import ConfigError
 from noria.workspace import Workspace
 
@@ -50,6 +51,19 @@ def teacher_of(workspace: Workspace) -> Path | None:
         return _directory(workspace, "train.distill.teacher", value, kind="bundle")
     bundle = _champion(_store(workspace))
     return None if bundle is None else bundle.path
+
+
+def pinned(workspace: Workspace) -> Config:
+    """The workspace's configuration with absolute directories in place of what it names, for many trainings.
+
+    A promotion between two of them thus changes nothing. What nobody is live for stays `champion`.
+    """
+    train, start, teacher = workspace.config.train, start_of(workspace), teacher_of(workspace)
+    if start is not None:
+        train = train.model_copy(update={"init_from": str(start)})
+    if teacher is not None:
+        train = train.model_copy(update={"distill": train.distill.model_copy(update={"teacher": str(teacher)})})
+    return workspace.config.model_copy(update={"train": train})
 
 
 def _directory(workspace: Workspace, key: str, value: str, *, kind: str) -> Path | None:

@@ -2,8 +2,8 @@
 
     python -m noria.training.worker JOB.json
 
-JOB.json: `splits`, `output`, `scratch` and `events` (paths), `config`, the resolved configuration, and where
-there are any the paths of the `start` and the `teacher`.
+JOB.json: `splits`, `output`, `scratch` and `events` (paths), and `config`, the resolved configuration; `start`
+and `teacher` (paths or null) where they are not the directories that it names.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ def _train(job: dict[str, str], config: Config) -> int:
             scenario=load_scenario(config.scenario),
             config=config,
             scratch=Path(job["scratch"]),
-            start=_path(job, "start"),
-            teacher=_path(job, "teacher"),
+            start=_path(job, "start", named=config.train.init_from),
+            teacher=_path(job, "teacher", named=config.train.distill.teacher),
             on_resources=_tell_resources,
         )
     except NoriaError as error:
@@ -63,8 +63,9 @@ def _train(job: dict[str, str], config: Config) -> int:
     return 0
 
 
-def _path(job: dict[str, str], name: str) -> Path | None:
-    return Path(job[name]) if job.get(name) else None
+def _path(job: dict[str, str], name: str, *, named: str) -> Path | None:
+    path = job.get(name, None if named in ("none", "champion") else named)
+    return None if path is None else Path(path)
 
 
 def _tell_resources(resources: Mapping[str, object]) -> None:

@@ -23,6 +23,7 @@ from noria.config import Config, TuneConfig
 from noria.config.tune import Scalar
 from noria.errors import StageFailed, WorkspaceBusy
 from noria.lease import hold
+from noria.serving.predecessor import pinned
 from noria.tuning.space import Space, read_space
 from noria.tuning.study import BASELINE, REFUSED, importances, open_study, prepare_sampler, resume, study_name, suggest
 from noria.tuning.worker import FINAL_LOSS, Ended, TrialFiles, run_worker
@@ -260,7 +261,7 @@ def begin_search(workspace: Workspace, limits: Limits, *, wait_s: float) -> Iter
     WorkspaceBusy
         When another search is under way here, or a run holds the workspace longer than `wait_s`.
     """
-    space = read_space(workspace.config, workspace.params)
+    space = read_space(pinned(workspace), workspace.params)
     workspace.tuning.mkdir(parents=True, exist_ok=True)
     with _alone(workspace):
         with hold(workspace, wait_s=wait_s):

@@ -9,7 +9,7 @@ import pytest
 from noria.artifacts import read_artifact, write_artifact
 from noria.cli.model import store_of
 from noria.errors import ConfigError, StoreError
-from noria.serving.predecessor import start_of, teacher_of
+from noria.serving.predecessor import pinned, start_of, teacher_of
 from noria.workspace import Workspace
 from tasks.deploy import deploy
 from tasks.train import train
@@ -53,9 +53,18 @@ def test_the_champion_is_found_once_there_is_one_and_only_where_it_is_asked_for(
     assert start_of(plain) is None and teacher_of(plain) is None
 
 
+def test_many_trainings_are_pinned_to_one_champion(workspace):
+    asked = asking(workspace, BOTH)
+    assert pinned(asked) == asked.config  # nobody is live
+    go_live(asked)
+    train = pinned(asked).train
+    assert (train.init_from, train.distill.teacher) == (str(start_of(asked)), str(teacher_of(asked)))
+
+
 def test_a_directory_is_named_from_the_workspace(workspace):
     asked = asking(workspace, "init_from: models/checkpoint, distill: {teacher: models/bundle}")
     assert (start_of(asked), teacher_of(asked)) == (workspace.checkpoint, workspace.bundle)
+    assert pinned(asked).train.init_from == str(workspace.checkpoint)
     assert not (workspace.root / "store").exists()
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -185,3 +188,20 @@ def test_ranks_start_from_the_same_checkpoint(start: Artifact, splits: Artifact,
     assert ranks.facts["started_from"] == start.digest
     weights = [load_file(artifact.path / "model.safetensors") for artifact in (ranks, alone)]
     assert all(torch.allclose(weights[0][name], weights[1][name], atol=1e-5) for name in weights[0])
+
+
+@pytest.mark.slow
+def test_a_trial_starts_from_the_directory_that_its_configuration_names(
+    start: Artifact, splits: Artifact, tmp_path: Path
+) -> None:
+    job = {
+        "splits": str(splits.path),
+        "output": str(tmp_path / "out"),
+        "scratch": str(tmp_path / "scratch"),
+        "events": str(tmp_path / "events.jsonl"),
+        "config": config_of(init_from=str(start.path), epochs=1).model_dump(mode="json"),
+    }
+    (tmp_path / "job.json").write_text(json.dumps(job))
+    command = [sys.executable, "-m", "noria.training.worker", str(tmp_path / "job.json")]
+    subprocess.run(command, check=True, capture_output=True)
+    assert read_artifact(tmp_path / "out").facts["started_from"] == start.digest
