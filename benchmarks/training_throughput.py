@@ -1,0 +1,137 @@
+"""Training throughput on the CPU, ours against every peer on the same rows, with models of one size.
+
+    .venv-bench/bin/python -m benchmarks.training_throughput [WORK ...]     (`make peers` makes the environment)
+
+Contenders take turns, each training in a process of its own; medians. Dropout is 0 and the activation
+a squared ReLU everywhere (JoeyNMT has none: ReLU). Precision is each side's best: ours is bfloat16, the
+best-set peers' is chosen with batch size and attention by a short sweep, the others' is their default.
+A row with both in float32 stands beside. Tokens are real ones: padding and added tokens count for nobody.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.peers.contender import Contender, Measured, run_contender, run_in_turn
+from benchmarks.peers.field import PEERS, best_of
+from benchmarks.peers.settings import Record
+from benchmarks.results import Row, write_results
+from benchmarks.workloads.prepare import prepare
+
+OURS = "benchmarks.peers.noria_training"
+REPEATS = 3
+_SWEEP_STEPS = {"steps": 14, "num_warmup_steps": 4}
+_BEST = "Hugging Face Trainer, best"
+
+
+@dataclass(frozen=True)
+class Bars:
+    """What ours / theirs must reach, by peer; steps are of a measured training."""
+
+    steps: Mapping[str, int]
+    ratios: Mapping[str, float]
+
+
+BARS = {
+    "text-classification": Bars(
+        {"steps": 60, "num_warmup_steps": 10},
+        {"tutorial loop": 6.0, "Lightning": 6.0, "Hugging Face Trainer": 5.0, _BEST: 1.5},
+    ),
+    "translation": Bars(
+        {"steps": 50, "num_warmup_steps": 10},
+        {"tutorial loop": 2.5, "Hugging Face Trainer": 1.5, _BEST: 1.5, "JoeyNMT": 1.3},
+    ),
+    "language-modelling": Bars(
+        {"steps": 16, "num_warmup_steps": 4},
+        {"nanoGPT-style loop": 1.2, "nanoGPT-style loop, best": 1.2, "Hugging Face Trainer": 1.5, _BEST: 1.5},
+    ),
+}
+
+
+def measure(work: str, directory: Path) -> list[Row]:
+    """Rows of one work."""
+    workload = prepare(work, directory / work).directory
+    bars = BARS[work]
+    peers = [peer for peer in PEERS[work] if peer.name != _BEST] + best_set(work, workload)
+    ours = Contender("Noria", OURS, {"precision": "bf16"}, "bf16, batches of 4,096 tokens")
+    in_fp32 = Contender("Noria, fp32", OURS, {"precision": "fp32"}, "fp32")
+    found = run_in_turn(
+        [contender.given(**bars.steps) for contender in (ours, in_fp32, *peers)],
+        workload,
+        repeats=REPEATS,
+        on_record=tell,
+    )
+    return [_row(work, found["Noria"], found[peer.name], bar=bars.ratios[peer.name]) for peer in peers] + [
+        _row(work, found["Noria, fp32"], found[peer.name], bar=None)
+        for peer in peers
+        if peer.settings.get("precision", "fp32") == "fp32"
+    ]
+
+
+def best_set(work: str, workload: Path) -> list[Contender]:
+    """The quickest of the candidates for each peer that has choices, by one short training of each."""
+    if work == "language-modelling":
+        loop, trainer = PEERS[work]
+        loops = [loop.given(precision=precision) for precision in ("fp32", "bf16")]
+        trainers = [
+            trainer.given(precision=precision, attention=attention)
+            for precision in ("fp32", "bf16")
+            for attention in ("sdpa", "eager")
+        ]
+        return [_quickest(loops, workload, f"{loop.name}, best"), _quickest(trainers, workload, _BEST)]
+    return [_quickest(best_of(work), workload, _BEST)]
+
+
+def _quickest(candidates: list[Contender], workload: Path, name: str) -> Contender:
+    speeds = []
+    for candidate in candidates:
+        record = run_contender(candidate.given(**_SWEEP_STEPS), workload)
+        tell(candidate, record)
+        speeds.append(record.real_tokens_per_s)
+    best = candidates[speeds.index(max(speeds))]
+    chosen = {key: best.settings[key] for key in ("precision", "batch_size", "attention") if key in best.settings}
+    print(f"{name}: {chosen}", flush=True)
+    told = ", ".join(f"{value} rows" if key == "batch_size" else str(value) for key, value in chosen.items())
+    return Contender(name, best.module, best.settings, f"{best.note.split(';')[0]}; {told}")
+
+
+def _row(work: str, ours: Measured, theirs: Measured, *, bar: float | None) -> Row:
+    translation = work == "translation"
+    speeds = [m.target_tokens_per_s if translation else m.real_tokens_per_s for m in (ours, theirs)]
+    return Row(
+        f"{work}: training speed, {ours.contender.note}; theirs: {theirs.contender.note}",
+        "target tokens/s" if translation else "tokens/s",
+        round(speeds[0]),
+        peer=theirs.contender.name,
+        theirs=round(speeds[1]),
+        bar=bar,
+        repeats=REPEATS,
+    )
+
+
+def tell(contender: Contender, record: Record) -> None:
+    print(
+        f"{record.work}: {contender.name}: {record.real_tokens_per_s:,.0f} tokens/s, "
+        f"{record.parameters:,} parameters, {record.seconds:.1f} s",
+        flush=True,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("works", nargs="*", default=list(BARS), metavar="WORK", help=" | ".join(BARS))
+    parser.add_argument("--workloads", type=Path, help="where workloads are kept (default: written anew)")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as directory:
+        for work in args.works:
+            rows = measure(work, args.workloads or Path(directory))
+            name = f"training_throughput_{work.replace('-', '_')}"
+            print(write_results(name, rows, packages=("torch", "transformers", "pytorch-lightning", "joeynmt")))
+
+
+if __name__ == "__main__":
+    main()
