@@ -44,7 +44,7 @@ def _state(ended: Ended) -> State[Ended]:
 @task(name="report", cache_policy=NO_CACHE, persist_result=False)
 def publish(search: Search, workspace: Workspace) -> Summary:
     """Write the report, and show it."""
-    summary = summarize(search, workspace.params, scenario=workspace.scenario)
+    summary = summarize(search, workspace)
     directory = workspace.tuning_report
     write_report(summary, directory)
     create_markdown_artifact(summary_markdown(summary), key=_KEY, description="trials")

@@ -11,7 +11,7 @@ import yaml
 from noria.config import Config, load_config
 from noria.config.tune import Scalar
 from noria.errors import ConfigError
-from noria.tuning.space import TRAINED_ON, Space, with_values
+from noria.tuning.space import TRAINED_ON, value_at, with_values
 
 
 def edit_params(text: str, values: Mapping[str, Scalar]) -> str:
@@ -29,18 +29,17 @@ def diff_params(before: str, after: str) -> str:
     return "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines)
 
 
-def propose(params: Path, values: Mapping[str, Scalar], *, space: Space, defaults: Mapping[str, object]) -> str:
-    """The text of `params` with a trial's values, checked to mean just that.
+def propose(params: Path, values: Mapping[str, Scalar], *, config: Config, defaults: Mapping[str, object]) -> str:
+    """The text of `params` with a trial's values in place of those of `config`, checked to mean just that.
 
     Raises
     ------
     ConfigError
         When `params` was changed since the search began, or shares a value between keys by an anchor.
     """
-    current = space.current()
-    changes = {path: value for path, value in values.items() if value != current[path]}
+    changes = {path: value for path, value in values.items() if value != value_at(config, path)}
     text = edit_params(params.read_text(encoding="utf-8"), changes)
-    if not _means(text, with_values(space.base, values), params, defaults):
+    if not _means(text, with_values(config, values), params, defaults):
         raise ConfigError(
             "the best values can't be put into params.yaml by themselves",
             where=str(params),

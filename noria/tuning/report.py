@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from noria.config.tune import Scalar
-from noria.scenarios.base import Scenario
 from noria.tuning.edit import diff_params, propose
 from noria.tuning.pictures import draw_history, draw_importances, draw_parallel, draw_slices
 from noria.tuning.search import Search, TrialRecord
+from noria.workspace import Workspace
 
 TABLE, DIFF, SUMMARY = "tuning.md", "params.diff", "tuning.json"
 PICTURES = {
@@ -58,8 +58,8 @@ class Summary:
     proposed: str
 
 
-def summarize(search: Search, params: Path, *, scenario: Scenario) -> Summary:
-    """What is known now; reads `params`, changes nothing."""
+def summarize(search: Search, workspace: Workspace) -> Summary:
+    """What is known now; `workspace` is as it was read when the search began. Changes nothing."""
     trials = search.records()
     complete = [
         (trial.loss, trial.number, trial) for trial in trials if trial.loss is not None and trial.state == "complete"
@@ -67,10 +67,10 @@ def summarize(search: Search, params: Path, *, scenario: Scenario) -> Summary:
     baseline = next((trial for _, number, trial in complete if number == 0), None)
     best = min(complete)[2] if complete else None
     gain = complete[0][0] - min(complete)[0] if baseline else 0.0
-    before = params.read_text(encoding="utf-8")
+    before = workspace.params.read_text(encoding="utf-8")
     after = before
     if best is not None and best is not baseline and gain > search.space.base.tune.min_gain:
-        after = propose(params, best.values, space=search.space, defaults=scenario.defaults)
+        after = propose(workspace.params, best.values, config=workspace.config, defaults=workspace.scenario.defaults)
     return Summary(
         study=search.name,
         trials=trials,

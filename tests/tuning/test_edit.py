@@ -7,7 +7,6 @@ import yaml
 
 from noria.errors import ConfigError
 from noria.tuning.edit import diff_params, edit_params, propose, written
-from noria.tuning.space import read_space
 from noria.workspace import Workspace
 
 CHANGES = {"train.lr": 1e-5, "train.optimizer": "no", "train.pretrain.lr": 0.002, "model.wide.enabled": False}
@@ -67,8 +66,8 @@ def test_a_file_that_was_changed_meanwhile_or_shares_values_is_left_alone(tmp_pa
     ):
         params.write_text(text + before, encoding="utf-8")
         workspace = Workspace.at(tmp_path)
-        space = read_space(workspace.config, params)
+        config = workspace.config
         params.write_text(text + later, encoding="utf-8")
         with pytest.raises(ConfigError, match=r"set by hand: train.lr: 0\.2"):
-            propose(params, {"train.lr": 0.2}, space=space, defaults=workspace.scenario.defaults)
+            propose(params, {"train.lr": 0.2}, config=config, defaults=workspace.scenario.defaults)
         assert sorted(path.name for path in tmp_path.iterdir()) == ["params.yaml"]

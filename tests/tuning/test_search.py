@@ -119,7 +119,7 @@ def test_a_trial_that_dies_is_kept_as_failed_and_the_current_parameters_stay(tmp
         os.killpg(int(job.files.lock.read_text()), signal.SIGKILL)
         thread.join()
         assert found.ask() is None
-        summary = summarize(found, workspace.params, scenario=workspace.scenario)
+        summary = summarize(found, workspace)
     assert summary.trials[1].state == "failed" and "SIGKILL" in summary.trials[1].error
     assert summary.diff == "" and "keep them" in verdict(summary)
 
@@ -148,7 +148,7 @@ def test_a_run_may_hold_the_workspace_during_a_search_but_no_second_search_begin
             assert found.ask() is None  # its time is over
         with pytest.raises(WorkspaceBusy, match="another search"), begin_search(workspace, limits, wait_s=1):
             pass
-        assert "nothing to compare" in verdict(summarize(found, workspace.params, scenario=workspace.scenario))
+        assert "nothing to compare" in verdict(summarize(found, workspace))
 
 
 def test_without_splits_it_says_what_makes_them(tmp_path):
