@@ -116,8 +116,9 @@ def masked_tokens(token_ids: Ragged, *, batch_tokens: int) -> MaskedTokens:
 
 def phase_of(objective: Objective, deep: DeepBranch, **changes: object) -> Phase:
     """A phase of the objective; `changes` are its attributes."""
-    settings = {"name": "train", "epochs": 1.0, "lr": 0.1, "muon_lr": 0.02, "schedule": "constant", **changes}
-    return Phase(objective=objective, model=deep, matrices=deep.encoder, head=deep.head, **settings)
+    settings = {"epochs": 1.0, "lr": 0.1, "muon_lr": 0.02, "schedule": "constant", "head": deep.head, **changes}
+    name = str(settings.pop("name", "train"))
+    return Phase(name, objective=objective, model=deep, matrices=deep.encoder, **settings)
 
 
 def run_of(
@@ -130,7 +131,9 @@ def run_of(
     steps = len(phase.objective) // accumulate
     return Run(
         phase=phase,
-        replica=Replica(phase.model, phase.objective, kind="none", ranks=Ranks(), sample=lambda: phase.objective.batch(0)),
+        replica=Replica(
+            phase.model, phase.objective, kind="none", ranks=Ranks(), sample=lambda: phase.objective.batch(0)
+        ),
         optimizers=tuple(chosen),
         schedule=lambda step: 1.0,
         average=Average(AverageConfig(), phase.model, num_steps=steps),

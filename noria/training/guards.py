@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import signal
+import statistics
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +20,8 @@ from noria.training.state import TrainingState
 logger = logging.getLogger(__name__)
 
 _ROWS_TOLD = 5
+_WINDOW_STEPS = 20
+_HARMLESS = 1.0  # loss per target that is no divergence, though a model that was well trained began far below
 _DEAD_STEPS = 10  # left out in a row: the weights are at fault, not the rows of a batch
 
 
@@ -54,7 +57,7 @@ class Guard:
         Raises
         ------
         Diverged
-            When the mean loss is far above what it was, or no step has been taken for long.
+            When the median loss of many steps is far above what it was, or no step has been taken for long.
         TrainingError
             When too many steps were left out: their rows are at fault.
         """
@@ -67,14 +70,15 @@ class Guard:
                 expected=f"at most {self._config.max_skipped} (`train.guard.max_skipped`)",
                 next_step="look at the rows that the log names, or try `train.precision: fp32`",
             )
-        if not state.since_report.num_targets:
+        if len(state.recent) < _WINDOW_STEPS:
             return
-        mean = state.since_report.mean
-        state.first_loss = mean if math.isinf(state.first_loss) else state.first_loss
-        state.lowest_loss = min(state.lowest_loss, mean)
-        limit = max(state.first_loss, self._config.divergence * state.lowest_loss)
-        if mean > limit:
-            raise Diverged(f"the loss became {mean:g}, above {limit:g}")
+        level = statistics.median(state.recent)  # of many steps: one batch, or the few at an epoch's end, prove nothing
+        state.first_loss = state.recent[0] if math.isinf(state.first_loss) else state.first_loss
+        state.lowest_loss = min(state.lowest_loss, state.first_loss, level)
+        limit = max(state.first_loss, self._config.divergence * state.lowest_loss, _HARMLESS)
+        if level > limit:
+            raise Diverged(f"the loss became {level:g}, above {limit:g}")
+        state.recent = []
 
     def bound(self, state: TrainingState, divergence: Diverged) -> None:
         """Log a divergence after which training goes back.

@@ -216,6 +216,7 @@ def _account(run: Run, state: TrainingState, taken: _Taken, *, bar: Progress) ->
     ):
         if math.isfinite(loss) and math.isfinite(norm):
             state.skipped_in_a_row = 0
+            state.recent.append(loss / max(num_targets, 1))
             for sums in (state.since_report, state.since_epoch):
                 sums.loss += loss
                 sums.num_targets += int(num_targets)

@@ -76,8 +76,10 @@ class TrainingState:
         What was probed for the phase.
     since_report, since_epoch:
         Sums since the last point and since the epoch began.
+    recent:
+        Losses per target of the steps since divergence was last looked for.
     first_loss, lowest_loss:
-        Of this phase's points: what divergence is measured by.
+        Of this phase: what divergence is measured by.
     skipped, skipped_in_a_row:
         Steps left out in this phase, and up to now, for a loss or gradient that was no finite number.
     rollbacks, rate:
@@ -99,6 +101,7 @@ class TrainingState:
     choices: Choices | None = None
     since_report: Sums = field(default_factory=Sums)
     since_epoch: Sums = field(default_factory=Sums)
+    recent: list[float] = field(default_factory=list)
     first_loss: float = math.inf
     lowest_loss: float = math.inf
     skipped: int = 0
