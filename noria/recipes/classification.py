@@ -31,6 +31,7 @@ from noria.recipes.masked_tokens import MaskedTokens
 from noria.training.batch import Batch
 from noria.training.data import TrainingRows
 from noria.training.losses import build_loss, distillation
+from noria.training.meter import flops_per_token
 from noria.training.recipe import Fit, Objective, Phase
 
 logger = logging.getLogger(__name__)
@@ -166,8 +167,9 @@ def _prepare(config: Config, rows: TrainingRows, model: TextClassifier) -> Mappi
 
 def _pretraining(config: Config, rows: TrainingRows, deep: DeepBranch) -> Phase:
     pretrain = config.train.pretrain
+    token_ids = rows.view("token_ids", holdout=False)
     objective = MaskedTokens(
-        rows.view("token_ids", holdout=False),
+        token_ids,
         mask_share=pretrain.mask_share,
         batch_tokens=pretrain.batch_tokens,
         vocabulary_size=len(deep.frontend.tokens),
@@ -183,6 +185,12 @@ def _pretraining(config: Config, rows: TrainingRows, deep: DeepBranch) -> Phase:
         lr=pretrain.lr,
         muon_lr=pretrain.muon_lr,
         schedule=pretrain.schedule,
+        flops_per_token=flops_per_token(
+            config.model,
+            length=float(token_ids.lengths.mean()),
+            vocabulary_size=len(deep.frontend.tokens),
+            output_share=pretrain.mask_share,
+        ),
     )
 
 
@@ -208,6 +216,9 @@ def _training(config: Config, rows: TrainingRows, deep: DeepBranch, labels: Obje
         lr=train.lr,
         muon_lr=train.muon_lr,
         schedule=train.schedule,
+        flops_per_token=flops_per_token(
+            config.model, length=float(rows.view("token_ids", holdout=False).lengths.mean())
+        ),
         judge=judge,
     )
 

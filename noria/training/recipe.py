@@ -56,6 +56,8 @@ class Phase:
         What low-rank adaptation leaves to learn as it is.
     lr, muon_lr, schedule, epochs:
         As in `params.yaml`.
+    flops_per_token:
+        Forward and backward, of a real token; 0 where nobody counted. For the share of a GPU's peak.
     judge:
         Hold-out metrics after each epoch, `holdout_loss` among them: the epoch with the lowest is
         kept. Without it, the last weights are.
@@ -70,6 +72,7 @@ class Phase:
     lr: float
     muon_lr: float
     schedule: str
+    flops_per_token: float = 0.0
     judge: Callable[[], Mapping[str, float]] | None = None
 
 

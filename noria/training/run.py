@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import logging
 import math
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +24,7 @@ from noria.training.batch import Batch
 from noria.training.distributed import Ranks, Replica, shard, whole
 from noria.training.guards import Guard, Interruption, finite
 from noria.training.loop import Hooks, Run, run_phase
-from noria.training.meter import Meter, Usage
+from noria.training.meter import Meter, Usage, mfu
 from noria.training.optimizers import build_optimizers
 from noria.training.probe import PRECISIONS, choose, compile_blocks, fitting_parts
 from noria.training.recipe import Fit, Phase, Recipe
@@ -73,11 +75,12 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Facts worth keeping with the checkpoint, and what was used to get there."""
+    """Facts worth keeping with the checkpoint, and what was used; `mfu` is the share of a GPU's peak, by phase."""
 
     facts: Mapping[str, object]
     usage: Usage
     choices: Mapping[str, object]
+    mfu: Mapping[str, float]
 
 
 def run_job(job: Job) -> Outcome:
@@ -116,7 +119,23 @@ def run_job(job: Job) -> Outcome:
             _learn(job, part, state, saved, meter)
     job.store.settle()
     last = dict(state.history[-1].values) if state.history else {}
-    return Outcome({**state.ran, "best_epoch": state.best_epoch, **last}, meter.read(), state.ran)
+    last.pop("tokens_per_s", None)  # a fact is the same when the training is run again
+    facts = {**state.ran, "best_epoch": state.best_epoch, **last}
+    return Outcome(facts, meter.read(), state.ran, _utilization(job, state.history))
+
+
+def _utilization(job: Job, history: Sequence[Point]) -> Mapping[str, float]:
+    """By phase, from the median of its points; empty on a CPU and on a GPU whose peak nobody noted."""
+    shares = {}
+    for phase in job.recipe:
+        speeds = [point.values["tokens_per_s"] for point in history if f"{phase.name}_loss" in point.values]
+        if job.device.type != "cuda" or isinstance(phase, Fit) or not speeds or not phase.flops_per_token:
+            continue
+        name, num_devices = torch.cuda.get_device_name(job.device), job.ranks.size
+        share = mfu(statistics.median(speeds), phase.flops_per_token, name, num_devices=num_devices)
+        if share is not None:
+            shares[phase.name] = share
+    return shares
 
 
 def _age(saved: Saved | None, names: Sequence[str]) -> tuple[int, ...]:
@@ -185,13 +204,11 @@ def _prepare(job: Job, phase: Phase, state: TrainingState) -> Run:
         state.choices = _choose(job, phase, num_passes=num_steps * config.accumulate // ranks.size)
     _apply(job, phase, state.choices)
     parts = _num_parts(job, phase)
-
-    def sample() -> Batch:
-        return objective.batch(0).part(0, of=parts).to(job.device)
-
     return Run(
         phase=phase,
-        replica=Replica(phase.model, objective, kind=config.distributed, ranks=ranks, sample=sample),
+        replica=Replica(
+            phase.model, objective, kind=config.distributed, ranks=ranks, sample=partial(_sample, job, phase, parts)
+        ),
         optimizers=tuple(
             build_optimizers(
                 config.optimizer,
@@ -254,6 +271,10 @@ def _num_parts(job: Job, phase: Phase) -> int:
         _pass(phase, phase.objective.largest().part(parts - 1, of=parts).to(job.device))  # no part has more rows
 
     return max(job.ranks.gather(fitting_parts(attempt, parts=parts)))
+
+
+def _sample(job: Job, phase: Phase, parts: int) -> Batch:
+    return phase.objective.batch(0).part(0, of=parts).to(job.device)
 
 
 def _pass(phase: Phase, batch: Batch) -> None:

@@ -102,7 +102,8 @@ def train_model(
             usage = over_ranks(ranks.gather(outcome.usage))
             if ranks.leads:
                 price = config.train.price_per_hour
-                on_resources({**resources_of(usage, price_per_hour=price), **outcome.choices, "ranks": ranks.size})
+                used = resources_of(usage, price_per_hour=price)
+                on_resources({**used, **outcome.choices, "ranks": ranks.size, "mfu": dict(outcome.mfu) or None})
             if not ranks.leads:
                 return splits  # a rank among others makes nothing of its own
     if not started_by_torchrun():  # ranks may be started again until all have ended
