@@ -75,10 +75,15 @@ class Guard:
         level = statistics.median(state.recent)  # of many steps: one batch, or the few at an epoch's end, prove nothing
         state.first_loss = state.recent[0] if math.isinf(state.first_loss) else state.first_loss
         state.lowest_loss = min(state.lowest_loss, state.first_loss, level)
-        limit = max(state.first_loss, self._config.divergence * state.lowest_loss, _HARMLESS)
-        if level > limit:
-            raise Diverged(f"the loss became {level:g}, above {limit:g}")
+        if level > self._limit(state):
+            raise Diverged(f"the loss became {level:g}, above {self._limit(state):g}")
         state.recent = []
+
+    def well(self, state: TrainingState) -> bool:
+        """Whether nothing hints at trouble: no other state is worth going back to, so no other is saved in passing."""
+        if state.skipped_in_a_row:
+            return False
+        return not state.recent or statistics.median(state.recent) <= self._limit(state)
 
     def bound(self, state: TrainingState, divergence: Diverged) -> None:
         """Log a divergence after which training goes back.
@@ -96,6 +101,11 @@ class Guard:
                 next_step="lower `lr` and `muon_lr` of `train` and `train.pretrain`, or set `train.precision: fp32`",
             ) from divergence
         logger.warning("phase `%s`, step %d: diverged: %s", state.phase, state.step, divergence)
+
+    def _limit(self, state: TrainingState) -> float:
+        if math.isinf(state.first_loss):  # nothing has been judged yet
+            return max(state.recent[0], _HARMLESS)
+        return max(state.first_loss, self._config.divergence * state.lowest_loss, _HARMLESS)
 
 
 class Interruption:

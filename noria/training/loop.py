@@ -1,7 +1,8 @@
 """The training loop: one phase, from any step to its end.
 
-Nothing in it waits for the device between two points of the learning curves, and every batch and
-random draw is a function of (seed, step). Garbage is collected at the points, not in between.
+Nothing in it waits for the device between two points of the learning curves (or for some seconds,
+where steps are long), and every batch and random draw is a function of (seed, step). Garbage is
+collected then, and not in between.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from noria.training.state import Sums, TrainingState
 logger = logging.getLogger(__name__)
 
 REPORT_EVERY_STEPS = 20  # the losses come to the host so often
-_AGREE_EVERY_S = 5.0  # ranks hear so often that one of them was told to end
+_LOOK_EVERY_S = 5.0  # whether to save, and whether any rank was told to end, where steps are long
 _SEED_STRIDE = 1_000_003
 
 
@@ -74,7 +75,8 @@ class Hooks:
     after_epoch:
         (epochs done, mean loss of the epoch) -> go on?
     save:
-        Write the state; called when `save_every_s` seconds have passed, and when the process is told to end.
+        Write the state; called when `save_every_s` seconds have passed and all is well, and when the
+        process is told to end.
     saved:
         Wait until it is on disk; an error if it can't be.
     roll_back:
@@ -114,14 +116,14 @@ def run_phase(run: Run, state: TrainingState, *, hooks: Hooks, interruption: Int
     """
     run.phase.model.train()
     saved_at = time.monotonic()
-    at_most = REPORT_EVERY_STEPS if run.ranks.size == 1 else 1  # steps, until their pace is known
+    at_most = 1  # steps, until their pace is known
     shown = progress(run.phase.name, total=run.num_steps, unit="steps", shown=run.ranks.leads)
     with shown as bar, _no_collection():
         bar.advance(state.step)
         while state.step < run.num_steps:
             taken = _take_steps(run, state, at_most=at_most, bar=bar, interruption=interruption)
             measured = _account(run, state, taken, bar=bar)
-            at_most = _steps_until_ranks_agree(run, taken)
+            at_most = max(1, int(_LOOK_EVERY_S / taken.seconds * len(taken.losses)))  # the same on every rank
             gc.collect(1)
             try:
                 goes_on = _at_point(run, state, measured, hooks)
@@ -136,7 +138,7 @@ def run_phase(run: Run, state: TrainingState, *, hooks: Hooks, interruption: Int
                 hooks.save()
                 hooks.saved()
                 raise interruption.preempted(phase=run.phase.name, step=state.step)
-            if run.ranks.share(time.monotonic() - saved_at > hooks.save_every_s):
+            if run.ranks.share(time.monotonic() - saved_at > hooks.save_every_s) and run.guard.well(state):
                 hooks.save()
                 saved_at = time.monotonic()
 
@@ -158,13 +160,6 @@ def _take_steps(run: Run, state: TrainingState, *, at_most: int, bar: Progress, 
         if run.ranks.size == 1 and interruption.requested:  # ranks must agree first
             break
     return taken
-
-
-def _steps_until_ranks_agree(run: Run, taken: _Taken) -> int:
-    """How many steps to take until then; the same on every rank."""
-    if run.ranks.size == 1:
-        return REPORT_EVERY_STEPS
-    return max(1, int(_AGREE_EVERY_S / taken.seconds * len(taken.losses)))
 
 
 def my_units(run: Run, step: int) -> Iterator[Batch]:

@@ -140,8 +140,8 @@ def test_so_it_does_in_an_earlier_phase(
 @pytest.mark.parametrize(
     "changes",
     [
-        {"accumulate": 2},
-        {"average": {"kind": "ema", "decay": 0.9}},
+        {"average": {"kind": "ema", "decay": 0.9}, "accumulate": 2},
+        pytest.param({"accumulate": 3}, marks=pytest.mark.slow),
         {"lora": {"rank": 2}, "optimizer": "muon"},
         pytest.param({"average": {"kind": "tail", "tail_share": 0.6}}, marks=pytest.mark.slow),
         pytest.param({"lora": {"rank": 2}, "optimizer": "adamw"}, marks=pytest.mark.slow),
@@ -157,6 +157,7 @@ def test_so_it_does_with_other_settings(changes: dict[str, object], tmp_path: Pa
     assert told.curve() == curve.curve()
 
 
+@pytest.mark.slow
 def test_a_training_that_is_stopped_time_and_again_comes_to_the_same_end(
     uninterrupted: tuple[DeepBranch, Listener, Outcome], tmp_path: Path
 ) -> None:

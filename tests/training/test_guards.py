@@ -1,0 +1,263 @@
+"""Steps without a number are left out and counted; a training that diverges goes back, and not for ever."""
+
+import logging
+import math
+import os
+import signal
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from training_fixtures import Listener, branch, labels, phase_of, same_weights, small_job, some_tokens
+
+from noria.config import GuardConfig
+from noria.errors import TrainingError
+from noria.model.text_classifier import DeepBranch
+from noria.training.batch import Batch
+from noria.training.distributed import Ranks
+from noria.training.guards import Diverged, Guard, Interruption, finite
+from noria.training.recipe import Objective
+from noria.training.run import Outcome, run_job
+from noria.training.state import StateStore, Sums, TrainingState
+
+Change = Callable[[int, torch.Tensor], torch.Tensor]
+"""(number of the step, its loss) -> the loss that training sees."""
+
+
+class Changed:
+    """Labels whose loss is changed at some steps; which step it is, is told by the batch."""
+
+    def __init__(self, change: Change) -> None:
+        self.inner = labels(some_tokens(56), batch_tokens=32)
+        self.change = change
+        self.index = -1
+
+    def __len__(self) -> int:
+        return len(self.inner)
+
+    def batch(self, index: int) -> Batch:
+        self.index = index
+        return self.inner.batch(index)
+
+    def largest(self) -> Batch:
+        return self.inner.largest()
+
+    def loss(self, model: nn.Module, batch: Batch) -> torch.Tensor:
+        return self.change(self.index, self.inner.loss(model, batch))
+
+
+def train(
+    directory: Path,
+    objective: Objective,
+    *,
+    epochs: float = 3.0,
+    judge: Callable[[], Mapping[str, float]] | None = None,
+    **changes: object,
+) -> tuple[DeepBranch, Listener, Outcome]:
+    deep, told = branch(), Listener()
+    phase = phase_of(objective, deep, lr=float(str(changes.get("lr", 1e-2))), epochs=epochs, judge=judge)
+    return deep, told, run_job(small_job(directory, deep, [phase], told=told, **changes))
+
+
+def state_of(directory: Path) -> TrainingState:
+    saved = StateStore(directory, fingerprint="small").load()
+    assert saved is not None
+    return saved.state
+
+
+def test_one_step_without_a_number_is_left_out_and_told_with_its_rows(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    objective = Changed(lambda step, loss: loss * math.nan if step == 7 else loss)
+    with caplog.at_level(logging.WARNING):
+        deep, told, _ = train(tmp_path, objective, checkpoint_every_s=1e-9)
+    assert state_of(tmp_path).skipped == 1
+    (warning,) = [record.getMessage() for record in caplog.records if "left out" in record.getMessage()]
+    rows = objective.inner.batch(7).rows.tolist()
+    assert "step 7" in warning and "loss nan" in warning
+    assert all(f"row-{row}" in warning for row in rows[:5])
+    assert all(math.isfinite(value) for _, values in told.curve() for value in values.values())
+    assert told.curve()[-1][0] == 3 * len(objective)
+    assert all(torch.isfinite(tensor).all() for tensor in deep.state_dict().values())
+    again, _, _ = train(tmp_path / "another", Changed(lambda step, loss: loss + math.inf if step == 7 else loss))
+    assert same_weights(deep.state_dict(), again.state_dict())  # whatever the step was, it is left out
+
+
+def test_the_only_step_of_a_point_may_be_left_out(tmp_path: Path) -> None:
+    """At an epoch's end a point can be of one step: its batch is bad, not the weights."""
+    num_steps = len(Changed(lambda step, loss: loss))
+    last = num_steps - 1
+    assert num_steps % 20
+    objective = Changed(lambda step, loss: loss * math.nan if step in range(last // 20 * 20, num_steps) else loss)
+    assert num_steps - last // 20 * 20 < 10
+    _, told, _ = train(tmp_path, objective, epochs=1.0)
+    assert told.curve()[-1][0] == num_steps and "train_loss" not in told.curve()[-1][1]
+
+
+def test_too_many_steps_without_a_number_end_training(tmp_path: Path) -> None:
+    objective = Changed(lambda step, loss: loss * math.nan if step % 3 == 0 else loss)
+    with pytest.raises(TrainingError, match="7 steps were left out") as caught:
+        train(tmp_path, objective, guard={"max_skipped": 6})
+    assert "train.guard.max_skipped" in str(caught.value) and "rows" in str(caught.value)
+    train(tmp_path / "more", objective, epochs=1.0, guard={"max_skipped": 10})
+
+
+def test_when_no_step_has_a_number_any_more_training_goes_back_and_then_ends(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    objective = Changed(lambda step, loss: loss * math.nan if step >= 25 else loss)
+    with pytest.raises(TrainingError, match=r"the loss became no number.* after 2 rollbacks"):
+        train(tmp_path, objective)
+    rates = [record.getMessage() for record in caplog.records if "of the learning rate" in record.getMessage()]
+    assert [rate.split("at ")[-1] for rate in rates] == ["0.5 of the learning rate", "0.25 of the learning rate"]
+
+
+def test_a_loss_that_grows_goes_back_so_often_and_no_more(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    objective = Changed(lambda step, loss: loss * 100 if step >= 20 else loss)
+    with pytest.raises(TrainingError, match="after 1 rollbacks") as caught:
+        train(tmp_path, objective, guard={"max_rollbacks": 1}, checkpoint_every_s=1e-9)
+    assert "lower `lr`" in str(caught.value)
+    told = [record.getMessage() for record in caplog.records if "back at" in record.getMessage()]
+    assert told == ["back at step 20, at 0.5 of the learning rate"]  # the save before it grew, not those since
+
+
+def test_one_wild_batch_is_no_divergence(tmp_path: Path) -> None:
+    objective = Changed(lambda step, loss: loss * 1e4 if step in (5, 30) else loss)
+    train(tmp_path, objective, guard={"max_rollbacks": 0})
+
+
+def test_after_a_divergence_at_a_high_rate_it_ends_well_at_a_lower_one(tmp_path: Path) -> None:
+    """The rate is too high from the first step; there is no save yet but that of the beginning."""
+    objective = Changed(lambda step, loss: loss)
+    wild = {"optimizer": "sgd", "lr": 3.0, "max_grad_norm": 1e9, "checkpoint_every_s": 1e-9}
+    with pytest.raises(TrainingError):
+        train(tmp_path / "wild", objective, epochs=4.0, guard={"max_rollbacks": 0}, **wild)
+    deep, told, _ = train(tmp_path, objective, epochs=4.0, guard={"max_rollbacks": 3, "rollback_rate": 0.03}, **wild)
+    losses = [values["train_loss"] for _, values in told.curve() if "train_loss" in values]
+    assert losses[-1] < 0.65 and 1 <= state_of(tmp_path).rollbacks < 3
+    assert all(torch.isfinite(tensor).all() for tensor in deep.state_dict().values())
+
+
+def test_a_holdout_without_a_number_is_a_divergence_too(tmp_path: Path) -> None:
+    said = iter([0.5, math.nan, 0.4, 0.3])
+    _, told, outcome = train(
+        tmp_path, Changed(lambda step, loss: loss), judge=lambda: {"holdout_loss": next(said)}, checkpoint_every_s=1e-9
+    )
+    assert state_of(tmp_path).rollbacks == 1 and outcome.facts["best_epoch"] == 3
+    assert [values["holdout_loss"] for _, values in told.curve() if "holdout_loss" in values] == [0.5, 0.4, 0.3]
+
+
+def test_a_rollback_is_not_forgotten_by_a_process_that_is_killed_behind_it(tmp_path: Path) -> None:
+    class Killed(Exception):
+        pass
+
+    deep = branch()
+    batches = 0
+
+    def change(step: int, loss: torch.Tensor) -> torch.Tensor:
+        nonlocal batches
+        batches += 1
+        if batches > 45:
+            raise Killed
+        return loss * 100 if step >= 20 else loss
+
+    with pytest.raises(Killed):
+        run_job(small_job(tmp_path, deep, [phase_of(Changed(change), deep, epochs=3.0)], told=Listener()))
+    assert (state_of(tmp_path).rollbacks, state_of(tmp_path).rate) == (1, 0.5)
+
+
+def judged(*levels: float) -> TrainingState:
+    """A state in which windows of these losses have been judged, one after the other."""
+    state, guard = TrainingState(phase="train"), Guard(GuardConfig(), row_id=str)
+    for level in levels:
+        state.recent = [level] * 20
+        state.since_report = Sums(level, 1)
+        guard.judge(state)
+    return state
+
+
+def test_divergence_is_far_above_the_lowest_and_above_the_first() -> None:
+    judged(5.0, 1.0, 2.9)
+    judged(5.0, 1.0, 5.0)
+    with pytest.raises(Diverged, match=r"became 5\.1, above 5"):
+        judged(5.0, 1.0, 5.1)
+    with pytest.raises(Diverged, match=r"became 12\.1, above 12"):
+        judged(4.0, 12.1)
+
+
+def test_a_small_loss_may_multiply() -> None:
+    """A model that goes on from another starts near its best: noise is no divergence there."""
+    judged(0.02, 0.001, 0.3, 0.9)
+    with pytest.raises(Diverged):
+        judged(0.02, 0.001, 1.1)
+
+
+def test_a_loss_far_above_that_of_the_first_step_is_divergence_at_once() -> None:
+    state = TrainingState(phase="train", recent=[0.7] + [50.0] * 19)
+    with pytest.raises(Diverged):
+        Guard(GuardConfig(), row_id=str).judge(state)
+
+
+def test_a_state_in_trouble_is_not_saved_to_go_back_to() -> None:
+    guard = Guard(GuardConfig(), row_id=str)
+    assert guard.well(TrainingState(phase="train"))
+    assert guard.well(TrainingState(phase="train", recent=[0.7, 0.9, 0.6]))
+    assert guard.well(TrainingState(phase="train", recent=[0.7, 50.0, 0.6]))
+    assert not guard.well(TrainingState(phase="train", recent=[0.7, 50.0, 60.0]))
+    assert not guard.well(TrainingState(phase="train", skipped_in_a_row=1))
+    assert not guard.well(TrainingState(phase="train", first_loss=2.0, lowest_loss=1.0, recent=[3.1]))
+
+
+def test_few_steps_prove_nothing() -> None:
+    state = TrainingState(phase="train", first_loss=0.7, lowest_loss=0.1, recent=[100.0] * 19)
+    Guard(GuardConfig(), row_id=str).judge(state)
+    assert len(state.recent) == 19  # they count when there are more
+
+
+@pytest.mark.parametrize("loss", [math.nan, math.inf])
+def test_a_loss_that_is_no_number_is_not_finite(loss: float) -> None:
+    with pytest.raises(Diverged, match="on the hold-out"):
+        finite(loss)
+
+
+def test_a_signal_inside_the_block_is_a_request_and_outside_it_what_it_was() -> None:
+    heard = []
+    before = signal.signal(signal.SIGTERM, lambda *_: heard.append("outside"))
+    try:
+        interruption = Interruption()
+        with pytest.raises(RuntimeError), interruption.watched():
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert interruption.came(Ranks())
+            raise RuntimeError
+        assert heard == []
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert heard == ["outside"]
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_a_signal_that_came_too_late_for_the_block_is_passed_on() -> None:
+    heard = []
+    before = signal.signal(signal.SIGTERM, lambda *_: heard.append("outside"))
+    try:
+        with Interruption().watched():
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert heard == ["outside"]
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_a_thread_that_gets_no_signals_trains_all_the_same() -> None:
+    done = []
+
+    def work() -> None:
+        with Interruption().watched():
+            done.append(True)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert done == [True]
