@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from noria.artifacts import Artifact
+from noria.config import SplitConfig
 from noria.errors import TrainingError
 from noria.scenarios.base import Scenario
 
@@ -30,6 +31,7 @@ def write_answers(
     num_rows: int,
     labels: Sequence[str],
     scenario: Scenario,
+    split: SplitConfig,
 ) -> None:
     """Write the teacher's logits, float32 (N, C), to a `.npy` file: N in the order of `rows`, C in that of `labels`.
 
@@ -38,7 +40,7 @@ def write_answers(
     BundleError
         When the teacher is no bundle, or damaged.
     TrainingError
-        When it tells other labels apart.
+        When it tells other labels apart, or learned from rows that judge now.
     """
     from noria.evaluation.inference import num_cores
     from noria.serving.bundle import open_bundle
@@ -47,6 +49,8 @@ def write_answers(
     bundle = open_bundle(teacher.path)
     if bundle.scenario.name != scenario.name:
         raise _unfit(teacher, f"it is a model of `{bundle.scenario.name}`", expected=f"a bundle of `{scenario.name}`")
+    if bundle.split != split:
+        raise _unfit(teacher, "it may have learned from rows that judge now", expected=f"split: {bundle.split}")
     columns = _columns(teacher, bundle.scenario.labels(bundle.encoder), labels)
     predictor = Predictor(bundle, workers=num_cores())
     answers_NC = np.lib.format.open_memmap(target, mode="w+", dtype=np.float32, shape=(num_rows, len(labels)))

@@ -16,6 +16,7 @@ from noria.training.checkpoint import Trained, load_trained
 logger = logging.getLogger(__name__)
 
 _NONE, _CHAMPION = "none", "champion"
+_COMPARED = ("scenario", "split.", "tokenizer.", "model.", "train.holdout_share")
 _FITTED_ANYWAY = {"model.deep_weight", "model.wide.inverse_regularization"}
 """Settings that shape neither a weight nor the encoder: the fits around the phases read them."""
 
@@ -80,7 +81,7 @@ def as_found(config: Config, *, start: Path | None, teacher: Path | None) -> Con
 
 
 def load_start(start: Artifact, *, scenario: Scenario, config: Config) -> Trained:
-    """The model to start from, verified and of the shape that `config` asks for.
+    """The model to start from, verified, of the shape that `config` asks for, and fitted to no row that judges now.
 
     Its encoder comes with it: row i of an embedding belongs to token i of the vocabulary that it was
     trained with, and another vocabulary, fitted to newer rows, would give the rows to other tokens.
@@ -90,7 +91,7 @@ def load_start(start: Artifact, *, scenario: Scenario, config: Config) -> Traine
     ArtifactError
         When it is damaged, or no checkpoint of this scenario and this version.
     TrainingError
-        When its model or its tokenizer has other settings.
+        When its model, its tokenizer or its split has other settings.
     """
     try:
         trained = load_trained(start.path, scenario=scenario)
@@ -104,9 +105,9 @@ def load_start(start: Artifact, *, scenario: Scenario, config: Config) -> Traine
     differing = [*_differences(trained.config, config)]
     if differing:
         raise TrainingError(
-            f"the checkpoint to start from has another model: {'; '.join(differing)}",
+            f"the checkpoint to start from was made with other settings: {'; '.join(differing)}",
             where=str(start.path),
-            expected="the same `model` and `tokenizer` sections",
+            expected="the same `model` and `tokenizer`, and the same rows to judge by",
             next_step="set them as they are there, or `train.init_from: none` to train anew; a teacher "
             "(`train.distill.teacher`) may have any size",
         )
@@ -144,12 +145,10 @@ def _missing(key: str, value: str, path: Path | None) -> bool:
 
 
 def _differences(there: Config, here: Config) -> Iterator[str]:
-    """`model.dim: 128 there, 256 here`, for every setting that shapes weights or the encoder."""
-    if there.scenario != here.scenario:
-        yield f"scenario: {there.scenario} there, {here.scenario} here"
-    old, new = (_flat(config.model_dump(mode="json", include={"model", "tokenizer"})) for config in (there, here))
+    """`model.dim: 128 there, 256 here`, for what shapes weights and encoder, or says which rows judge."""
+    old, new = (_flat(config.model_dump(mode="json")) for config in (there, here))
     for key in sorted(old.keys() | new.keys()):
-        if old.get(key) != new.get(key) and key not in _FITTED_ANYWAY:
+        if old.get(key) != new.get(key) and key.startswith(_COMPARED) and key not in _FITTED_ANYWAY:
             yield f"{key}: {old.get(key)} there, {new.get(key)} here"
 
 

@@ -199,9 +199,15 @@ def _encode(material: Material, start: Trained | None, scenario: Scenario, confi
     (scratch / _ENCODER).mkdir(exist_ok=True)
     encoder.save(scratch / _ENCODER)
     if material.teacher is not None:
-        answers, num_fitting = scratch / _ROWS / ANSWERS, len(rows.classes) - num_held
-        fitting = side.fitting_rows()
-        write_answers(answers, material.teacher, fitting, num_rows=num_fitting, labels=labels, scenario=scenario)
+        write_answers(
+            scratch / _ROWS / ANSWERS,
+            material.teacher,
+            side.fitting_rows(),
+            num_rows=len(rows.classes) - num_held,
+            labels=labels,
+            scenario=scenario,
+            split=config.split,
+        )
 
 
 def _build(scenario: Scenario, encoder: Encoder, config: Config, start: Trained | None) -> nn.Module:

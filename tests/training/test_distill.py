@@ -9,7 +9,7 @@ import pytest
 from training_fixtures import SCENARIO, tiny_config
 
 from noria.artifacts import Artifact, read_artifact
-from noria.config import Config
+from noria.config import Config, SplitConfig
 from noria.errors import BundleError, ConfigError, TrainingError
 from noria.evaluation.inference import softmax
 from noria.evaluation.judged import read_validation
@@ -54,7 +54,13 @@ def test_the_answers_are_the_teachers_in_the_order_of_the_rows_and_of_our_labels
     theirs = SCENARIO.labels(bundle.encoder)
     target = tmp_path / ANSWERS
     write_answers(
-        target, bundle.artifact, iter(rows), num_rows=len(rows), labels=tuple(reversed(theirs)), scenario=SCENARIO
+        target,
+        bundle.artifact,
+        iter(rows),
+        num_rows=len(rows),
+        labels=tuple(reversed(theirs)),
+        scenario=SCENARIO,
+        split=bundle.split,
     )
     answers = np.load(target)
     assert answers.dtype == np.float32 and answers.shape == (len(rows), len(theirs))
@@ -98,8 +104,22 @@ def test_without_a_teacher_nothing_changes(optimized: Workspace, tmp_path: Path)
 def test_a_teacher_of_other_labels_is_refused_by_name(optimized: Workspace, tmp_path: Path) -> None:
     bundle = read_artifact(optimized.bundle)
     with pytest.raises(TrainingError, match="only one of the two tells neutral") as caught:
-        write_answers(tmp_path / ANSWERS, bundle, [], num_rows=0, labels=("neg", "neutral", "pos"), scenario=SCENARIO)
+        write_answers(
+            tmp_path / ANSWERS,
+            bundle,
+            [],
+            num_rows=0,
+            labels=("neg", "neutral", "pos"),
+            scenario=SCENARIO,
+            split=SplitConfig(),
+        )
     assert "train.distill.teacher" in str(caught.value)
+
+
+def test_a_teacher_that_learned_from_rows_that_judge_now_is_refused(optimized: Workspace, tmp_path: Path) -> None:
+    larger = student(teacher="x").model_copy(update={"split": SplitConfig(validation_share=0.2)})
+    with pytest.raises(TrainingError, match="may have learned from rows that judge now"):
+        train_student(optimized, tmp_path / "a", larger, teacher=optimized.bundle)
 
 
 def test_a_damaged_teacher_and_a_checkpoint_in_its_place_are_refused(workspace: Workspace, tmp_path: Path) -> None:

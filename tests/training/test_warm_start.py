@@ -121,6 +121,17 @@ def test_a_start_of_other_settings_is_refused_and_what_differs_is_named(
     assert run(splits, tmp_path / "regularized", regularized, start).facts["started_from"] == start.digest
 
 
+@pytest.mark.parametrize("key", ["split.validation_share", "train.holdout_share"])
+def test_a_start_that_was_fitted_to_rows_that_judge_now_is_refused(
+    key: str, start: Artifact, splits: Artifact, tmp_path: Path
+) -> None:
+    section, name = key.split(".")
+    plain = config_of().model_dump()
+    plain[section][name] = 0.3
+    with pytest.raises(TrainingError, match=f"{key}: 0.* there, 0.3 here"):
+        run(splits, tmp_path / "other", Config.model_validate(plain), start)
+
+
 def test_labels_that_the_start_does_not_know_are_refused_by_name(start: Artifact, tmp_path: Path) -> None:
     rows = tiny_rows(200)
     for row in rows[:20]:
