@@ -54,8 +54,6 @@ def wait_for(condition) -> None:
 @pytest.fixture(scope="module")
 def searched(tmp_path_factory) -> Iterator[tuple[Workspace, tuple[TrialRecord, ...]]]:
     workspace = make_workspace(tmp_path_factory.mktemp("searched") / "ws")
-    for path in (workspace.splits / "validation").iterdir():
-        path.chmod(0o644)
     yield workspace, search(workspace, trials=TRIALS)
 
 
