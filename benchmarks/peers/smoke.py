@@ -1,4 +1,4 @@
-"""Every peer for a few steps on tiny workloads: `make peers-smoke`, or `.venv-bench/bin/python -m benchmarks.peers.smoke`.
+"""Every peer for a few steps on tiny workloads: `make peers-smoke`.
 
 It proves that the environment works and that records are whole. Its numbers mean nothing.
 """
@@ -15,7 +15,7 @@ from benchmarks.peers.field import PEERS
 from benchmarks.workloads.prepare import prepare
 from noria.errors import TrainingError
 
-_SETTINGS = {"steps": 6, "num_warmup_steps": 2, "evaluate_every_steps": 3}
+_SETTINGS = {"threads": 1, "steps": 6, "num_warmup_steps": 2, "evaluate_every_steps": 3}
 
 
 def main() -> None:
