@@ -170,6 +170,8 @@ def _training(settings: Settings) -> dict[str, object]:
         "optimizer": "adam",
         "learning_rate": settings.lr,
         "learning_rate_min": 0.0,
+        "scheduling": "exponential",  # by a factor of 1: without a schedule, JoeyNMT 2.3 refuses to start
+        "decrease_factor": 1.0,
         "weight_decay": settings.weight_decay,
         "clip_grad_norm": settings.max_grad_norm or None,
         "normalization": "tokens",
