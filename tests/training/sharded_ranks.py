@@ -1,0 +1,74 @@
+"""One rank of several: shards a tiny model, steps, saves, restores, and writes what it found to DIRECTORY/RANK.json."""
+
+import json
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import torch
+from torch.distributed.tensor import DTensor
+from training_fixtures import branch, labels, some_tokens
+
+from noria.config import AverageConfig
+from noria.errors import TrainingError
+from noria.training.averaging import Average
+from noria.training.distributed import Ranks, Replica, joined, shard, whole
+from noria.training.optimizers import build_optimizers
+from noria.training.state import StateStore, TrainingState, restore
+
+
+def main(directory: Path, ranks: Ranks) -> dict[str, object]:
+    """What this rank saw."""
+    deep, plain = branch(), branch()
+    total = sum(param.numel() for param in deep.parameters())
+    shard(deep, device=torch.device("cpu"))
+    mine = sum(param.to_local().numel() for param in deep.parameters() if isinstance(param, DTensor))
+    objective = labels(some_tokens(), batch_tokens=64)
+    replica = Replica(deep, objective, kind="fsdp2", ranks=ranks, sample=lambda: objective.batch(0))
+    optimizers = build_optimizers("muon", deep, matrices=deep.encoder, lr=0.1, muon_lr=0.1, weight_decay=0.1)
+    average = Average(AverageConfig(kind="ema"), deep, num_steps=9)
+    for step in range(3):
+        replica(objective.batch(step).part(ranks.rank, of=2)).backward()
+        for optimizer in optimizers:
+            if step == 2:
+                optimizer.found_inf = torch.ones(())
+            before = [whole(param.detach()).clone() for param in deep.parameters()]
+            optimizer.step()
+        if step < 2:
+            average.update(step)
+        deep.zero_grad()
+    skipped = all(torch.equal(a, whole(b.detach())) for a, b in zip(before, deep.parameters(), strict=True))
+    state = TrainingState("train", average=average.tensors)
+    store = StateStore(directory / "state", fingerprint="same", writes=ranks.leads)
+    store.save(state, model=deep, optimizers=optimizers)
+    store.wait()
+    ranks.gather(None)
+    saved = store.load()
+    assert saved is not None
+    plain.load_state_dict(dict(saved.model))  # strict: whole tensors of the plain shapes
+    restore(deep, optimizers, saved)
+    average.load(saved.state.average)
+    average.keep()
+    averaged = all(torch.equal(whole(deep.get_parameter(n).detach()), t) for n, t in saved.state.average.items())
+    raised = ""
+    try:
+        ranks.raise_any(TrainingError("only the first knew") if ranks.leads else None)
+    except TrainingError as error:
+        raised = error.what
+    return {
+        "sharded": all(isinstance(param, DTensor) for param in deep.parameters()),
+        "share": mine / total,
+        "whole": all(torch.equal(t, saved.model[n]) for n, t in plain.state_dict().items()),
+        "restored": averaged,
+        "skipped": skipped,
+        "newest": ranks.newest(["first", "second"][ranks.rank], age=lambda text: (len(text),)),
+        "raised": raised,
+    }
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    with joined(cuda=False) as ranks:
+        out = Path(sys.argv[1])
+        (out / f"{ranks.rank}.json").write_text(json.dumps(main(out, ranks)))
