@@ -74,7 +74,10 @@ def build_task(node: Node) -> Task[..., Artifact]:
 
 
 def may_help(task: Task[..., Artifact], task_run: TaskRun, state: State[Artifact]) -> bool:
-    """Whether another attempt can end otherwise: not where a person has to put something right first."""
+    """Whether another attempt can end otherwise: not where a person has to put something right first.
+
+    A stage that was told to end and saved its state (`Preempted`) goes on from there.
+    """
     return not (isinstance(state.data, NoriaError) and state.data.exit_code in _FINAL)
 
 

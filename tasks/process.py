@@ -22,7 +22,7 @@ from pathlib import Path
 from types import FrameType
 
 from noria.artifacts import Artifact
-from noria.errors import DiskFull, NoriaError
+from noria.errors import DiskFull, NoriaError, Preempted
 from noria.events import emit, record
 from noria.lease import LIFELINE
 from noria.workspace import Workspace
@@ -30,7 +30,7 @@ from tasks.node import Node
 
 CODE_ROOT = Path(__file__).resolve().parent.parent
 _FIRST_PARTY = ("noria", "tasks")
-_GRACE_S = 5.0
+_GRACE_S = 35.0  # a training saves its state within 30 s; a stage that ends at once is not held up
 _TIMED_OUT = 124
 
 
@@ -75,12 +75,17 @@ def _run(chosen: Node, workspace: Workspace) -> int:
 
 
 def _run_in_time(chosen: Node, workspace: Workspace) -> Artifact:
-    timer = threading.Timer(chosen.timeout_s, _time_out, args=(chosen,))
+    late = threading.Event()
+    timer = threading.Timer(chosen.timeout_s, _time_out, args=(chosen, late))
     timer.daemon = True
     timer.start()
     faulthandler.dump_traceback_later(chosen.timeout_s + _GRACE_S, exit=True)  # where no thread gets to run
     try:
         return chosen.fn(workspace)
+    except Preempted:
+        if late.is_set():  # by our own clock, and that has been said
+            sys.exit(_TIMED_OUT)
+        raise
     finally:
         timer.cancel()
         faulthandler.cancel_dump_traceback_later()
@@ -126,7 +131,8 @@ def _terminate(signum: int, frame: FrameType | None) -> None:
     sys.exit(128 + signum)  # unwinds, so that half-written artifacts are removed
 
 
-def _time_out(chosen: Node) -> None:
+def _time_out(chosen: Node, late: threading.Event) -> None:
+    late.set()
     message = f"`{chosen.stage}` ran longer than its limit of {chosen.timeout_s:g} s"
     emit("error", message=message, exit_code=_TIMED_OUT)
     print(f"{message}; it stood here:", file=sys.stderr)  # noqa: T201

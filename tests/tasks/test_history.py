@@ -7,7 +7,7 @@ from dvc.exceptions import ReproductionError
 from dvc.stage.exceptions import StageCmdFailedError
 from prefect.states import Failed
 
-from noria.errors import DiskFull, StoreError, TrainingError
+from noria.errors import DiskFull, Preempted, StoreError, TrainingError
 from noria.workspace import Workspace
 from tasks.follow import Heard
 from tasks.history import Attempt, read_history, remember
@@ -61,6 +61,7 @@ def test_a_disk_that_fills_up_is_named_whoever_finds_it_full(workspace, cause):
     [
         (Heard(error="too few rows", exit_code=TrainingError.exit_code), False),
         (Heard(error="no answer", exit_code=StoreError.exit_code), True),
+        (Heard(error="told to end; the state is saved", exit_code=Preempted.exit_code), True),
         (Heard(last_lines=["epoch 1"]), True),  # it was killed
     ],
 )
