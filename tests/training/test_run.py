@@ -225,6 +225,46 @@ def walked(directory: Path, kind: str) -> tuple[list[torch.Tensor], list[torch.T
     return before[-2 * len(tell()) :], judged, deep.head.output.weight.detach()
 
 
+@pytest.mark.parametrize("rank", [0, 2])
+def test_ended_between_the_phases_or_in_a_fit_it_loses_nothing(rank: int, tmp_path: Path) -> None:
+    """There the process just ends: what the phase before has learned is on disk, whatever was adapted in it."""
+
+    class Ended(Exception):
+        pass
+
+    class Mute(Watched):
+        def batch(self, index: int) -> Batch:
+            raise Ended
+
+    def end() -> Mapping[str, float]:
+        raise Ended
+
+    changes = {"lora": {"rank": rank}}
+    whole, curve, _ = train(tmp_path / "whole", first=guess(), second=tell(), **changes)
+    for first, second, blend in ((Mute(guess()), tell(), None), (guess(), Mute(tell()), None), (guess(), tell(), end)):
+        deep = branch()
+        parts = recipe(deep, first, second)
+        parts[-1] = parts[-1] if blend is None else Fit("blend", blend)
+        with pytest.raises(Ended):
+            run_job(small_job(tmp_path / "ended", deep, parts, told=Listener(), **changes))
+    deep, told, _ = train(tmp_path / "ended", first=Mute(guess()), second=Mute(tell()), seed=9, **changes)
+    assert same_weights(deep.state_dict(), whole.state_dict())
+    assert told.curve() == curve.curve()
+
+
+def test_a_disk_that_is_full_costs_no_training_but_whoever_is_told_to_end_hears_of_it(
+    uninterrupted: tuple[DeepBranch, Listener, Outcome], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole, _, _ = uninterrupted
+    (tmp_path / "file").write_text("there is no room for a directory of this name")
+    directory = tmp_path / "file"
+    deep, _, _ = train(directory, first=guess(), second=tell(), optimizer="muon", checkpoint_every_s=1e-9)
+    assert same_weights(deep.state_dict(), whole.state_dict())
+    assert "could not be saved" in caplog.text
+    with pytest.raises(OSError):
+        train(directory, first=guess(), second=Watched(tell(), ends_at=5), optimizer="muon")
+
+
 def test_the_weights_that_are_judged_and_kept_are_the_averaged_ones(tmp_path: Path) -> None:
     steps, plain, last = walked(tmp_path / "none", "none")
     same, averaged, kept = walked(tmp_path / "tail", "tail")
