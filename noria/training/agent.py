@@ -6,6 +6,7 @@ python -m noria.training.agent ARGUMENTS OF TORCHRUN
 from __future__ import annotations
 
 import ctypes
+import os
 import signal
 import sys
 
@@ -21,6 +22,9 @@ def end_with_parent(signum: int) -> None:
 def main() -> None:
     """Told to end, torchrun tells the ranks, and gives them 30 s to save."""
     end_with_parent(signal.SIGTERM)
+    # Ranks that share the store of torchrun find in it, started again, the addresses of those that died: they never
+    # meet (seen with torch 2.13; pytorch/pytorch#135712)
+    os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
     from torch.distributed.run import main as torchrun  # importing it takes seconds, in which a parent can end
 
     torchrun()

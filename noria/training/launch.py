@@ -76,12 +76,12 @@ def launch(
 
 def _command(job: Path, config: Config) -> list[str]:
     train = config.train
-    where = ["--standalone"]
+    where = ["--standalone", "--local-addr=127.0.0.1"]
     if train.nodes > 1:
-        host = train.rendezvous.rpartition(":")[0]
-        settings = f"is_host={_is_here(host)},join_timeout={_JOIN_S},read_timeout={_JOIN_S}"
+        theirs, ours = _route(train.rendezvous.rpartition(":")[0])
+        settings = f"is_host={theirs == ours},join_timeout={_JOIN_S},read_timeout={_JOIN_S}"
         where = [f"--nnodes={train.nodes}", "--rdzv-backend=c10d", f"--rdzv-endpoint={train.rendezvous}"]
-        where += [f"--rdzv-id={config.name}", f"--rdzv-conf={settings}"]
+        where += [f"--rdzv-id={config.name}", f"--rdzv-conf={settings}", f"--local-addr={ours}"]
     return [
         *(sys.executable, "-m", "noria.training.agent"),
         *(*where, f"--nproc-per-node={_num_ranks(train)}", f"--max-restarts={train.max_restarts}"),
@@ -101,15 +101,19 @@ def _num_ranks(train: TrainConfig) -> int:
     return train.processes or num_gpus or 1
 
 
-def _is_here(host: str) -> bool:
-    """Whether a name or an address is one of this machine's: a socket can be bound to no other."""
+def _route(host: str) -> tuple[str, str]:
+    """The address of a host, and ours towards it: they are the same where the host is this machine."""
     try:
-        family, kind, _, _, address = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)[0]
+        family, kind, _, _, address = socket.getaddrinfo(host, 9, type=socket.SOCK_DGRAM)[0]
         with socket.socket(family, kind) as probe:
-            probe.bind(address)
-    except OSError:
-        return False
-    return True
+            probe.connect(address)  # chooses a way, and sends nothing
+            return str(address[0]), str(probe.getsockname()[0])
+    except OSError as error:
+        raise TrainingError(
+            f"there is no way from here to `{host}`: {error}",
+            where="params.yaml: train.rendezvous",
+            expected="HOST:PORT of one of the machines, as all of them know it",
+        ) from error
 
 
 @dataclass

@@ -21,7 +21,7 @@ from training_fixtures import SCENARIO, Listener, labels, some_tokens, tiny_chec
 from noria.artifacts import Artifact
 from noria.errors import Preempted, StageFailed, TrainingError
 from noria.training.distributed import Ranks
-from noria.training.launch import _command, _Heard, _is_here
+from noria.training.launch import _command, _Heard, _route
 from noria.training.train import train_model
 
 HERE = Path(__file__).parent
@@ -124,10 +124,10 @@ def running(
         started.process.kill()
         started.process.wait()
         started.output.close()
-        until(lambda: not started.ranks(), limit_s=60)
+        until(lambda: not started.ranks())
 
 
-def until(condition: Callable[[], bool], *, limit_s: float = 60.0) -> float:
+def until(condition: Callable[[], bool], *, limit_s: float = 180.0) -> float:
     """Wait for it; the seconds that it took."""
     start = time.monotonic()
     while not condition():
@@ -172,7 +172,7 @@ def test_told_to_end_and_started_again_on_another_number_of_ranks_it_ends_the_sa
         until(lambda: (started.points() > 9) if before != "none" else state.exists() and len(list(state.iterdir())) > 1)
         time.sleep(0.2)
         started.process.send_signal(signal.SIGTERM)
-        assert until(lambda: started.process.poll() is not None) < 30
+        until(lambda: started.process.poll() is not None)  # torchrun kills the ranks 30 s after it was told
         assert started.process.returncode == Preempted.exit_code, started.said()
     assert not (tmp_path / "checkpoint").exists()
     (tmp_path / "splits").rename(tmp_path / "there")
@@ -207,7 +207,7 @@ def test_a_killed_rank_is_started_again_with_the_others_and_goes_on(
 def test_ranks_that_die_again_and_again_are_given_up(splits: Artifact, tmp_path: Path) -> None:
     with running(splits, tmp_path, **LONG, distributed="ddp", processes=2, max_restarts=1) as started:
         for _ in range(2):
-            until(lambda: len(started.ranks()) == 2 and started.points() > 0, limit_s=120)
+            until(lambda: len(started.ranks()) == 2 and started.points() > 0)
             doomed = started.ranks()
             os.kill(doomed[0], signal.SIGKILL)
             until(lambda gone=doomed: not set(gone) & set(started.ranks()))
@@ -234,7 +234,7 @@ def test_no_rank_outlives_what_started_it(killed: str, splits: Artifact, tmp_pat
         until(lambda: started.points() > 3)
         ranks, agent = started.ranks(), started.pids("noria.training.agent")[0]
         os.kill(started.process.pid if killed == "the launcher" else agent, signal.SIGKILL)
-        until(lambda: not started.ranks() and not started.pids("noria.training.agent"), limit_s=40)
+        until(lambda: not started.ranks() and not started.pids("noria.training.agent"), limit_s=60)
         assert len(ranks) == 2
         if killed == "torchrun":
             assert started.process.wait(40) == StageFailed.exit_code
@@ -348,8 +348,9 @@ def test_what_can_not_work_is_refused_in_the_configuration(settings: dict[str, o
 
 
 def test_the_host_of_the_rendezvous_knows_that_it_is() -> None:
-    assert _is_here("127.0.0.1") and _is_here("localhost")
-    assert not _is_here("192.0.2.1") and not _is_here("no.such.host.invalid")  # RFC 5737, RFC 6761
+    assert _route("127.0.0.1") == ("127.0.0.1", "127.0.0.1")
+    with pytest.raises(TrainingError, match="no way from here"):
+        _route("no.such.host.invalid")  # RFC 6761
 
 
 def test_several_nodes_meet_at_the_rendezvous() -> None:
