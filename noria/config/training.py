@@ -75,9 +75,9 @@ class GuardConfig(Section):
     max_skipped: NonNegative = 20
     """Steps with a loss or gradient that is no finite number: they are left out, but no more than so many."""
     divergence: Annotated[float, Field(gt=1)] = 3.0
-    """A mean loss above this many times the lowest, and above the first, is divergence."""
+    """A median loss of 20 steps this many times the lowest, above the first and above 1, is divergence."""
     max_rollbacks: NonNegative = 2
-    """How often a divergence goes back to the last good state before training fails."""
+    """How often a divergence goes back to the last state in which all was well, before training fails."""
     rollback_rate: Annotated[float, Field(gt=0, lt=1)] = 0.5
     """Factor of the learning rate at each rollback."""
 
