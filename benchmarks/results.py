@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -46,13 +47,25 @@ class Row:
         return None if self.theirs is None else round(self.ours / self.theirs, 3)
 
 
-def write_results(name: str, rows: Sequence[Row], *, packages: Sequence[str]) -> Path:
-    """Write the rows with the machine and the versions of `packages`; returns the file."""
-    path = RESULTS / f"{name}.json"
+def write_results(
+    name: str,
+    rows: Sequence[Row],
+    *,
+    packages: Sequence[str],
+    directory: Path = RESULTS,
+    devices: Mapping[str, str] = MappingProxyType({}),
+) -> Path:
+    """Write the rows with the machine, other devices in it and the versions of `packages`; returns the file."""
+    path = directory / f"{name}.json"
     path.parent.mkdir(exist_ok=True)
     memory_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     results = {
-        "machine": {"cores": os.cpu_count(), "memory_gib": round(memory_gib, 1), "machine": platform.machine()},
+        "machine": {
+            "cores": os.cpu_count(),
+            "memory_gib": round(memory_gib, 1),
+            "machine": platform.machine(),
+            **devices,
+        },
         "versions": {"python": platform.python_version(), **{package: version(package) for package in packages}},
         "rows": [{**asdict(row), "ratio": row.ratio} for row in rows],
     }

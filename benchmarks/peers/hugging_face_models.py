@@ -16,7 +16,7 @@ from transformers import (
     PreTrainedModel,
 )
 
-from benchmarks.peers.modules import CLASSIFIER, CONTEXT, DECODER, TRANSLATOR
+from benchmarks.peers.modules import CLASSIFIER, DECODER, TRANSLATOR, context, vocabulary_size
 from benchmarks.peers.settings import Settings
 from benchmarks.workloads.format import Workload
 
@@ -24,14 +24,14 @@ _ACTIVATIONS = {"gelu": "gelu", "relu": "relu", "relu2": "relu2"}
 
 
 def bert(workload: Workload, settings: Settings) -> PreTrainedModel:
-    """4 x 128, 2 heads; reads the class off the first position, for which there is one more token."""
-    description = workload.description
+    """4 x 128, 2 heads by default; reads the class off the first position, for which there is one more token."""
+    description, sizes = workload.description, CLASSIFIER.given(settings)
     config = BertConfig(
-        vocab_size=description.vocabulary_size + 1,
-        hidden_size=CLASSIFIER["dim"],
-        num_hidden_layers=CLASSIFIER["layers"],
-        num_attention_heads=CLASSIFIER["heads"],
-        intermediate_size=CLASSIFIER["feed_forward_dim"],
+        vocab_size=vocabulary_size(workload, settings) + 1,
+        hidden_size=sizes.dim,
+        num_hidden_layers=sizes.layers,
+        num_attention_heads=sizes.heads,
+        intermediate_size=sizes.feed_forward_dim,
         hidden_act=_ACTIVATIONS[settings.activation],
         hidden_dropout_prob=settings.dropout,
         attention_probs_dropout_prob=settings.dropout,
@@ -45,17 +45,17 @@ def bert(workload: Workload, settings: Settings) -> PreTrainedModel:
 
 
 def marian(workload: Workload, settings: Settings) -> PreTrainedModel:
-    """3 + 3 x 256, 4 heads, one embedding for source, target and output."""
-    ids, sizes = workload.description.special_ids, TRANSLATOR
+    """3 + 3 x 256, 4 heads by default, one embedding for source, target and output."""
+    ids, sizes = workload.description.special_ids, TRANSLATOR.given(settings)
     config = MarianConfig(
-        vocab_size=workload.description.vocabulary_size,
-        d_model=sizes["dim"],
-        encoder_layers=sizes["layers"],
-        decoder_layers=sizes["layers"],
-        encoder_attention_heads=sizes["heads"],
-        decoder_attention_heads=sizes["heads"],
-        encoder_ffn_dim=sizes["feed_forward_dim"],
-        decoder_ffn_dim=sizes["feed_forward_dim"],
+        vocab_size=vocabulary_size(workload, settings),
+        d_model=sizes.dim,
+        encoder_layers=sizes.layers,
+        decoder_layers=sizes.layers,
+        encoder_attention_heads=sizes.heads,
+        decoder_attention_heads=sizes.heads,
+        encoder_ffn_dim=sizes.feed_forward_dim,
+        decoder_ffn_dim=sizes.feed_forward_dim,
         activation_function=_ACTIVATIONS[settings.activation],
         dropout=settings.dropout,
         attention_dropout=settings.dropout,
@@ -74,15 +74,15 @@ def marian(workload: Workload, settings: Settings) -> PreTrainedModel:
 
 
 def gpt2(workload: Workload, settings: Settings) -> PreTrainedModel:
-    """6 x 256, 4 heads, context 512, input and output embeddings tied."""
-    end = workload.description.special_ids["end_of_document"]
+    """6 x 256, 4 heads, context 512 by default, input and output embeddings tied."""
+    end, sizes = workload.description.special_ids["end_of_document"], DECODER.given(settings)
     config = GPT2Config(
-        vocab_size=workload.description.vocabulary_size,
-        n_positions=CONTEXT,
-        n_embd=DECODER["dim"],
-        n_layer=DECODER["layers"],
-        n_head=DECODER["heads"],
-        n_inner=DECODER["feed_forward_dim"],
+        vocab_size=vocabulary_size(workload, settings),
+        n_positions=context(settings),
+        n_embd=sizes.dim,
+        n_layer=sizes.layers,
+        n_head=sizes.heads,
+        n_inner=sizes.feed_forward_dim,
         activation_function=_ACTIVATIONS[settings.activation],
         resid_pdrop=settings.dropout,
         embd_pdrop=settings.dropout,

@@ -17,7 +17,7 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import Dataset
 from transformers import (
     PreTrainedModel,
@@ -41,7 +41,7 @@ from benchmarks.peers.batches import (
     translated,
 )
 from benchmarks.peers.hugging_face_models import bert, gpt2, marian
-from benchmarks.peers.modules import CONTEXT
+from benchmarks.peers.modules import context
 from benchmarks.peers.optimization import autocast, mean_loss, prepare_torch
 from benchmarks.peers.settings import Record, Settings, read_arguments
 from benchmarks.peers.stopwatch import Stopwatch
@@ -95,15 +95,15 @@ def train(workload: Workload, settings: Settings) -> Record:
     task = TASKS[work](workload, settings)
     watch = Stopwatch(settings)
 
-    def count(model: object, args: object, inputs: Mapping[str, Tensor]) -> None:
-        if task.model.training:
+    class Counted(Seq2SeqTrainer if work == "translation" else Trainer):  # type: ignore[misc]
+        def compute_loss(self, model: nn.Module, inputs: dict[str, Tensor], *args: object, **kwargs: object) -> object:
+            """Counts outside of the model, which may be compiled."""
             real, target = task.count(inputs)
             watch.count(real_tokens=real, target_tokens=target)
+            return super().compute_loss(model, inputs, *args, **kwargs)
 
-    task.model.register_forward_pre_hook(count, with_kwargs=True)
-    trainer_class = Seq2SeqTrainer if work == "translation" else Trainer
     with tempfile.TemporaryDirectory() as directory:
-        trainer = trainer_class(
+        trainer = Counted(
             model=task.model,
             args=arguments(directory, task, settings, work=work),
             train_dataset=task.train,
@@ -212,7 +212,7 @@ class Blocks(Dataset[dict[str, Tensor]]):
 
 def language_modelling(workload: Workload, settings: Settings) -> Task:
     """Batches of 8 blocks of 512; a block has 511 targets, as its first token has no context."""
-    validation = blocks(workload, "validation", context=CONTEXT)
+    validation = blocks(workload, "validation", context=context(settings))
     rows = Rows(list(validation[:, :-1]), list(validation[:, 1:]))
 
     def collate(items: Sequence[Item]) -> dict[str, Tensor]:
@@ -224,7 +224,7 @@ def language_modelling(workload: Workload, settings: Settings) -> Task:
 
     return Task(
         model=gpt2(workload, settings),
-        train=Blocks(blocks(workload, "train", context=CONTEXT)[:, :-1]),
+        train=Blocks(blocks(workload, "train", context=context(settings))[:, :-1]),
         validation=list(rows.sorted_batches(_VALIDATION_BLOCKS)),
         collate=collate,
         count=count,

@@ -185,13 +185,13 @@ def _training(settings: Settings) -> dict[str, object]:
 
 
 def _stack(settings: Settings) -> dict[str, object]:
-    dim = TRANSLATOR["dim"]
+    dim = TRANSLATOR.dim
     return {
         "type": "transformer",
-        "num_layers": TRANSLATOR["layers"],
-        "num_heads": TRANSLATOR["heads"],
+        "num_layers": TRANSLATOR.layers,
+        "num_heads": TRANSLATOR.heads,
         "hidden_size": dim,
-        "ff_size": TRANSLATOR["feed_forward_dim"],
+        "ff_size": TRANSLATOR.feed_forward_dim,
         "embeddings": {"embedding_dim": dim, "scale": True, "dropout": settings.dropout},
         "dropout": settings.dropout,
         "layer_norm": "pre",

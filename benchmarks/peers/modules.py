@@ -6,17 +6,43 @@ Shapes: B rows, T source positions, U target positions, D dimension, C classes, 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from benchmarks.peers.optimization import activation
 from benchmarks.peers.settings import Settings
+from benchmarks.workloads.format import Workload
 
-CLASSIFIER = {"layers": 4, "dim": 128, "heads": 2, "feed_forward_dim": 512}
-TRANSLATOR = {"layers": 3, "dim": 256, "heads": 4, "feed_forward_dim": 1024}
-DECODER = {"layers": 6, "dim": 256, "heads": 4, "feed_forward_dim": 1024}
-CONTEXT = 512
+
+@dataclass(frozen=True)
+class Sizes:
+    """Of a Transformer; `layers` are of each side."""
+
+    layers: int
+    dim: int
+    heads: int
+    feed_forward_dim: int
+
+    def given(self, settings: Settings) -> Sizes:
+        """With what the settings name."""
+        return Sizes(**{name: getattr(settings, name) or size for name, size in vars(self).items()})
+
+
+CLASSIFIER = Sizes(layers=4, dim=128, heads=2, feed_forward_dim=512)
+TRANSLATOR = Sizes(layers=3, dim=256, heads=4, feed_forward_dim=1024)
+DECODER = Sizes(layers=6, dim=256, heads=4, feed_forward_dim=1024)
+
+
+def context(settings: Settings) -> int:
+    """Tokens of a block in language modelling."""
+    return settings.context or 512
+
+
+def vocabulary_size(workload: Workload, settings: Settings) -> int:
+    """Rows of the embedding; ids are below the workload's number, which may be smaller."""
+    return max(settings.vocabulary_size, workload.description.vocabulary_size)
 
 
 class TutorialClassifier(nn.Module):
@@ -24,18 +50,19 @@ class TutorialClassifier(nn.Module):
 
     def __init__(self, *, vocabulary_size: int, num_classes: int, width: int, pad: int, settings: Settings) -> None:
         super().__init__()
-        dim = CLASSIFIER["dim"]
+        sizes = CLASSIFIER.given(settings)
+        dim = sizes.dim
         self.tokens = nn.Embedding(vocabulary_size, dim, padding_idx=pad)
         self.positions = nn.Embedding(width, dim)
         layer = nn.TransformerEncoderLayer(
             dim,
-            CLASSIFIER["heads"],
-            CLASSIFIER["feed_forward_dim"],
+            sizes.heads,
+            sizes.feed_forward_dim,
             dropout=settings.dropout,
             activation=activation(settings.activation),
             batch_first=True,
         )
-        self.encoder = nn.TransformerEncoder(layer, CLASSIFIER["layers"], enable_nested_tensor=False)
+        self.encoder = nn.TransformerEncoder(layer, sizes.layers, enable_nested_tensor=False)
         self.head = nn.Linear(dim, num_classes)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
@@ -53,16 +80,17 @@ class TutorialTranslator(nn.Module):
 
     def __init__(self, *, vocabulary_size: int, width: int, pad: int, settings: Settings) -> None:
         super().__init__()
-        dim = TRANSLATOR["dim"]
+        sizes = TRANSLATOR.given(settings)
+        dim = sizes.dim
         self.pad = pad
         self.tokens = nn.Embedding(vocabulary_size, dim, padding_idx=pad)
         nn.init.normal_(self.tokens.weight, std=dim**-0.5)
         self.transformer = nn.Transformer(
             dim,
-            TRANSLATOR["heads"],
-            TRANSLATOR["layers"],
-            TRANSLATOR["layers"],
-            TRANSLATOR["feed_forward_dim"],
+            sizes.heads,
+            sizes.layers,
+            sizes.layers,
+            sizes.feed_forward_dim,
             dropout=settings.dropout,
             activation=activation(settings.activation),
             batch_first=True,

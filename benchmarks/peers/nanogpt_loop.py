@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from benchmarks.peers.batches import blocks
-from benchmarks.peers.modules import CONTEXT, DECODER
+from benchmarks.peers.modules import DECODER, context, vocabulary_size
 from benchmarks.peers.optimization import activation, autocast, mean_loss, prepare_torch, schedule
 from benchmarks.peers.settings import Record, Settings, read_arguments
 from benchmarks.peers.stopwatch import Stopwatch
@@ -37,7 +37,8 @@ class Block(nn.Module):
 
     def __init__(self, settings: Settings) -> None:
         super().__init__()
-        dim, hidden = DECODER["dim"], DECODER["feed_forward_dim"]
+        sizes = DECODER.given(settings)
+        dim, hidden, self.heads = sizes.dim, sizes.feed_forward_dim, sizes.heads
         self.attention_norm, self.feed_forward_norm = (nn.LayerNorm(dim, bias=False) for _ in range(2))
         self.qkv = nn.Linear(dim, 3 * dim, bias=False)
         self.attention_out = nn.Linear(dim, dim, bias=False)
@@ -47,9 +48,8 @@ class Block(nn.Module):
         self.dropout = settings.dropout
 
     def forward(self, x_BTD: Tensor) -> Tensor:
-        heads = DECODER["heads"]
         qkv_BTD = self.qkv(self.attention_norm(x_BTD)).chunk(3, dim=-1)
-        q_BHTK, k_BHTK, v_BHTK = (part.unflatten(-1, (heads, -1)).transpose(1, 2) for part in qkv_BTD)
+        q_BHTK, k_BHTK, v_BHTK = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in qkv_BTD)
         dropout = self.dropout if self.training else 0.0
         mixed_BHTK = F.scaled_dot_product_attention(q_BHTK, k_BHTK, v_BHTK, dropout_p=dropout, is_causal=True)
         attended_BTD = self.attention_out(mixed_BHTK.transpose(1, 2).flatten(2))
@@ -61,11 +61,12 @@ class Block(nn.Module):
 class Gpt(nn.Module):
     """A decoder with learned positions."""
 
-    def __init__(self, vocabulary_size: int, settings: Settings) -> None:
+    def __init__(self, num_tokens: int, settings: Settings) -> None:
         super().__init__()
-        dim, layers = DECODER["dim"], DECODER["layers"]
-        self.tokens = nn.Embedding(vocabulary_size, dim)
-        self.positions = nn.Embedding(CONTEXT, dim)
+        sizes = DECODER.given(settings)
+        dim, layers = sizes.dim, sizes.layers
+        self.tokens = nn.Embedding(num_tokens, dim)
+        self.positions = nn.Embedding(context(settings), dim)
         self.blocks = nn.ModuleList(Block(settings) for _ in range(layers))
         self.norm = nn.LayerNorm(dim, bias=False)
         for name, parameter in self.named_parameters():
@@ -90,22 +91,22 @@ def main() -> None:
 def train(workload: Workload, settings: Settings) -> Record:
     """AdamW on random crops for `settings.steps`."""
     device = prepare_torch(settings)
-    model = Gpt(workload.description.vocabulary_size, settings).to(device)
-    forward = cast(nn.Module, torch.compile(model)) if settings.compile else model
+    model = Gpt(vocabulary_size(workload, settings), settings).to(device)
+    forward = cast("nn.Module", torch.compile(model)) if settings.compile else model
     optimizer = _optimizer(model, settings)
     rates = schedule(optimizer, settings)
     stream = workload.rows("train").values
     generator = np.random.default_rng(settings.seed)
-    batch_size = settings.batch_size or _BATCH_SIZE
+    batch_size, length = settings.batch_size or _BATCH_SIZE, context(settings)
     watch = Stopwatch(settings)
     watch.start()
-    batch = _crops(stream, batch_size, generator, device)
+    batch = _crops(stream, (batch_size, length), generator, device)
     while not watch.done:
         with autocast(settings, device):
             logits_BTV = forward(batch[:, :-1])
             loss = F.cross_entropy(logits_BTV.flatten(0, 1), batch[:, 1:].flatten())
-        watch.count(real_tokens=batch_size * CONTEXT, target_tokens=batch_size * CONTEXT)
-        batch = _crops(stream, batch_size, generator, device)  # while a GPU is at work
+        watch.count(real_tokens=batch_size * length, target_tokens=batch_size * length)
+        batch = _crops(stream, (batch_size, length), generator, device)  # while a GPU is at work
         loss.backward()
         if settings.max_grad_norm:
             nn.utils.clip_grad_norm_(model.parameters(), settings.max_grad_norm)
@@ -126,7 +127,7 @@ def validation_loss(model: Gpt, workload: Workload, settings: Settings, device: 
         labels_BT = batch["rows"][:, 1:]
         return F.cross_entropy(logits_BTV.flatten(0, 1), labels_BT.flatten(), reduction="sum"), labels_BT.numel()
 
-    rows = blocks(workload, "validation", context=CONTEXT).to(device)
+    rows = blocks(workload, "validation", context=context(settings)).to(device)
     with autocast(settings, device):
         return mean_loss(model, ({"rows": part} for part in rows.split(_VALIDATION_BLOCKS)), loss)
 
@@ -140,11 +141,12 @@ def _optimizer(model: nn.Module, settings: Settings) -> torch.optim.Optimizer:
 
 
 def _crops(
-    stream: NDArray[np.generic], batch_size: int, generator: np.random.Generator, device: torch.device
+    stream: NDArray[np.generic], shape: tuple[int, int], generator: np.random.Generator, device: torch.device
 ) -> Tensor:
     """Random crops of the stream: int64 (B, T + 1)."""
-    starts = generator.integers(0, len(stream) - CONTEXT, size=batch_size)
-    batch = torch.from_numpy(np.stack([stream[start : start + CONTEXT + 1] for start in starts]).astype(np.int64))
+    batch_size, length = shape
+    starts = generator.integers(0, len(stream) - length, size=batch_size)
+    batch = torch.from_numpy(np.stack([stream[start : start + length + 1] for start in starts]).astype(np.int64))
     return batch.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else batch
 
 

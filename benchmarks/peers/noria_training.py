@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.peers.batches import blocks
+from benchmarks.peers.modules import CLASSIFIER, DECODER, TRANSLATOR, Sizes, context, vocabulary_size
 from benchmarks.peers.settings import Settings, read_arguments
 from benchmarks.peers.stopwatch import Stopwatch
 from benchmarks.workloads.format import Workload
@@ -36,7 +37,6 @@ from noria.training.recipe import Objective, Phase
 from noria.training.run import Job, run_job
 from noria.training.state import StateStore
 
-_CONTEXT = 512
 _BATCH_TOKENS = 4_096
 
 
@@ -106,8 +106,8 @@ def text_classification(workload: Workload, settings: Settings) -> Work:
     )
     torch.manual_seed(settings.seed)
     model = DeepBranch(
-        ModelConfig(layers=4, dim=128, heads=2, feed_forward_dim=512, bigram_buckets=0),
-        vocabulary_size=description.vocabulary_size,
+        _model(CLASSIFIER, settings),
+        vocabulary_size=vocabulary_size(workload, settings),
         max_tokens=description.max_tokens,
         num_classes=description.num_labels,
     )
@@ -126,8 +126,8 @@ def translation(workload: Workload, settings: Settings) -> Work:
     description, ids = workload.description, workload.description.special_ids
     torch.manual_seed(settings.seed)
     model = Translator(
-        ModelConfig(layers=3, dim=256, heads=4, feed_forward_dim=1024, bigram_buckets=0),
-        vocabulary_size=description.vocabulary_size,
+        _model(TRANSLATOR, settings),
+        vocabulary_size=vocabulary_size(workload, settings),
         max_tokens=description.max_tokens + 2,
     )
 
@@ -151,16 +151,16 @@ def translation(workload: Workload, settings: Settings) -> Work:
 
 
 def language_modelling(workload: Workload, settings: Settings) -> Work:
-    description = workload.description
+    description, width = workload.description, context(settings)
     torch.manual_seed(settings.seed)
     model = LanguageModel(
-        ModelConfig(layers=6, dim=256, heads=4, feed_forward_dim=1024, bigram_buckets=0),
-        vocabulary_size=description.vocabulary_size,
-        max_tokens=_CONTEXT,
+        _model(DECODER, settings),
+        vocabulary_size=vocabulary_size(workload, settings),
+        max_tokens=width,
     )
     objective = NextTokens(
         workload.rows("train").values,
-        width=_CONTEXT,
+        width=width,
         batch_tokens=settings.batch_tokens or _BATCH_TOKENS,
         end_of_document=description.special_ids["end_of_document"],
         inside_documents=False,  # as the peers
@@ -168,14 +168,14 @@ def language_modelling(workload: Workload, settings: Settings) -> Work:
     )
 
     def batches() -> Iterator[Batch]:
-        for rows in blocks(workload, "validation", context=_CONTEXT).split(8):
+        for rows in blocks(workload, "validation", context=width).split(8):
             yield Batch(
                 inputs={"token_ids": rows[:, :-1]},
                 targets=rows[:, 1:].reshape(-1),
                 positions=torch.arange(rows[:, 1:].numel()),
-                width=_CONTEXT,
+                width=width,
                 rows=np.arange(len(rows)),
-                lengths=np.full(len(rows), _CONTEXT),
+                lengths=np.full(len(rows), width),
             )
 
     return Work(model, model.decoder, model.head, objective, lambda: _mean_loss(model, objective, batches()))
@@ -235,6 +235,10 @@ def train(workload: Workload, settings: Settings) -> None:
         )
         counted.step()
     print(watch.record(peer="Noria", work=workload.description.work, model=work.model).to_json())
+
+
+def _model(sizes: Sizes, settings: Settings) -> ModelConfig:
+    return ModelConfig(**vars(sizes.given(settings)), bigram_buckets=0)
 
 
 def _mean_loss(model: nn.Module, objective: Objective, batches: Iterator[Batch]) -> float:

@@ -46,6 +46,11 @@ class Settings:
         Ours alone: `adamw` or `muon`, and the rate of its matrices. Peers use Adam or AdamW, as they say.
     group_by_length, fused, workers, attention, compile:
         Options that a peer has or has not; one that it has not is an error.
+    layers, dim, heads, feed_forward_dim, context:
+        Of the model; 0 means what the work has by default (benchmarks/peers/modules.py). An encoder-decoder
+        has as many layers on both sides. The context is of language modelling alone.
+    vocabulary_size:
+        Rows of the embedding, and outputs, where the workload has fewer tokens; 0 means as many as it has.
     """
 
     threads: int = 2
@@ -70,6 +75,12 @@ class Settings:
     workers: int = 0
     attention: str = "sdpa"
     compile: bool = False
+    layers: int = 0
+    dim: int = 0
+    heads: int = 0
+    feed_forward_dim: int = 0
+    context: int = 0
+    vocabulary_size: int = 0
 
     def __post_init__(self) -> None:
         for name, allowed in (("activation", ACTIVATIONS), ("precision", PRECISIONS), ("schedule", SCHEDULES)):
@@ -112,6 +123,8 @@ class Record:
     curve:
         (training seconds since the first step, validation loss), mean per row for classification and per
         target token elsewhere.
+    warmup_seconds:
+        Seconds of the first steps, which `seconds` leaves out: compiling falls into them.
     """
 
     peer: str
@@ -124,6 +137,7 @@ class Record:
     curve: list[tuple[float, float]]
     settings: dict[str, object]
     versions: dict[str, str] = field(default_factory=dict)
+    warmup_seconds: float = 0.0
 
     @property
     def real_tokens_per_s(self) -> float:

@@ -73,6 +73,7 @@ class Stopwatch:
             curve=self._curve,
             settings=dict(vars(self._settings)),
             versions={name: version(name) for name in ("torch", *packages)},
+            warmup_seconds=round(self._measured_from, 4),
         )
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from benchmarks.peers.batches import IGNORED, Item, Rows, classified, pad_classified, pad_inputs, translated
-from benchmarks.peers.modules import TutorialClassifier, TutorialTranslator
+from benchmarks.peers.modules import TutorialClassifier, TutorialTranslator, vocabulary_size
 from benchmarks.peers.optimization import autocast, mean_loss, prepare_torch, schedule
 from benchmarks.peers.settings import Record, Settings, read_arguments
 from benchmarks.peers.stopwatch import Stopwatch
@@ -43,7 +44,7 @@ class Task:
 
 def main() -> None:
     workload, settings = read_arguments(__doc__)
-    settings.without(PEER, group_by_length=False, attention="sdpa", compile=False, batch_tokens=0, optimizer="adamw")
+    settings.without(PEER, group_by_length=False, attention="sdpa", batch_tokens=0, optimizer="adamw")
     print(train(workload, settings).to_json())
 
 
@@ -52,6 +53,7 @@ def train(workload: Workload, settings: Settings) -> Record:
     device = prepare_torch(settings)
     task = TASKS[workload.description.work](workload, settings)
     model = task.model.to(device)
+    forward = cast("nn.Module", torch.compile(model, dynamic=True)) if settings.compile else model
     optimizer = torch.optim.Adam(
         model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay, fused=settings.fused or None
     )
@@ -69,7 +71,7 @@ def train(workload: Workload, settings: Settings) -> Record:
     for batch in endless(loader):
         batch = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
         with autocast(settings, device):
-            total, number = task.loss(model, batch)
+            total, number = task.loss(forward, batch)
         watch.count(real_tokens=task.real_tokens(batch), target_tokens=number)
         optimizer.zero_grad()
         (total / number).backward()
@@ -106,7 +108,7 @@ def classification(workload: Workload, settings: Settings) -> Task:
     description = workload.description
     return Task(
         model=TutorialClassifier(
-            vocabulary_size=description.vocabulary_size,
+            vocabulary_size=vocabulary_size(workload, settings),
             num_classes=description.num_labels,
             width=description.max_tokens,
             pad=workload.pad,
@@ -131,7 +133,7 @@ def translation(workload: Workload, settings: Settings) -> Task:
     """Batches of 64 pairs, padded to their longest."""
     return Task(
         model=TutorialTranslator(
-            vocabulary_size=workload.description.vocabulary_size,
+            vocabulary_size=vocabulary_size(workload, settings),
             width=workload.description.max_tokens + 2,
             pad=workload.pad,
             settings=settings,
