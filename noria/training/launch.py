@@ -66,7 +66,7 @@ def launch(
     events.unlink(missing_ok=True)
     for event in _listen(_command(job, config), events, max_restarts=config.train.max_restarts):
         match event:
-            case {"kind": "metric", "step": int(step), "values": dict(values)}:
+            case {"kind": "point", "step": int(step), "values": dict(values)}:
                 on_metrics(step, values)
             case {"kind": "resources", "values": dict(values)}:
                 on_resources(values)

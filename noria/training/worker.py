@@ -54,6 +54,7 @@ def _train(job: dict[str, str], config: Config) -> int:
             scratch=Path(job["scratch"]),
             start=_path(job, "start", named=config.train.init_from),
             teacher=_path(job, "teacher", named=config.train.distill.teacher),
+            on_metrics=_tell_point,
             on_resources=_tell_resources,
         )
     except NoriaError as error:
@@ -66,6 +67,11 @@ def _train(job: dict[str, str], config: Config) -> int:
 def _path(job: dict[str, str], name: str, *, named: str) -> Path | None:
     path = job.get(name, None if named in ("none", "champion") else named)
     return None if path is None else Path(path)
+
+
+def _tell_point(step: int, values: Mapping[str, float]) -> None:
+    """Also those of earlier runs, which nobody listens to live."""
+    emit("point", step=step, values=dict(values))
 
 
 def _tell_resources(resources: Mapping[str, object]) -> None:
