@@ -1,0 +1,1 @@
+"""The benchmark of training on a GPU; benchmarks/training_gpu.py starts it."""
