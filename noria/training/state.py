@@ -191,7 +191,8 @@ class StateStore:
         self.settle()
         for path in reversed(self._paths()):
             try:
-                return self._read(path)
+                if (saved := self._read(path)) is not None:
+                    return saved
             except (SafetensorError, ValueError, KeyError, TypeError, OSError) as error:
                 logger.warning("%s is damaged (%s): going back to the save before it", path, error)
         return None

@@ -118,7 +118,7 @@ def test_a_damaged_state_falls_back_to_the_one_before(damage: str, tmp_path: Pat
 
 
 @given(share=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7), head=st.booleans())
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_one_bit_anywhere_is_noticed(
     share: float, bit: int, head: bool, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -135,6 +135,13 @@ def test_one_bit_anywhere_is_noticed(
         assert saved.state.history == [Point(2, {"loss": 0.5})] and same_weights(saved.model, deep.state_dict())
     else:
         assert saved.state.step == 1
+
+
+def test_a_damaged_name_of_the_training_is_damage(tmp_path: Path) -> None:
+    saved_twice(tmp_path)
+    newest(tmp_path).write_bytes(newest(tmp_path).read_bytes().replace(b"this training", b"thys training"))
+    saved = store(tmp_path).load()
+    assert saved is not None and saved.state.step == 1
 
 
 def test_a_state_of_another_training_is_not_taken(tmp_path: Path) -> None:
