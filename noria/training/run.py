@@ -236,12 +236,14 @@ def _prepare(job: Job, phase: Phase, state: TrainingState) -> Run:
 
 
 def _choose(job: Job, phase: Phase, *, num_passes: int) -> Choices:
-    """Probe on a typical batch."""
+    """Probe on a typical batch, cut where it does not fit into memory."""
     typical = phase.objective.batch(len(phase.objective) // 2).to(job.device)
+    parts = 1
 
     def attempt(dtype: torch.dtype) -> None:
+        nonlocal parts
         _set_precision(phase.model, dtype)
-        _pass(phase, typical)
+        parts = fitting_parts(lambda of: _pass(phase, typical.part(of - 1, of=of)), parts=parts)
 
     return choose(
         job.config,
