@@ -17,7 +17,7 @@ def learning_curve(workspace: Workspace) -> str:
     return f"{picture(image, media_type='image/png', title='learning curve')}\n\n{table}"
 
 
-@node("train", summary=learning_curve, tags=("gpu",), retries=1, timeout_s=12 * 3600)
+@node("train", summary=learning_curve, tags=("gpu",), retries=3, timeout_s=12 * 3600)
 def train(workspace: Workspace) -> Artifact:
     from dvclive.live import Live
 
