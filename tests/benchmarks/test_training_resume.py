@@ -9,16 +9,13 @@ from safetensors.torch import save_file
 
 from benchmarks.peers.resumable_loader import Positioned, ResumableLoader
 from benchmarks.peers.resume_plan import Plan
+from benchmarks.peers.resume_runner import Runner, halve, kill, newest
 from benchmarks.training_resume import (
     OURS,
     PEERS,
     Difference,
     Found,
-    Runner,
     difference,
-    halve,
-    kill,
-    newest,
     require_mid_epoch,
     rows,
 )
