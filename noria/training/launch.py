@@ -169,7 +169,7 @@ def _listen(command: list[str], path: Path, *, max_restarts: int) -> list[Event]
             next_step="run it again: it goes on where it was saved",
         )
     if process.returncode:
-        raise _died(process.returncode, heard, max_restarts=max_restarts)
+        raise _died(process.returncode, max_restarts=max_restarts)
     return heard.events
 
 
@@ -186,13 +186,10 @@ def _as_told(error: Event) -> NoriaError:
     return kinds.get(error["exit_code"], NoriaError)(error["message"])
 
 
-def _died(status: int, heard: _Heard, *, max_restarts: int) -> StageFailed:
-    started = heard.last("started")
-    when = "before they said anything" if started is None else f"after {started['restarts']} restarts"
+def _died(status: int, *, max_restarts: int) -> StageFailed:
     return StageFailed(
-        f"the ranks of the training died {when}; torchrun ended with {status}",
-        where="torchrun",
-        expected=f"no more than {max_restarts} restarts (`train.max_restarts`)",
+        f"the ranks of the training died, more often than `train.max_restarts` ({max_restarts}) lets them",
+        where=f"torchrun, which ended with {status}",
         next_step="see what they wrote above; the next run goes on from the saved state",
     )
 
