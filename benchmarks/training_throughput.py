@@ -103,7 +103,7 @@ def _row(work: str, ours: Measured, theirs: Measured, *, bar: float | None) -> R
     translation = work == "translation"
     speeds = [m.target_tokens_per_s if translation else m.real_tokens_per_s for m in (ours, theirs)]
     return Row(
-        f"{work}: training speed, {ours.contender.note}; theirs: {theirs.contender.note}",
+        f"{work}: {_told(ours)}; theirs: {_told(theirs)}",
         "target tokens/s" if translation else "tokens/s",
         round(speeds[0]),
         peer=theirs.contender.name,
@@ -111,6 +111,12 @@ def _row(work: str, ours: Measured, theirs: Measured, *, bar: float | None) -> R
         bar=bar,
         repeats=REPEATS,
     )
+
+
+def _told(measured: Measured) -> str:
+    """The note of a contender, and how many real tokens it takes a step."""
+    record = measured.records[0]
+    return f"{measured.contender.note}, {record.real_tokens / record.steps:,.0f} real tokens a step"
 
 
 def tell(contender: Contender, record: Record) -> None:
