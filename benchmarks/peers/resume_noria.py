@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import torch
+import torch._dynamo  # PyTorch does so with the first optimizer, for a second: outside of what `Traced` leaves out
 from torch import Tensor, nn
 
 from benchmarks.peers.noria_training import text_classification
