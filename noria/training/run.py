@@ -306,6 +306,7 @@ def _hooks(job: Job, run: Run, state: TrainingState, meter: Meter) -> Hooks:
         vars(state).update(vars(saved.state) | {"rollbacks": rollbacks, "rate": rate, "choices": state.choices})
         _restore(job, run, saved)
         save()  # with the lower rate, for a process that is killed now
+        job.store.settle()
         logger.warning("back at step %d, at %g of the learning rate", state.step, rate)
 
     return Hooks(
