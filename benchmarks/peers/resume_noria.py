@@ -2,9 +2,9 @@
 
     python -m benchmarks.peers.resume_noria WORKLOAD_DIR --plan JSON
 
-There is no switch for resuming: a job whose store holds a state goes on from it. A state is saved at
-the first point of the learning curves after `checkpoint_every_s`; here that is every point, each 20 steps
-and at the end of an epoch.
+There is no switch for resuming: a job whose store holds a state goes on from it. A state is saved when
+`checkpoint_every_s` has passed at a point of the learning curves (each 20 steps, and at the end of an epoch)
+or at a look at the clock between them, where steps are long. Here that is each of them.
 """
 
 from __future__ import annotations
