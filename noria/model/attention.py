@@ -62,20 +62,23 @@ def attend(q_BHTK: Tensor, k_BHSK: Tensor, v_BHSK: Tensor, mask: Mask = None, *,
     return F.scaled_dot_product_attention(q_BHTK, k_BHSK, v_BHSK, attn_mask=mask, is_causal=causal)
 
 
-def _attend_written_out(q_BHTK: Tensor, k_BHSK: Tensor, v_BHSK: Tensor, mask: Tensor | None, *, causal: bool) -> Tensor:
-    """Block by block of queries when causal: keys behind a block's last query are never touched."""
-    length, source_length = q_BHTK.shape[2], k_BHSK.shape[2]
-    block = _QUERY_BLOCK if causal else length
-    past = _past(length, q_BHTK.device) if causal else None
+def _attend_written_out(
+    q_BHTK: Tensor, k_BHSK: Tensor, v_BHSK: Tensor, mask: Tensor | None, *, causal: bool
+) -> Tensor:
+    """Block by block of queries when causal and long: keys behind a block's last query are never touched."""
+    length = q_BHTK.shape[2]
+    if not causal:
+        return _products(q_BHTK, k_BHSK, v_BHSK, mask)
+    past = _past(length, q_BHTK.device)
+    seen = past if mask is None else mask & past
+    if length <= _QUERY_BLOCK:  # no loop, which a compiler would unroll anew for every length
+        return _products(q_BHTK, k_BHSK, v_BHSK, seen)
     parts = []
-    for first in range(0, length, block):
-        last = min(first + block, length)
-        visible = last if causal else source_length
-        seen = mask if mask is None else mask[..., first if mask.shape[-2] > 1 else 0 : last, :visible]
-        if past is not None:
-            seen = past[first:last, :visible] if seen is None else seen & past[first:last, :visible]
-        parts.append(_products(q_BHTK[:, :, first:last], k_BHSK[:, :, :visible], v_BHSK[:, :, :visible], seen))
-    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
+    for first in range(0, length, _QUERY_BLOCK):
+        last = min(first + _QUERY_BLOCK, length)
+        q, k, v = q_BHTK[:, :, first:last], k_BHSK[:, :, :last], v_BHSK[:, :, :last]
+        parts.append(_products(q, k, v, seen[..., first:last, :last]))
+    return torch.cat(parts, dim=2)
 
 
 def _products(q_BHTK: Tensor, k_BHSK: Tensor, v_BHSK: Tensor, mask: Tensor | None) -> Tensor:
