@@ -52,7 +52,7 @@ class DeepBranch(nn.Module):
 class TextClassifier(nn.Module):
     """logits = wide_scale * wide + deep_scale * deep; either branch may be absent.
 
-    The scales are set after training from rows that neither branch has seen (noria/training/blend.py).
+    The scales are set after training from rows that neither branch has seen (noria/recipes/blend.py).
     """
 
     wide_scale: Tensor

@@ -86,7 +86,9 @@ class NextTokens:
         """Sum over the tokens."""
         assert batch.positions is not None
         token_ids, packing = batch.inputs["token_ids"], None
-        if batch.layout is not None:
+        if not len(batch.rows):  # one row that nothing is asked of: every rank takes part, and kernels want tokens
+            token_ids = token_ids.new_zeros(1, batch.width)
+        elif batch.layout is not None:
             packing = pack(batch.layout, device=token_ids.device)
             token_ids = token_ids.reshape(1, -1)
         x_ND, weight_VD, bias_V = cast("NextTokenModel", model).next_tokens(token_ids, batch.positions, packing)

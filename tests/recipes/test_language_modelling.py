@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -36,7 +38,9 @@ def test_every_position_is_asked_for_the_token_behind_it(index: int) -> None:
     read, asked = batch.inputs["token_ids"], batch.targets.view(4, 16)
     assert torch.equal(read[:, 1:], asked[:, :-1])
     text = tokens.tobytes()
-    assert all(np.append(row, last).astype(np.int32).tobytes() in text for row, last in zip(read, asked[:, -1:]))
+    assert all(
+        np.append(row, last).astype(np.int32).tobytes() in text for row, last in zip(read, asked[:, -1:], strict=True)
+    )
     again = objective()
     again.batch(3)
     assert torch.equal(again.batch(index).targets, batch.targets)
@@ -57,7 +61,7 @@ def test_inside_documents_the_loss_is_that_of_each_document_alone(positions: str
     offsets = pack(batch.layout, device=torch.device("cpu")).offsets.tolist()
     alone = [
         torch.nn.functional.cross_entropy(decoder(tokens[None, a:b])[0], targets[a:b], reduction="sum")
-        for a, b in zip(offsets, offsets[1:])
+        for a, b in pairwise(offsets)
     ]
     assert len(alone) > 4
     torch.testing.assert_close(loss, sum(alone), rtol=1e-5, atol=1e-4)
@@ -71,10 +75,22 @@ def test_without_documents_the_loss_is_that_of_the_logits() -> None:
     torch.testing.assert_close(plan.loss(decoder, batch), expected, rtol=1e-5, atol=1e-4)
 
 
-def test_parts_of_a_batch_keep_their_documents() -> None:
-    plan, decoder = objective(inside_documents=True), model()
+@pytest.mark.parametrize("inside_documents", [True, False])
+@pytest.mark.parametrize("num_parts", [3, 9])
+def test_parts_of_a_batch_keep_their_documents_though_some_are_empty(num_parts: int, inside_documents: bool) -> None:
+    plan, decoder = objective(inside_documents=inside_documents), model()
     batch = plan.batch(1)
-    parts = [batch.part(number, of=3) for number in range(3)]
+    parts = [batch.part(number, of=num_parts) for number in range(num_parts)]
     torch.testing.assert_close(
         sum(plan.loss(decoder, part) for part in parts), plan.loss(decoder, batch), rtol=1e-5, atol=1e-4
     )
+
+
+@pytest.mark.parametrize("inside_documents", [True, False])
+def test_a_part_without_a_row_costs_nothing_and_still_reaches_every_parameter(inside_documents: bool) -> None:
+    """Other ranks wait for the gradients of one that has none."""
+    plan, decoder = objective(inside_documents=inside_documents), model()
+    loss = plan.loss(decoder, plan.batch(0).part(0, of=9))
+    loss.backward()
+    assert float(loss.detach()) == 0.0
+    assert all(param.grad is not None and not param.grad.any() for param in decoder.parameters())
