@@ -17,7 +17,8 @@ from noria.config import TrainConfig
 Loss = Callable[[Tensor, Tensor], Tensor]
 """(outputs float32 (N, C), class numbers int64 (N) or values float32 (N, C)) -> a scalar."""
 
-_CHUNK_CELLS = 2**23  # of logits that exist at once: 32 MB
+_CHUNK_CELLS = {"cpu": 2**23, "cuda": 2**28}
+"""Of float32 logits that exist at once: 32 MB, for the caches; 1 GB, for few passes over the gradient of the weight."""
 
 
 def cross_entropy(logits_NC: Tensor, classes_N: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
@@ -74,7 +75,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         grad_x = torch.empty_like(x_ND)
         grad_weight = torch.zeros_like(weight_VD)
         grad_bias = torch.zeros_like(weight_VD[:, 0])
-        size = max(1, _CHUNK_CELLS // len(weight))
+        size = max(1, _CHUNK_CELLS[x_ND.device.type] // len(weight))
         chunks = (torch.split(tensor, size) for tensor in (x_ND, targets_N, grad_x))
         for x, targets, grad in zip(*chunks, strict=True):
             logits = (x @ weight.mT).float()

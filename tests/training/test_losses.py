@@ -80,7 +80,7 @@ def both(
 def test_the_chunked_loss_has_the_value_and_the_gradients_of_the_plain_one(
     num_targets: int, biased: bool, label_smoothing: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(losses, "_CHUNK_CELLS", 4 * 11)  # four targets at a time
+    monkeypatch.setitem(losses._CHUNK_CELLS, "cpu", 4 * 11)  # four targets at a time
     ours, theirs = both(num_targets, biased=biased, label_smoothing=label_smoothing, dtype=torch.float32)
     assert len(ours) == len(theirs) == 3 + biased
     for one, other in zip(ours, theirs, strict=True):
@@ -88,7 +88,7 @@ def test_the_chunked_loss_has_the_value_and_the_gradients_of_the_plain_one(
 
 
 def test_in_bfloat16_the_chunked_loss_is_as_near_as_the_precision_allows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(losses, "_CHUNK_CELLS", 4 * 11)
+    monkeypatch.setitem(losses._CHUNK_CELLS, "cpu", 4 * 11)
     ours, theirs = both(30, biased=True, label_smoothing=0.1, dtype=torch.bfloat16)
     assert ours[1].dtype == torch.bfloat16 and ours[2].dtype == torch.float32
     for one, other in zip(ours, theirs, strict=True):
