@@ -41,11 +41,16 @@ class Point:
 
 @dataclass(frozen=True)
 class Choices:
-    """What was probed once; a resumed run keeps it, or its weights would differ."""
+    """What was probed once; a resumed run keeps it, or its weights would differ.
+
+    `parts` is what a batch was cut into on `ranks` ranks: resumed on as many, it is cut no less.
+    """
 
     precision: str
     threads: int
     compiled: bool = False
+    parts: int = 1
+    ranks: int = 1
 
 
 @dataclass
@@ -147,6 +152,7 @@ class StateStore:
         self._writes = writes
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._pending: Future[None] | None = None
+        self._sound: Path | None = None  # the last that was read or written
 
     def save(self, state: TrainingState, *, model: nn.Module, optimizers: Iterable[Optimizer] = ()) -> None:
         """Copy everything now, write it in the background; waits for the save before, and warns if that failed.
@@ -192,6 +198,7 @@ class StateStore:
         for path in reversed(self._paths()):
             try:
                 if (saved := self._read(path)) is not None:
+                    self._sound = path
                     return saved
             except (SafetensorError, ValueError, KeyError, TypeError, OSError) as error:
                 logger.warning("%s is damaged (%s): going back to the save before it", path, error)
@@ -212,8 +219,11 @@ class StateStore:
             partial.unlink(missing_ok=True)
             raise _as_os_error(error, partial) from error
         partial.replace(target)
-        for old in paths[:-1]:
-            old.unlink()
+        previous = self._sound or (paths[-1] if paths else None)
+        for old in paths:
+            if old != previous:  # the newest may be damaged, or of another training
+                old.unlink()
+        self._sound = target
 
     def _paths(self) -> list[Path]:
         return sorted(self._directory.glob("state-*.safetensors"))

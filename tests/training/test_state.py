@@ -55,7 +55,7 @@ def test_every_field_of_the_state_reads_back(tmp_path: Path) -> None:
     state = TrainingState(
         phase="train",
         step=7,
-        choices=Choices("bf16", 2, True),
+        choices=Choices("bf16", 2, True, 4, 2),
         since_report=Sums(0.1, 3),
         since_epoch=Sums(1 / 3, 7),
         recent=[0.1, 0.7],
@@ -147,6 +147,27 @@ def test_a_damaged_name_of_the_training_is_damage(tmp_path: Path) -> None:
 def test_a_state_of_another_training_is_not_taken(tmp_path: Path) -> None:
     saved_twice(tmp_path)
     assert StateStore(tmp_path, fingerprint="another").load() is None
+
+
+@pytest.mark.parametrize("fault", ["damage", "another training"])
+def test_a_state_that_was_fallen_back_to_outlives_the_next_save(fault: str, tmp_path: Path) -> None:
+    saved_twice(tmp_path)
+    if fault == "damage":
+        newest(tmp_path).write_bytes(b"")
+    else:
+        other = StateStore(tmp_path, fingerprint="another")
+        other.save(TrainingState(phase="train", step=9), model=branch())
+        other.wait()
+    saves = store(tmp_path)
+    found = saves.load()
+    assert found is not None
+    step_before = found.state.step
+    saves.save(TrainingState(phase="train", step=3), model=branch())
+    saves.wait()
+    assert len(list(tmp_path.iterdir())) == 2
+    newest(tmp_path).write_bytes(b"")
+    found = store(tmp_path).load()
+    assert found is not None and found.state.step == step_before
 
 
 def test_a_half_written_state_is_not_looked_at_and_the_next_takes_its_place(tmp_path: Path) -> None:
