@@ -27,8 +27,12 @@ class Average:
         self.tensors: dict[str, Tensor] = {}
 
     @torch.no_grad()
-    def update(self, step: int) -> None:
-        """Take in the weights after `step` (counted from 0)."""
+    def update(self, step: int, *, taken: Tensor | None = None) -> None:
+        """Take in the weights after `step` (counted from 0).
+
+        A step that was left out is not to be taken in: where only the device knows, `taken` (a boolean
+        scalar there) says so, and nothing waits. An average that begins in such a step begins one step early.
+        """
         if self._config.kind == "none" or step < self._first:
             return
         if not self.tensors:
@@ -36,7 +40,11 @@ class Average:
             return
         age = step - self._first + 1
         weight = 1 - min(self._config.decay, (1 + age) / (10 + age)) if self._config.kind == "ema" else 1 / age
-        torch._foreach_lerp_(list(self.tensors.values()), list(self._params.values()), weight)
+        if taken is None:
+            torch._foreach_lerp_(list(self.tensors.values()), list(self._params.values()), weight)
+            return
+        for name, tensor in self.tensors.items():
+            tensor.lerp_(self._params[name], weight * taken)
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Go on from a saved average."""

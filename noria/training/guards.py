@@ -85,6 +85,17 @@ class Guard:
             return False
         return not state.recent or statistics.median(state.recent) <= self._limit(state)
 
+    def diverging(self, state: TrainingState) -> bool:
+        """Whether `judge` would raise if training went on so; unlike `well`, it forgives noise in the first steps.
+
+        A process that is told to end leaves no such state behind: it would be what training goes back to.
+        """
+        if state.skipped_in_a_row or not state.recent:
+            return state.skipped_in_a_row > 0
+        first = state.recent[0] if math.isinf(state.first_loss) else state.first_loss
+        lowest = min(first, state.lowest_loss)
+        return statistics.median(state.recent) > max(first, self._config.divergence * lowest, _HARMLESS)
+
     def bound(self, state: TrainingState, divergence: Diverged) -> None:
         """Log a divergence after which training goes back.
 

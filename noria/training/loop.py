@@ -76,7 +76,7 @@ class Hooks:
         (epochs done, mean loss of the epoch) -> go on?
     save:
         Write the state; called when `save_every_s` seconds have passed and all is well, and when the
-        process is told to end.
+        process is told to end, unless training is diverging: that is no state to go back to.
     saved:
         Wait until it is on disk; an error if it can't be.
     roll_back:
@@ -110,7 +110,7 @@ def run_phase(run: Run, state: TrainingState, *, hooks: Hooks, interruption: Int
     Raises
     ------
     Preempted
-        When the process was told to end; the state is saved.
+        When the process was told to end; the state is saved, or the last good one is.
     TrainingError
         When the loss diverges, or is no number, more often than the guard allows.
     """
@@ -135,7 +135,10 @@ def run_phase(run: Run, state: TrainingState, *, hooks: Hooks, interruption: Int
             if not goes_on:
                 return
             if interruption.came(run.ranks):
-                hooks.save()
+                if run.guard.diverging(state):
+                    logger.warning("in trouble at step %d: the last good state stays", state.step)
+                else:
+                    hooks.save()
                 hooks.saved()
                 raise interruption.preempted(phase=run.phase.name, step=state.step)
             if run.ranks.share(time.monotonic() - saved_at > hooks.save_every_s) and run.guard.well(state):
@@ -184,7 +187,8 @@ def take_step(run: Run, step: int, units: Sequence[Batch], *, rate: float) -> tu
     scale = (run.ranks.size / num_targets.clamp(min=1)).float()  # DDP and FSDP2 take the mean over the ranks
     total = torch.zeros((), dtype=torch.float64, device=run.device)
     for number, unit in enumerate(units):
-        torch.manual_seed((run.seed * _SEED_STRIDE + step) * 64 + number * run.ranks.size + run.ranks.rank)
+        draws = (run.seed * _SEED_STRIDE + step) * 64 + number * run.ranks.size + run.ranks.rank
+        torch.manual_seed(draws % 2**63)  # more it does not take
         loss = run.replica(unit.to(run.device), last=number == len(units) - 1)
         (loss * scale).backward()
         total += loss.detach()
@@ -195,7 +199,7 @@ def take_step(run: Run, step: int, units: Sequence[Batch], *, rate: float) -> tu
     if skip_where(run.optimizers, ~finite):
         for optimizer in run.optimizers:
             optimizer.step()
-        run.average.update(step)
+        run.average.update(step, taken=finite if finite.is_cuda else None)
     for optimizer in run.optimizers:
         optimizer.zero_grad(set_to_none=True)
     return total, norm, num_targets

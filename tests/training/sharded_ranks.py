@@ -35,10 +35,11 @@ def main(directory: Path, ranks: Ranks) -> dict[str, object]:
                 optimizer.found_inf = torch.ones(())
             before = [whole(param.detach()).clone() for param in deep.parameters()]
             optimizer.step()
-        if step < 2:
-            average.update(step)
+        averaged = {name: whole(tensor).clone() for name, tensor in average.tensors.items()}
+        average.update(step, taken=torch.tensor(step < 2))
         deep.zero_grad()
     skipped = all(torch.equal(a, whole(b.detach())) for a, b in zip(before, deep.parameters(), strict=True))
+    skipped &= all(torch.equal(averaged[name], whole(tensor)) for name, tensor in average.tensors.items())
     state = TrainingState("train", average=average.tensors)
     store = StateStore(directory / "state", fingerprint="same", writes=ranks.leads)
     store.save(state, model=deep, optimizers=optimizers)

@@ -36,6 +36,20 @@ def test_ema_decays_the_past_and_starts_unbiased() -> None:
     torch.testing.assert_close(average.tensors["weight"], expected)
 
 
+@pytest.mark.parametrize("kind", ["ema", "tail"])
+def test_a_step_that_the_device_left_out_is_not_taken_in(kind: str) -> None:
+    found = []
+    for on_device in (False, True):
+        _, average, module = walked(AverageConfig(kind=kind, tail_share=0.5), 8)
+        for step, taken in ((8, True), (9, False), (10, True)):
+            with torch.no_grad():
+                module.weight.mul_(1.1 if taken else 1.0)
+            if taken or on_device:
+                average.update(step, taken=torch.tensor(taken) if on_device else None)
+        found.append(average.tensors["weight"])
+    torch.testing.assert_close(found[0], found[1])
+
+
 @pytest.mark.parametrize("kind", ["none", "tail"])
 def test_before_it_begins_there_is_nothing_to_apply(kind: str) -> None:
     module = nn.Linear(3, 2)

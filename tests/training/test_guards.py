@@ -14,7 +14,7 @@ from torch import nn
 from training_fixtures import Listener, branch, labels, phase_of, same_weights, small_job, some_tokens
 
 from noria.config import GuardConfig
-from noria.errors import TrainingError
+from noria.errors import Preempted, TrainingError
 from noria.model.text_classifier import DeepBranch
 from noria.training.batch import Batch
 from noria.training.distributed import Ranks
@@ -124,6 +124,28 @@ def test_a_loss_that_grows_goes_back_so_often_and_no_more(tmp_path: Path, caplog
     assert told == ["back at step 20, at 0.5 of the learning rate"]  # the save before it grew, not those since
 
 
+def test_told_to_end_in_trouble_it_keeps_the_good_state_to_go_back_to(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    told_to_end = False
+
+    def change(step: int, loss: torch.Tensor) -> torch.Tensor:
+        nonlocal told_to_end
+        if step == 35 and not told_to_end:
+            told_to_end = True
+            os.kill(os.getpid(), signal.SIGTERM)
+        return loss * 100 if step >= 20 else loss
+
+    settings = {"guard": {"max_rollbacks": 1}, "checkpoint_every_s": 1e-9}
+    with pytest.raises(Preempted):
+        train(tmp_path, Changed(change), **settings)
+    assert state_of(tmp_path).step == 20 and "the last good state stays" in caplog.text
+    with pytest.raises(TrainingError, match="after 1 rollbacks"):
+        train(tmp_path, Changed(change), **settings)
+    told = [record.getMessage() for record in caplog.records if "back at" in record.getMessage()]
+    assert told == ["back at step 20, at 0.5 of the learning rate"]
+
+
 def test_one_wild_batch_is_no_divergence(tmp_path: Path) -> None:
     objective = Changed(lambda step, loss: loss * 1e4 if step in (5, 30) else loss)
     train(tmp_path, objective, guard={"max_rollbacks": 0})
@@ -209,6 +231,16 @@ def test_a_state_in_trouble_is_not_saved_to_go_back_to() -> None:
     assert not guard.well(TrainingState(phase="train", recent=[0.7, 50.0, 60.0]))
     assert not guard.well(TrainingState(phase="train", skipped_in_a_row=1))
     assert not guard.well(TrainingState(phase="train", first_loss=2.0, lowest_loss=1.0, recent=[3.1]))
+
+
+def test_what_judging_would_go_back_from_is_diverging_and_noise_is_not() -> None:
+    guard = Guard(GuardConfig(), row_id=str)
+    assert not guard.diverging(TrainingState(phase="train"))
+    assert not guard.diverging(TrainingState(phase="train", recent=[3.9, 4.1, 4.0]))
+    assert guard.diverging(TrainingState(phase="train", recent=[3.9, 50.0, 60.0]))
+    assert guard.diverging(TrainingState(phase="train", skipped_in_a_row=1))
+    assert not guard.diverging(TrainingState(phase="train", first_loss=2.0, lowest_loss=1.0, recent=[2.9]))
+    assert guard.diverging(TrainingState(phase="train", first_loss=2.0, lowest_loss=1.0, recent=[3.1]))
 
 
 def test_few_steps_prove_nothing() -> None:

@@ -1,6 +1,7 @@
 """A step is the same however it is cut, and one whose loss is no number changes nothing."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -77,6 +78,12 @@ def test_a_step_says_the_summed_loss_the_norm_and_the_targets() -> None:
     loss, norm, num_targets = take_step(run, 2, list(my_units(run, 2)), rate=1.0)
     assert float(loss) == pytest.approx(float(expected), rel=1e-6)
     assert float(norm) > 0 and int(num_targets) == len(objective.batch(2).rows)
+
+
+@pytest.mark.parametrize("seed", [0, 10**12, 2**63])
+def test_a_seed_may_be_of_any_size(seed: int) -> None:
+    run = run_of(phase_of(labels(some_tokens(), batch_tokens=64), branch()))
+    step(replace(run, seed=seed), 1)
 
 
 def test_the_gradient_is_clipped_to_the_largest_norm() -> None:
