@@ -11,10 +11,12 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import nn
+from torch.distributed.tensor import DTensor
+from torch.optim import Optimizer
 
 from noria.config import TrainConfig
 from noria.errors import TrainingError
@@ -29,11 +31,14 @@ _LONGEST_S = 6.0  # of a probe, once each choice was tried
 _WORTH_COMPILING_S = {"cpu": 600.0, "cuda": 180.0}  # of steps: compiling takes about a minute, and saves a fifth
 _PAYS = 0.95  # of the time: a smaller gain is noise
 _MOST_PARTS = 64
+_GRAPHS_PER_BLOCK = 8
 
 Pass = Callable[[torch.dtype], None]
-"""One forward and backward pass of a typical batch, which changes nothing that lasts."""
+"""Forward and backward over a typical batch, which changes nothing that lasts; it fails on all ranks or on none."""
 Slowest = Callable[[float], float]
 """Of the seconds that every rank passes, the most; every rank must ask."""
+Total = Callable[[Sequence[float]], list[float]]
+"""Sums over the ranks; every rank must ask."""
 
 
 def choose_device(config: TrainConfig, *, local_rank: int = 0) -> torch.device:
@@ -98,37 +103,74 @@ def choose(
     return Choices(precision, num_threads, compiled)
 
 
-def fitting_parts(attempt: Callable[[int], None], *, parts: int = 1) -> int:
-    """Into how many parts a batch must be cut to fit into memory: `attempt` runs the largest batch so.
+def fitting_parts(attempt: Callable[[int], None], *, parts: int = 1, total: Total = list) -> int:
+    """Into how many parts a batch must be cut to fit into memory on every rank: `attempt` runs a batch so.
+
+    The ranks agree after each attempt. Under FSDP2 they meet inside a pass, too: one that runs out of
+    memory there leaves the others waiting, until they give up and all start again.
 
     Raises
     ------
     TrainingError
         When not even small parts fit.
+    RuntimeError, OSError
+        When an attempt fails for another reason, on any rank.
     """
     while True:
+        lacks = False
+        failed: Exception | None = None
         try:
             attempt(parts)
+        except torch.OutOfMemoryError:  # not kept: it holds on to what the pass had made
+            lacks = True
+        except (RuntimeError, OSError) as error:
+            failed = error
+        num_lacking, num_failed = total([float(lacks), float(failed is not None)])
+        if num_failed:
+            raise failed or RuntimeError("another rank failed")
+        if not num_lacking:
             return parts
-        except torch.OutOfMemoryError as error:
-            torch.cuda.empty_cache()
-            parts *= 2
-            if parts > _MOST_PARTS:
-                raise TrainingError(
-                    f"a {_MOST_PARTS}th of a batch does not fit into the memory of the device",
-                    where="params.yaml: train.batch_tokens",
-                    next_step="make the batch or the model smaller, or set `train.activation_checkpointing: true`",
-                ) from error
-            logger.info("the largest batch does not fit into memory: cut into %d parts", parts)
+        torch.cuda.empty_cache()
+        parts *= 2
+        if parts > _MOST_PARTS:
+            raise TrainingError(
+                f"a {_MOST_PARTS}th of a batch does not fit into the memory of the device",
+                where="params.yaml: train.batch_tokens",
+                next_step="make the batch or the model smaller, or set `train.activation_checkpointing: true`",
+            )
+        logger.info("the largest batch does not fit into memory: cut into %d parts", parts)
+
+
+def bytes_beside(config: TrainConfig, optimizers: Iterable[Optimizer], *, num_passes: int) -> int:
+    """Memory that a pass finds taken in the midst of training, besides the parameters; on this rank, at most.
+
+    That is the gradient (of the pass before, or in DDP's buckets), what the optimizers remember, and the
+    average. Under FSDP2 the gradient is there only between the `num_passes` of a step, and whole. Not
+    foreseen are what other processes take later, NCCL's own buffers, and memory in pieces too small to use.
+    """
+    found = 0
+    for optimizer in optimizers:
+        kept = (2 if isinstance(optimizer, torch.optim.Adam) else 1) + (config.average.kind != "none")
+        for param in itertools.chain.from_iterable(group["params"] for group in optimizer.param_groups):
+            if param.requires_grad:
+                sharded = isinstance(param, DTensor)
+                found += kept * (param.to_local() if sharded else param).nbytes
+                found += 0 if sharded and num_passes == 1 else param.numel() * param.element_size()
+    return found
 
 
 def compile_blocks(model: nn.Module, *, on: bool) -> None:
-    """Compile every block of a Transformer, or go back."""
-    for block in model.modules():
-        if isinstance(block, Block):
-            block._compiled_call_impl = None  # what Module.compile sets
-            if on:
-                block.compile()
+    """Compile every block of a Transformer, or go back.
+
+    On a GPU for the shapes that come; batches of many widths, as on a CPU, for any shape at once.
+    """
+    blocks = [module for module in model.modules() if isinstance(module, Block)]
+    for block in blocks:
+        block._compiled_call_impl = None  # what Module.compile sets
+        if on:
+            block.compile(dynamic=None if next(block.parameters()).is_cuda else True)
+    if on:  # one limit for all blocks, which share their code: some for each, in training and evaluation
+        torch._dynamo.config.recompile_limit = _GRAPHS_PER_BLOCK * len(blocks)
 
 
 def _precisions(config: TrainConfig, device: torch.device) -> list[str]:

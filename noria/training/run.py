@@ -9,11 +9,12 @@ import logging
 import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from noria.config import TrainConfig
 from noria.errors import TrainingError
@@ -26,7 +27,7 @@ from noria.training.guards import Guard, Interruption, finite
 from noria.training.loop import Hooks, Run, run_phase
 from noria.training.meter import Meter, Usage, mfu
 from noria.training.optimizers import build_optimizers
-from noria.training.probe import PRECISIONS, choose, compile_blocks, fitting_parts
+from noria.training.probe import PRECISIONS, bytes_beside, choose, compile_blocks, fitting_parts
 from noria.training.recipe import Fit, Phase, Recipe
 from noria.training.schedules import build_schedule
 from noria.training.state import Choices, Point, Saved, StateStore, TrainingState, load_weights, restore
@@ -89,7 +90,7 @@ def run_job(job: Job) -> Outcome:
     Raises
     ------
     Preempted
-        When the process was told to end; the state is saved.
+        When the process was told to end; the state is saved, or the last good one is.
     TrainingError
         When the loss diverges, or is no number, more often than the guard allows.
     OSError
@@ -98,7 +99,7 @@ def run_job(job: Job) -> Outcome:
     """
     parts = list(job.recipe)
     names = [part.name for part in parts]
-    saved = job.ranks.newest(job.store.load(), age=lambda saved: _age(saved, names))
+    saved = job.ranks.newest(job.store.load(), age=partial(_age, job))
     state = TrainingState(phase=names[0]) if saved is None else saved.state
     if saved is not None:
         logger.info("going on in `%s` at step %d", state.phase, state.step)
@@ -138,8 +139,13 @@ def _utilization(job: Job, history: Sequence[Point]) -> Mapping[str, float]:
     return shares
 
 
-def _age(saved: Saved | None, names: Sequence[str]) -> tuple[int, ...]:
-    return (-1, 0) if saved is None else (names.index(saved.state.phase), saved.state.step)
+def _age(job: Job, saved: Saved | None) -> tuple[int, ...]:
+    """Orders the saves of a training, no two of which are alike: ranks that went on from two would drift apart."""
+    if saved is None:
+        return (-1,)
+    state = saved.state
+    number = [part.name for part in job.recipe].index(state.phase)
+    return (number, state.rollbacks, state.step, state.choices is not None)
 
 
 def _save(job: Job, state: TrainingState, meter: Meter, *, optimizers: Sequence[torch.optim.Optimizer]) -> None:
@@ -183,7 +189,7 @@ def _learn(job: Job, phase: Phase, state: TrainingState, saved: Saved | None, me
         state.best, state.average = {}, {}
         compile_blocks(phase.model, on=False)
     assert state.choices is not None
-    state.ran = {**asdict(state.choices), "parts": run.parts}
+    state.ran = asdict(state.choices)
 
 
 def _restore(job: Job, run: Run, saved: Saved) -> None:
@@ -193,8 +199,8 @@ def _restore(job: Job, run: Run, saved: Saved) -> None:
 
 def _prepare(job: Job, phase: Phase, state: TrainingState) -> Run:
     """Build what the steps need, with what was chosen; choose what has not been yet."""
-    config, ranks, objective = job.config, job.ranks, phase.objective
-    steps_per_epoch = max(1, len(objective) // config.accumulate)
+    config, ranks = job.config, job.ranks
+    steps_per_epoch = max(1, len(phase.objective) // config.accumulate)
     num_steps = max(1, round(phase.epochs * steps_per_epoch))
     for module in phase.model.modules():
         if hasattr(module, "recompute"):
@@ -203,22 +209,14 @@ def _prepare(job: Job, phase: Phase, state: TrainingState) -> Run:
     if state.choices is None:
         state.choices = _choose(job, phase, num_passes=num_steps * config.accumulate // ranks.size)
     _apply(job, phase, state.choices)
-    parts = _num_parts(job, phase)
+    optimizers = _optimizers(job, phase)
+    parts = _num_parts(job, phase, state.choices, optimizers)
+    state.choices = replace(state.choices, parts=parts, ranks=ranks.size)
+    sample = partial(_sample, job, phase, parts)
     return Run(
         phase=phase,
-        replica=Replica(
-            phase.model, objective, kind=config.distributed, ranks=ranks, sample=partial(_sample, job, phase, parts)
-        ),
-        optimizers=tuple(
-            build_optimizers(
-                config.optimizer,
-                phase.model,
-                matrices=phase.matrices,
-                lr=phase.lr,
-                muon_lr=phase.muon_lr,
-                weight_decay=config.weight_decay,
-            )
-        ),
+        replica=Replica(phase.model, phase.objective, kind=config.distributed, ranks=ranks, sample=sample),
+        optimizers=optimizers,
         schedule=build_schedule(
             phase.schedule, num_steps=num_steps, warmup_share=config.warmup_share, decay_share=config.decay_share
         ),
@@ -235,15 +233,32 @@ def _prepare(job: Job, phase: Phase, state: TrainingState) -> Run:
     )
 
 
+def _optimizers(job: Job, phase: Phase) -> tuple[Optimizer, ...]:
+    return tuple(
+        build_optimizers(
+            job.config.optimizer,
+            phase.model,
+            matrices=phase.matrices,
+            lr=phase.lr,
+            muon_lr=phase.muon_lr,
+            weight_decay=job.config.weight_decay,
+        )
+    )
+
+
 def _choose(job: Job, phase: Phase, *, num_passes: int) -> Choices:
-    """Probe on a typical batch, cut where it does not fit into memory."""
+    """Probe on a typical batch, cut where it does not fit into memory; all of it, or times would not compare."""
     typical = phase.objective.batch(len(phase.objective) // 2).to(job.device)
     parts = 1
+
+    def passes(of: int) -> None:
+        for number in range(of):
+            _pass(phase, typical.part(number, of=of))
 
     def attempt(dtype: torch.dtype) -> None:
         nonlocal parts
         _set_precision(phase.model, dtype)
-        parts = fitting_parts(lambda of: _pass(phase, typical.part(of - 1, of=of)), parts=parts)
+        parts = fitting_parts(passes, parts=parts, total=job.ranks.total)
 
     return choose(
         job.config,
@@ -263,16 +278,26 @@ def _apply(job: Job, phase: Phase, choices: Choices) -> None:
     _set_precision(phase.model, PRECISIONS[choices.precision])
 
 
-def _num_parts(job: Job, phase: Phase) -> int:
+def _num_parts(job: Job, phase: Phase, choices: Choices, optimizers: Sequence[Optimizer]) -> int:
     """How many passes a batch takes: so many that all ranks have as many in a step, and that they fit into memory."""
-    parts = job.ranks.size // math.gcd(job.ranks.size, job.config.accumulate)
+    ranks, accumulate = job.ranks, job.config.accumulate
+    parts = _least_parts(choices, num_ranks=ranks.size, accumulate=accumulate)
     if job.device.type == "cpu":
         return parts
 
     def attempt(parts: int) -> None:
+        num_bytes = bytes_beside(job.config, optimizers, num_passes=accumulate * parts // ranks.size)
+        held = torch.empty(num_bytes, dtype=torch.uint8, device=job.device)  # none of it exists yet
         _pass(phase, phase.objective.largest().part(parts - 1, of=parts).to(job.device))  # no part has more rows
+        del held
 
-    return max(job.ranks.gather(fitting_parts(attempt, parts=parts)))
+    return fitting_parts(attempt, parts=parts, total=ranks.total)
+
+
+def _least_parts(choices: Choices, *, num_ranks: int, accumulate: int) -> int:
+    """So that all ranks have as many passes in a step, and not fewer than the run that this one goes on from."""
+    parts = num_ranks // math.gcd(num_ranks, accumulate)
+    return max(parts, choices.parts) if choices.ranks == num_ranks else parts
 
 
 def _sample(job: Job, phase: Phase, parts: int) -> Batch:
@@ -280,9 +305,11 @@ def _sample(job: Job, phase: Phase, parts: int) -> Batch:
 
 
 def _pass(phase: Phase, batch: Batch) -> None:
-    """Forward and backward, to no end."""
-    phase.objective.loss(phase.model, batch).backward()  # type: ignore[no-untyped-call]
-    phase.model.zero_grad(set_to_none=True)
+    """Forward and backward, to no end; also where it fails midway, no gradient is left for the first step."""
+    try:
+        phase.objective.loss(phase.model, batch).backward()  # type: ignore[no-untyped-call]
+    finally:
+        phase.model.zero_grad(set_to_none=True)
 
 
 def _set_precision(model: nn.Module, dtype: torch.dtype) -> None:
@@ -296,7 +323,7 @@ def _hooks(job: Job, run: Run, state: TrainingState, meter: Meter) -> Hooks:
 
     def roll_back() -> None:
         rollbacks, rate = state.rollbacks + 1, state.rate * job.config.guard.rollback_rate
-        saved = job.ranks.newest(job.store.load(), age=lambda saved: (-1,) if saved is None else (saved.state.step,))
+        saved = job.ranks.newest(job.store.load(), age=partial(_age, job))
         if saved is None or saved.state.phase != state.phase:
             raise TrainingError(
                 "training diverged, and there is no saved state of this phase to go back to",

@@ -1,16 +1,19 @@
 """What is faster here is measured, and memory found by halving."""
 
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 import torch
 from torch import nn
-from training_fixtures import branch, tiny_config
+from training_fixtures import branch, labels, phase_of, run_of, some_tokens, step, tiny_config
 
 from noria.errors import TrainingError
 from noria.training import probe
-from noria.training.probe import choose, choose_device, compile_blocks, fitting_parts, num_cores
+from noria.training.averaging import Average
+from noria.training.probe import bytes_beside, choose, choose_device, compile_blocks, fitting_parts, num_cores
 
 CPU = torch.device("cpu")
 
@@ -92,6 +95,34 @@ def test_another_fault_is_not_taken_for_a_lack_of_memory() -> None:
 
     with pytest.raises(RuntimeError, match="a fault of ours"):
         fitting_parts(attempt)
+
+
+def test_what_one_rank_lacks_or_fails_at_is_the_same_on_all() -> None:
+    """Seen from a rank on which nothing goes wrong, beside another."""
+    tried: list[int] = []
+
+    def other_lacks(values: Sequence[float]) -> list[float]:
+        return [values[0] + (tried[-1] < 4), values[1]]
+
+    assert fitting_parts(tried.append, total=other_lacks) == 4 and tried == [1, 2, 4]
+    with pytest.raises(RuntimeError, match="another rank failed"):
+        fitting_parts(tried.append, total=lambda values: [values[0], values[1] + 1])
+
+
+@pytest.mark.parametrize("kind", ["none", "ema"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw", "muon"])
+def test_memory_is_counted_for_all_that_training_keeps(optimizer: str, kind: str) -> None:
+    deep = branch()
+    deep.masked_token_head.requires_grad_(False)  # as the labels do not use it
+    config = tiny_config(average={"kind": kind}).train
+    run = run_of(phase_of(labels(some_tokens(), batch_tokens=64), deep, lr=1e-3), optimizer=optimizer)
+    run = replace(run, average=Average(config.average, deep, num_steps=9))
+    counted = bytes_beside(config, run.optimizers, num_passes=1)
+    step(run, 0)
+    states = [value for chosen in run.optimizers for values in chosen.state.values() for value in values.values()]
+    gradients = [param for param in deep.parameters() if param.requires_grad]
+    kept = [tensor for tensor in (*states, *run.average.tensors.values(), *gradients) if tensor.ndim]
+    assert counted == sum(tensor.nbytes for tensor in kept)
 
 
 def test_threads_that_are_set_are_taken() -> None:

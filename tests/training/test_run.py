@@ -3,8 +3,10 @@
 import os
 import signal
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -17,6 +19,7 @@ from training_fixtures import (
     labels,
     masked_tokens,
     phase_of,
+    ragged,
     same_weights,
     small_job,
     some_tokens,
@@ -28,7 +31,8 @@ from noria.training.batch import Batch
 from noria.training.loop import REPORT_EVERY_STEPS
 from noria.training.probe import num_cores
 from noria.training.recipe import Fit, Objective, Phase
-from noria.training.run import Outcome, run_job
+from noria.training.run import Outcome, _age, _choose, _least_parts, _pass, run_job
+from noria.training.state import Choices, Saved, TrainingState
 
 
 class Watched:
@@ -245,8 +249,10 @@ def test_ended_between_the_phases_or_in_a_fit_it_loses_nothing(rank: int, tmp_pa
         deep = branch()
         parts = recipe(deep, first, second)
         parts[-1] = parts[-1] if blend is None else Fit("blend", blend)
+        job = small_job(tmp_path / "ended", deep, parts, told=Listener(), **changes)
         with pytest.raises(Ended):
-            run_job(small_job(tmp_path / "ended", deep, parts, told=Listener(), **changes))
+            run_job(job)
+        job.store.settle()  # a process that ends leaves no writer behind, which the next would meet
     deep, told, _ = train(tmp_path / "ended", first=Mute(guess()), second=Mute(tell()), seed=9, **changes)
     assert same_weights(deep.state_dict(), whole.state_dict())
     assert told.curve() == curve.curve()
@@ -313,6 +319,62 @@ def test_a_resumed_run_keeps_what_was_probed(tmp_path: Path) -> None:
         train(tmp_path, first=guess(), second=stopped, precision="bf16")
     _, _, outcome = train(tmp_path, first=guess(), second=tell(), precision="fp32")
     assert outcome.choices["precision"] == "bf16"
+
+
+def test_no_two_saves_of_a_training_are_of_one_age(tmp_path: Path) -> None:
+    """Not that of entering a phase and the first in it, and not that of going back and the one it went back to."""
+    deep, chosen = branch(), Choices("fp32", 1)
+    states = [
+        TrainingState("pretrain", step=40),
+        TrainingState("train"),
+        TrainingState("train", choices=chosen),
+        TrainingState("train", step=40, choices=chosen),
+        TrainingState("train", step=20, choices=chosen, rollbacks=1),
+        TrainingState("train", step=40, choices=chosen, rollbacks=1),
+    ]
+    job = small_job(tmp_path, deep, recipe(deep, guess(), tell()), told=Listener())
+    ages = [_age(job, saved) for saved in (None, *(Saved(state, {}, {}) for state in states))]
+    assert all(older < newer for older, newer in pairwise(ages))
+
+
+def test_resumed_on_as_many_ranks_a_batch_is_cut_no_less_than_before() -> None:
+    before = Choices("bf16", 1, parts=4, ranks=1)
+    assert _least_parts(before, num_ranks=1, accumulate=1) == 4
+    assert _least_parts(before, num_ranks=2, accumulate=1) == 2  # other ranks need other parts
+    assert _least_parts(Choices("bf16", 1), num_ranks=4, accumulate=6) == 2
+
+
+def test_a_batch_that_is_cut_in_the_probe_is_timed_whole(tmp_path: Path) -> None:
+    passed: list[int] = []
+
+    class Small(Watched):
+        """Fits into memory by two rows."""
+
+        def loss(self, model: nn.Module, batch: Batch) -> torch.Tensor:
+            if len(batch.rows) > 2:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            passed.append(len(batch.rows))
+            return super().loss(model, batch)
+
+    deep, objective = branch(), Small(labels(ragged([np.arange(3, 11)] * 40), batch_tokens=64))
+    phase = phase_of(objective, deep)
+    _choose(small_job(tmp_path, deep, [phase], told=Listener()), phase, num_passes=1)
+    assert passed == [2] * 8  # twice, four parts each
+
+
+def test_a_pass_that_fails_midway_leaves_no_gradient() -> None:
+    deep = branch()
+    reached: list[bool] = []
+
+    def fail(grad: torch.Tensor) -> None:
+        reached.append(deep.head.output.weight.grad is not None)
+        raise RuntimeError("a graph that the compiler can't do")
+
+    deep.frontend.tokens.register_hook(fail)
+    objective = tell()
+    with pytest.raises(RuntimeError, match="can't do"):
+        _pass(phase_of(objective, deep), objective.batch(0))
+    assert reached == [True] and all(param.grad is None for param in deep.parameters())
 
 
 def test_without_a_word_from_outside_nothing_is_interrupted(tmp_path: Path) -> None:
