@@ -83,7 +83,8 @@ class _Follower:
 
     def read(self) -> None:
         """Hear the lines that were completed since the last look."""
-        if _written_at(self._events) == self._before:
+        written_at = _written_at(self._events)
+        if written_at is None or written_at == self._before:
             return
         with self._events.open("rb") as file:
             file.seek(self._offset)

@@ -10,7 +10,7 @@ from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.logging import get_run_logger
-from prefect.states import Cancelled, Completed, Failed
+from prefect.states import Completed, Failed
 
 from noria.tuning.report import PICTURES, Summary, summarize, summary_markdown, write_report
 from noria.tuning.search import Search, TrialJob
@@ -35,7 +35,8 @@ def _state(ended: Ended) -> State[Ended]:
     if ended.state == "failed":
         return Failed(message=ended.error)
     if ended.state == "interrupted":
-        return Cancelled(message="its state is saved: the next search goes on with it")
+        # not Cancelled: Prefect would not let the report run behind it
+        return Completed(name="Interrupted", message="its state is saved: the next search goes on with it", data=ended)
     if ended.state == "pruned":
         return Completed(name="Pruned", message="worse than the others at this epoch", data=ended)
     return Completed(message=f"hold-out loss {ended.metrics[FINAL_LOSS]:.4f}", data=ended)

@@ -137,6 +137,9 @@ class Search:
             with self._lock:
                 trial.set_user_attr("seconds", trial.user_attrs.get("seconds", 0.0) + time.monotonic() - started)
                 self._keep(job, trial, ended)
+        except BaseException:
+            self.stop()  # not kept, it would be asked for again and again
+            raise
         finally:
             with self._lock:
                 self._num_running -= 1

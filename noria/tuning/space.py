@@ -19,7 +19,15 @@ from noria.errors import ConfigError
 TRAINED_ON = ("seed", "tokenizer", "model", "train")
 """The sections that training reads: what a search may change, and what its result depends on."""
 
-_JUDGES = {"train.holdout_share": "it decides which rows judge the trials, so their losses would not compare"}
+_FOR_ALL = "it is looked up once for the whole search, so that all trials start alike"
+_ONE_HOST = "each trial runs on this host"
+_FIXED = {
+    "train.holdout_share": "it decides which rows judge the trials, so their losses would not compare",
+    "train.init_from": _FOR_ALL,
+    "train.distill.teacher": _FOR_ALL,
+    "train.nodes": _ONE_HOST,
+    "train.rendezvous": _ONE_HOST,
+}
 _MOST_COMBINATIONS = 1_000
 _EXAMPLE = "tune: {space: {train.lr: {low: 1.0e-4, high: 3.0e-3, log: true}, train.optimizer: [adamw, muon]}}"
 
@@ -135,8 +143,8 @@ def _leaves(section: type[BaseModel], prefix: str) -> Iterator[tuple[str, object
 def _kind(path: str, where: str) -> object:
     """The type at `path`, where it is one to search."""
     types = leaf_types()
-    if path in _JUDGES:
-        raise ConfigError(f"`{path}` can't be searched: {_JUDGES[path]}", where=where, next_step="take it out")
+    if path in _FIXED:
+        raise ConfigError(f"`{path}` can't be searched: {_FIXED[path]}", where=where, next_step="take it out")
     if path in types:
         return types[path]
     below = [leaf for leaf in types if leaf.startswith(f"{path}.")]

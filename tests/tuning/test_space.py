@@ -29,6 +29,8 @@ def space_of(root, *entries: str) -> Space:
         ("clean.min_chars: [1, 2]", "unknown path `clean.min_chars`"),
         ("train.pretrain: [1]", r"is a section(.|\n)*train.pretrain.epochs"),
         ("train.holdout_share: [0.1]", "which rows judge"),
+        ("train.init_from: [none, champion]", "once for the whole search"),
+        ("train.nodes: [1, 2]", "on this host"),
         ("train.lr: [0.1, -1]", r"`train.lr` can't be -1(.|\n)*greater than 0"),
         ("train.optimizer: [adamw, adagrad]", "`train.optimizer` can't be 'adagrad'"),
         ("train.optimizer: {low: 1, high: 2}", "is not a number"),
