@@ -43,8 +43,8 @@ class Row:
 
     @property
     def ratio(self) -> float | None:
-        """ours / theirs."""
-        return None if self.theirs is None else round(self.ours / self.theirs, 3)
+        """ours / theirs; None where they have none of it: the bar is then for ours."""
+        return round(self.ours / self.theirs, 3) if self.theirs else None
 
 
 def write_results(

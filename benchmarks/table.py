@@ -28,10 +28,11 @@ def table() -> str:
 def _section(path: Path) -> str:
     results = json.loads(path.read_text(encoding="utf-8"))
     machine = results["machine"]
+    devices = "".join(f", {machine[name]}" for name in machine if name not in ("cores", "memory_gib", "machine"))
     versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
     lines = [
         f"\n## {path.stem}\n",
-        f"{machine['cores']} cores, {machine['memory_gib']:.0f} GiB, {machine['machine']}; {versions}.\n",
+        f"{machine['cores']} cores, {machine['memory_gib']:.0f} GiB, {machine['machine']}{devices}; {versions}.\n",
         "| claim | ours | peer | theirs | ratio | bar | |",
         "|---|---:|---|---:|---:|---:|---|",
         *(_row(row) for row in results["rows"]),

@@ -90,15 +90,6 @@ class Found:
     resumed_s: float
 
 
-class MayBeZero(Row):
-    """A row whose peer may have none of what is counted: then there is no ratio, and the bar is for ours."""
-
-    @property
-    def ratio(self) -> float | None:
-        """ours / theirs."""
-        return super().ratio if self.theirs else None
-
-
 def measure(side: Side, runner: Runner, *, plan: Plan, seconds: tuple[float, float, float]) -> Found:
     """The trainings of one contender; `seconds` and batches to the first step come from `first_steps`."""
     whole, again = (runner.need(side, name) for name in ("whole", "again"))
@@ -178,7 +169,7 @@ def _compared(ours: Found, theirs: Found, peer: str) -> list[Row]:
 
     def row(claim: str, unit: str, pair: tuple[float, float], *, bar: float | None = None) -> Row:
         better = unit.endswith("= yes)")
-        return MayBeZero(claim, unit, pair[0], peer=peer, theirs=pair[1], bar=bar, higher_is_better=better)
+        return Row(claim, unit, pair[0], peer=peer, theirs=pair[1], bar=bar, higher_is_better=better)
 
     seek = "; ".join(f"{who} without a checkpoint {f.fresh_s:.2f} s" for who, f in (("ours", ours), ("theirs", theirs)))
     return [

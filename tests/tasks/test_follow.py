@@ -23,6 +23,7 @@ def test_a_server_that_fails_costs_the_picture_and_not_the_reason(tmp_path, monk
     assert (heard.ran, heard.error, heard.exit_code) == (True, "the source is empty", 3)
 
 
+@pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
 def test_events_that_are_removed_for_a_new_start_are_waited_for(tmp_path):
     events = tmp_path / "trial.jsonl"
     with record(events):
