@@ -170,8 +170,8 @@ class Listener:
 
 
 def small_job(directory: Path, deep: DeepBranch, recipe: Recipe, *, told: Listener, **train: object) -> Job:
-    """A job over a recipe, its state in `directory`; `train` are settings."""
-    config = tiny_config(**{"optimizer": "adamw", "lr": 1e-2, **train})
+    """A job over a recipe, its state in `directory`; `train` are settings. Low-rank updates start from `deep`."""
+    config = tiny_config(**{"optimizer": "adamw", "lr": 1e-2, "init_from": "champion", **train})
     return Job(
         config=config.train,
         seed=config.seed,

@@ -108,7 +108,7 @@ class LoraConfig(Section):
     """Low-rank updates of the Transformer's matrices instead of the matrices (Hu et al. 2021, arXiv:2106.09685)."""
 
     rank: NonNegative = 0
-    """0 trains everything."""
+    """0 trains everything; more needs `train.init_from`."""
     alpha: Annotated[float, Field(gt=0)] = 16.0
     """The update is scaled by alpha / rank."""
 
@@ -182,4 +182,13 @@ class TrainConfig(Section):
             raise ValueError("several nodes need train.distributed (ddp or fsdp2), and a train.rendezvous HOST:PORT")
         if self.distributed == "fsdp2" and self.lora.rank:
             raise ValueError("fsdp2 can't shard low-rank updates: set train.distributed: ddp, or train.lora.rank: 0")
+        return self
+
+    @model_validator(mode="after")
+    def _low_rank_has_a_start(self) -> Self:
+        if self.lora.rank and self.init_from == "none":
+            raise ValueError(
+                "low-rank updates are of trained matrices: set train.init_from (champion, or the directory of a "
+                "checkpoint), or train.lora.rank: 0"
+            )
         return self
