@@ -25,7 +25,7 @@ from noria.training.batch import Batch
 from noria.training.distributed import Ranks, Replica, shard, whole
 from noria.training.guards import Guard, Interruption, finite
 from noria.training.loop import Hooks, Run, run_phase
-from noria.training.meter import Meter, Usage, mfu
+from noria.training.meter import Meter, Usage, mfu, over_ranks
 from noria.training.optimizers import build_optimizers
 from noria.training.probe import PRECISIONS, bytes_beside, choose, compile_blocks, fitting_parts
 from noria.training.recipe import Fit, Phase, Recipe
@@ -106,7 +106,8 @@ def run_job(job: Job) -> Outcome:
         for point in state.history:
             if job.ranks.leads:
                 job.on_metrics(point.step, point.values)
-    meter = Meter(job.device, previous=Usage(**state.usage) if state.usage else None)  # type: ignore[arg-type]
+    before = state.usage if job.ranks.rank == 0 else None  # of all ranks together, so one takes it
+    meter = Meter(job.device, previous=Usage(**before) if before else None)  # type: ignore[arg-type]
     for part in parts[names.index(state.phase) :]:
         if state.phase != part.name:
             state.enter(part.name)
@@ -149,7 +150,7 @@ def _age(job: Job, saved: Saved | None) -> tuple[int, ...]:
 
 
 def _save(job: Job, state: TrainingState, meter: Meter, *, optimizers: Sequence[torch.optim.Optimizer]) -> None:
-    state.usage = asdict(meter.read())
+    state.usage = asdict(over_ranks(job.ranks.gather(meter.read())))  # the next run may have other ranks
     job.store.save(state, model=job.model, optimizers=optimizers)
 
 

@@ -96,7 +96,7 @@ class TrainingState:
     history:
         The learning curves so far.
     usage:
-        Time, memory and energy spent before this process.
+        Time, memory and energy spent before this process, of all ranks together.
     ran:
         How the last phase was run: kept with the result, also by a process that only does what follows.
     """

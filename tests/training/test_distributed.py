@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -312,12 +313,27 @@ def test_one_of_two_hosts_told_to_end_ends_both(hosts: tuple[str, str], splits: 
         assert [one.process.wait(90), two.process.wait(90)] == [Preempted.exit_code] * 2, one.said() + two.said()
 
 
-@pytest.mark.slow
-def test_fsdp2_shards_parameters_and_saves_them_whole(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """What each rank found."""
+    directory = tmp_path_factory.mktemp("two")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    script = [str(HERE / "sharded_ranks.py"), str(tmp_path)]
+    script = [str(HERE / "two_ranks.py"), str(directory)]
     subprocess.run([*command, *script], check=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=240)
-    found = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
+    return [json.loads((directory / f"{rank}.json").read_text()) for rank in range(2)]
+
+
+@pytest.mark.slow
+def test_what_ranks_used_is_saved_together_and_taken_over_once(two_ranks: list[dict[str, Any]]) -> None:
+    burnt_s = sum(rank["burnt_s"] for rank in two_ranks)
+    for rank in two_ranks:
+        assert burnt_s <= rank["saved_cpu_s"] < 1.5 * burnt_s
+        assert rank["saved_cpu_s"] <= rank["resumed_cpu_s"] < 1.5 * burnt_s
+
+
+@pytest.mark.slow
+def test_fsdp2_shards_parameters_and_saves_them_whole(two_ranks: list[dict[str, Any]]) -> None:
+    found = two_ranks
     assert all(0.45 < rank["share"] < 0.6 for rank in found)
     assert all(rank["sharded"] for rank in found)
     assert all(rank["whole"] and rank["restored"] and rank["skipped"] for rank in found)
@@ -354,6 +370,7 @@ def test_alone_nothing_is_communicated() -> None:
     ("settings", "message"),
     [
         ({"distributed": "fsdp2", "lora": {"rank": 2}}, "set train.distributed: ddp"),
+        ({"lora": {"rank": 2}}, "low-rank updates are of trained matrices"),
         ({"distributed": "ddp", "nodes": 2}, "a train.rendezvous HOST:PORT"),
         ({"nodes": 2, "rendezvous": "host:1"}, r"need train.distributed"),
     ],

@@ -1,25 +1,66 @@
-"""One rank of several: shards a tiny model, steps, saves, restores, and writes what it found to DIRECTORY/RANK.json."""
+"""One rank of several: tries what needs others, and writes what it found to DIRECTORY/RANK.json."""
 
 import json
 import sys
+import time
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import torch
 from torch.distributed.tensor import DTensor
-from training_fixtures import branch, labels, some_tokens
+from training_fixtures import Listener, branch, fit, labels, small_job, some_tokens
 
 from noria.config import AverageConfig
 from noria.errors import TrainingError
 from noria.training.averaging import Average
 from noria.training.distributed import Ranks, Replica, joined, shard, whole
+from noria.training.meter import over_ranks
 from noria.training.optimizers import build_optimizers
+from noria.training.recipe import Fit, Recipe
+from noria.training.run import Job, run_job
 from noria.training.state import StateStore, TrainingState, restore
 
+_BURNT_S = 0.7
 
-def main(directory: Path, ranks: Ranks) -> dict[str, object]:
-    """What this rank saw."""
+
+class Ended(Exception):
+    pass
+
+
+def used(directory: Path, ranks: Ranks) -> dict[str, float]:
+    """CPU seconds: what this rank burnt, what was saved when it ended, and all in all after it went on."""
+
+    def burn() -> Mapping[str, float]:
+        until = time.process_time() + _BURNT_S
+        while time.process_time() < until:
+            pass
+        return {}
+
+    def end() -> Mapping[str, float]:
+        raise Ended
+
+    def job(recipe: Recipe) -> Job:
+        alone = small_job(directory, branch(), recipe, told=Listener())
+        return replace(alone, ranks=ranks, store=StateStore(directory, fingerprint="usage", writes=ranks.leads))
+
+    ended = job([Fit("burn", burn), Fit("last", end)])
+    try:
+        run_job(ended)
+    except Ended:
+        ended.store.wait()
+    ranks.gather(None)
+    saved = ended.store.load()
+    assert saved is not None
+    resumed = run_job(job([Fit("burn", burn), fit("last")]))
+    total = over_ranks(ranks.gather(resumed.usage))
+    return {"burnt_s": _BURNT_S, "saved_cpu_s": saved.state.usage["cpu_s"], "resumed_cpu_s": total.cpu_s}
+
+
+def sharded(directory: Path, ranks: Ranks) -> dict[str, object]:
+    """Shards a tiny model, steps, saves and restores."""
     deep, plain = branch(), branch()
     total = sum(param.numel() for param in deep.parameters())
     shard(deep, device=torch.device("cpu"))
@@ -72,4 +113,5 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     with joined(cuda=False) as ranks:
         out = Path(sys.argv[1])
-        (out / f"{ranks.rank}.json").write_text(json.dumps(main(out, ranks)))
+        found = {**used(out / "usage", ranks), **sharded(out, ranks)}
+        (out / f"{ranks.rank}.json").write_text(json.dumps(found))
