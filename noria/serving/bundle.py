@@ -33,12 +33,15 @@ class Bundle:
         What turns requests into tensors and logits into responses.
     split:
         How the rows that it was trained on were told from those that judged it.
+    holdout_share:
+        Of the rows to train on, what picked its best epoch and its blend.
     """
 
     artifact: Artifact
     scenario: Scenario
     encoder: Encoder
     split: SplitConfig
+    holdout_share: float
 
     @property
     def version(self) -> str:
@@ -106,6 +109,7 @@ def open_bundle(path: Path) -> Bundle:
     try:
         encoder = scenario.load_encoder(path / ENCODER)
         split = SplitConfig.model_validate(config["split"])
+        holdout_share = float(config["train"]["holdout_share"])
     except (ArtifactError, KeyError, TypeError, ValueError) as error:  # whole, by its digests: so of another format
         raise BundleError(
             f"the bundle was made for another version of Noria: {error}",
@@ -113,4 +117,4 @@ def open_bundle(path: Path) -> Bundle:
             expected=f"a bundle of `{scenario.name}` as this version writes it",
             next_step="`noria run` makes a new one; `noria promote VERSION --reason …` makes it live by hand",
         ) from error
-    return Bundle(artifact, scenario, encoder, split)
+    return Bundle(artifact, scenario, encoder, split, holdout_share)

@@ -32,6 +32,7 @@ def write_answers(
     labels: Sequence[str],
     scenario: Scenario,
     split: SplitConfig,
+    holdout_share: float,
 ) -> None:
     """Write the teacher's logits, float32 (N, C), to a `.npy` file: N in the order of `rows`, C in that of `labels`.
 
@@ -49,8 +50,9 @@ def write_answers(
     bundle = open_bundle(teacher.path)
     if bundle.scenario.name != scenario.name:
         raise _unfit(teacher, f"it is a model of `{bundle.scenario.name}`", expected=f"a bundle of `{scenario.name}`")
-    if bundle.split != split:
-        raise _unfit(teacher, "it may have learned from rows that judge now", expected=f"split: {bundle.split}")
+    if (bundle.split, bundle.holdout_share) != (split, holdout_share):
+        theirs = f"split: {bundle.split}, train.holdout_share: {bundle.holdout_share}"
+        raise _unfit(teacher, "it may have learned from rows that judge now", expected=theirs)
     columns = _columns(teacher, bundle.scenario.labels(bundle.encoder), labels)
     predictor = Predictor(bundle, workers=num_cores())
     answers_NC = np.lib.format.open_memmap(target, mode="w+", dtype=np.float32, shape=(num_rows, len(labels)))

@@ -207,6 +207,7 @@ def _encode(material: Material, start: Trained | None, scenario: Scenario, confi
             labels=labels,
             scenario=scenario,
             split=config.split,
+            holdout_share=config.train.holdout_share,
         )
 
 

@@ -9,7 +9,7 @@ import pytest
 from training_fixtures import SCENARIO, tiny_config
 
 from noria.artifacts import Artifact, read_artifact
-from noria.config import Config, SplitConfig
+from noria.config import Config, SplitConfig, TrainConfig
 from noria.errors import BundleError, ConfigError, TrainingError
 from noria.evaluation.inference import softmax
 from noria.evaluation.judged import read_validation
@@ -25,7 +25,14 @@ from noria.workspace import Workspace
 
 def student(**distill: object) -> Config:
     """Another model than the teacher's: narrower, of another vocabulary, and without a linear branch."""
-    config = tiny_config(epochs=6, token_mask=0.0, clause_shuffle=0.0, pretrain={"epochs": 0}, distill=distill)
+    config = tiny_config(
+        epochs=6,
+        token_mask=0.0,
+        clause_shuffle=0.0,
+        pretrain={"epochs": 0},
+        holdout_share=TrainConfig().holdout_share,  # the teacher's
+        distill=distill,
+    )
     narrow = config.model.model_copy(update={"dim": 8, "wide": config.model.wide.model_copy(update={"enabled": False})})
     return config.model_copy(update={"model": narrow})
 
@@ -61,6 +68,7 @@ def test_the_answers_are_the_teachers_in_the_order_of_the_rows_and_of_our_labels
         labels=tuple(reversed(theirs)),
         scenario=SCENARIO,
         split=bundle.split,
+        holdout_share=bundle.holdout_share,
     )
     answers = np.load(target)
     assert answers.dtype == np.float32 and answers.shape == (len(rows), len(theirs))
@@ -112,12 +120,19 @@ def test_a_teacher_of_other_labels_is_refused_by_name(optimized: Workspace, tmp_
             labels=("neg", "neutral", "pos"),
             scenario=SCENARIO,
             split=SplitConfig(),
+            holdout_share=TrainConfig().holdout_share,
         )
     assert "train.distill.teacher" in str(caught.value)
 
 
-def test_a_teacher_that_learned_from_rows_that_judge_now_is_refused(optimized: Workspace, tmp_path: Path) -> None:
-    larger = student(teacher="x").model_copy(update={"split": SplitConfig(validation_share=0.2)})
+@pytest.mark.parametrize(
+    ("section", "changes"), [("split", {"validation_share": 0.2}), ("train", {"holdout_share": 0.2})]
+)
+def test_a_teacher_that_learned_from_rows_that_judge_now_is_refused(
+    section: str, changes: dict[str, float], optimized: Workspace, tmp_path: Path
+) -> None:
+    config = student(teacher="x")
+    larger = config.model_copy(update={section: getattr(config, section).model_copy(update=changes)})
     with pytest.raises(TrainingError, match="may have learned from rows that judge now"):
         train_student(optimized, tmp_path / "a", larger, teacher=optimized.bundle)
 
