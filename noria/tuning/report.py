@@ -122,7 +122,9 @@ def verdict(summary: Summary) -> str:
         return "The training with the current parameters is not done yet: there is nothing to compare with."
     loss = summary.baseline.loss
     if not summary.diff:
-        return f"No trial beats the current parameters (hold-out loss {loss:.4f}): keep them."
+        return (
+            f"No trial beats the current parameters (hold-out loss {loss:.4f}) by more than `tune.min_gain`: keep them."
+        )
     best = summary.best
     return f"Trial {best.number} lowers the hold-out loss from {loss:.4f} to {best.loss:.4f} (by {show(summary.gain)})."
 
