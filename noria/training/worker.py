@@ -1,9 +1,10 @@
 """A training in a process of its own: a rank of a distributed one, or a trial of a search.
 
-    python -m noria.training.worker JOB.json
+    python -m noria.training.worker JOB.json [PLACE]
 
 JOB.json: `splits`, `output`, `scratch` and `events` (paths), and `config`, the resolved configuration; `start`
-and `teacher` (paths or null) where they are not the directories that it names.
+and `teacher` (paths or null) where they are not the directories that it names. PLACE: among trials at once,
+0, 1, …: each sees one GPU, in turn, unless it is distributed.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
+
+import torch
 
 from noria.artifacts import read_artifact
 from noria.config import Config
@@ -33,6 +36,8 @@ def main() -> int:
     config = Config.model_validate(job["config"])
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     signal.signal(signal.SIGTERM, _terminate)
+    if len(sys.argv) > 2 and config.train.distributed == "none":
+        _see_one_gpu(int(sys.argv[2]))
     if started_by_torchrun():
         end_with_parent(signal.SIGKILL)  # without torchrun nobody starts us again; the state is on disk
     if int(os.environ.get("LOCAL_RANK", "0")):
@@ -62,6 +67,25 @@ def _train(job: dict[str, str], config: Config) -> int:
         sys.stderr.write(f"{error}\n")
         return 0 if started_by_torchrun() else error.exit_code
     return 0
+
+
+def _see_one_gpu(place: int) -> None:
+    """CUDA looks at the variable when it is first used, which is later."""
+    name = gpu_at(place, num_gpus=torch.cuda.device_count(), visible=os.environ.get("CUDA_VISIBLE_DEVICES", ""))
+    if name is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = name
+
+
+def gpu_at(place: int, *, num_gpus: int, visible: str) -> str | None:
+    """The GPU of a trial among several at once, as CUDA_VISIBLE_DEVICES names it; None where there is no choice.
+
+    Parameters
+    ----------
+    visible:
+        CUDA_VISIBLE_DEVICES so far: their names, or empty for all by number.
+    """
+    names = visible.split(",") if visible else [str(number) for number in range(num_gpus)]
+    return names[place % num_gpus] if num_gpus > 1 else None
 
 
 def _path(job: dict[str, str], name: str, *, named: str) -> Path | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import os
@@ -22,6 +23,7 @@ from noria.artifacts import Artifact, read_artifact
 from noria.config import Config, TuneConfig
 from noria.config.tune import Scalar
 from noria.errors import StageFailed, WorkspaceBusy
+from noria.evaluation.inference import num_cores
 from noria.lease import hold
 from noria.serving.predecessor import pinned
 from noria.tuning.space import Space, read_space
@@ -105,7 +107,7 @@ class Search:
         """Why it ended before its time."""
         self._study = open_study(directory, name=name, space=space)
         self._lock = threading.RLock()
-        self._active: set[int] = set()
+        self._active: dict[int, int] = {}  # trial -> its place among those at once: 0, 1, …
         self._num_running = 0
         self._stopped = threading.Event()
         self._until = time.monotonic() + limits.minutes * 60 if limits.minutes else float("inf")
@@ -119,7 +121,8 @@ class Search:
                 return None
             job = self._again(unfinished[0]) if unfinished else self._new()
             if job is not None:
-                self._active.add(job.number)
+                taken = self._active.values()
+                self._active[job.number] = next(place for place in itertools.count() if place not in taken)
             return job
 
     def run(self, job: TrialJob) -> Ended:
@@ -132,18 +135,21 @@ class Search:
             self._num_running += 1
         try:
             ended = run_worker(
-                job.files, on_epoch=lambda step, loss: self._worth(trial, step, loss), stopping=self._over
+                job.files,
+                place=self._active[job.number] if self.limits.parallel > 1 else None,
+                on_epoch=lambda step, loss: self._worth(trial, step, loss),
+                stopping=self._over,
             )
             with self._lock:
                 trial.set_user_attr("seconds", trial.user_attrs.get("seconds", 0.0) + time.monotonic() - started)
                 self._keep(job, trial, ended)
-        except BaseException:
-            self.stop()  # not kept, it would be asked for again and again
+        except BaseException as error:  # not kept, it would be asked for again and again
+            self._give_up(f"{job.title} can't be run: {error!r}")
             raise
         finally:
             with self._lock:
                 self._num_running -= 1
-                self._active.discard(job.number)
+                self._active.pop(job.number, None)
         logger.info("%s: %s%s", job.title, ended.state, _said(ended))
         return ended
 
@@ -203,13 +209,19 @@ class Search:
         trial.set_user_attr("values", values)
         files = TrialFiles(self.directory / f"trial-{trial.number:04d}")
         files.root.mkdir(exist_ok=True)
-        files.job.write_text(json.dumps(self._job(config, files), indent=2, ensure_ascii=False), encoding="utf-8")
+        text = json.dumps(self._job(config, files), indent=2, ensure_ascii=False)
+        partial = files.job.with_suffix(".partial")
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(files.job)
         return TrialJob(trial.number, values, files)
 
     def _job(self, config: Config, files: TrialFiles) -> dict[str, object]:
         plain = config.model_dump(mode="json", exclude={"tune"})
-        if self.limits.parallel > 1 and not config.train.threads:  # one thread a core, over all of them
-            plain["train"]["threads"] = max(1, (os.cpu_count() or 1) // self.limits.parallel)
+        if files.job.exists():  # begun before: with other threads it would be another training
+            begun = json.loads(files.job.read_text(encoding="utf-8"))
+            plain["train"]["threads"] = begun["config"]["train"]["threads"]
+        elif self.limits.parallel > 1 and not config.train.threads:  # one thread a core, over all of them
+            plain["train"]["threads"] = max(1, num_cores() // self.limits.parallel)
         paths = {"splits": self.splits.path, "output": files.output, "scratch": files.scratch, "events": files.events}
         return {**{name: str(path) for name, path in paths.items()}, "config": plain}
 
@@ -224,13 +236,16 @@ class Search:
             return bool(trial.user_attrs.get(BASELINE)) or not trial.should_prune()
 
     def _keep(self, job: TrialJob, trial: optuna.Trial, ended: Ended) -> None:
-        attempts = trial.user_attrs.get("attempts", 0) + 1
-        trial.set_user_attr("attempts", attempts)
-        if ended.state == "interrupted" and (self._over() or attempts < _MOST_ATTEMPTS):
-            return  # stays unfinished: the next one asked for
+        if ended.state == "interrupted":
+            if self._over():  # the search ended, not the trial: it stays unfinished, the next one asked for
+                return
+            attempts = trial.user_attrs.get("attempts", 0) + 1
+            trial.set_user_attr("attempts", attempts)
+            if attempts < _MOST_ATTEMPTS:
+                return
         if ended.state in ("failed", "interrupted"):
             if trial.user_attrs.get(BASELINE):
-                self._give_up(ended)
+                self._give_up(f"the training with the current parameters failed: {ended.error}")
                 return
             trial.set_user_attr("error", ended.error or "it was interrupted again and again")
             self._study.tell(trial, state=TrialState.FAIL)
@@ -242,11 +257,9 @@ class Search:
         shutil.rmtree(job.files.output, ignore_errors=True)
         shutil.rmtree(job.files.scratch, ignore_errors=True)
 
-    def _give_up(self, ended: Ended) -> None:
-        self.error = StageFailed(
-            f"the training with the current parameters failed: {ended.error}",
-            where=str(self.directory),
-            next_step="put that right first; `noria tune` then goes on",
+    def _give_up(self, why: str) -> None:
+        self.error = self.error or StageFailed(
+            why, where=str(self.directory), next_step="put that right first; `noria tune` then goes on"
         )
         self.stop()
 

@@ -84,7 +84,8 @@ def read_space(config: Config, params: Path) -> Space:
     Raises
     ------
     ConfigError
-        Naming the path and its line: unknown, of another kind, or with a value that `Config` refuses.
+        Naming the path and its line: unknown, of another kind, or with a value that `Config` refuses; or when the
+        training needs other machines.
     """
     if not config.tune.space:
         raise ConfigError(
@@ -92,6 +93,13 @@ def read_space(config: Config, params: Path) -> Space:
             where=f"{params}:{line_of(params, ('tune', 'space'))}",
             expected=_EXAMPLE,
             next_step="add the paths to search, each with a list of values or a range",
+        )
+    if config.train.nodes > 1:
+        raise ConfigError(
+            f"a search trains on one machine, and `train.nodes` is {config.train.nodes}",
+            where=f"{params}:{line_of(params, ('train', 'nodes'))}: train.nodes",
+            expected="train.nodes: 1; nobody starts the trials on the others",
+            next_step="set it, search, and set it back",
         )
     dimensions = []
     for path, values in config.tune.space.items():

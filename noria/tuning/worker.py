@@ -95,7 +95,13 @@ class _Heard:
     error: str = ""
 
 
-def run_worker(files: TrialFiles, *, on_epoch: Callable[[int, float], bool], stopping: Callable[[], bool]) -> Ended:
+def run_worker(
+    files: TrialFiles,
+    *,
+    on_epoch: Callable[[int, float], bool],
+    stopping: Callable[[], bool],
+    place: int | None = None,
+) -> Ended:
     """Train what `files.job` says, or go on with it, until it ends or is ended.
 
     Parameters
@@ -105,6 +111,8 @@ def run_worker(files: TrialFiles, *, on_epoch: Callable[[int, float], bool], sto
         epochs again.
     stopping:
         Asked several times a second: has the search been told to stop?
+    place:
+        Among trials at once, which share the GPUs; None leaves them all to this one.
     """
     end_leftover(files)
     heard = _Heard()
@@ -113,7 +121,7 @@ def run_worker(files: TrialFiles, *, on_epoch: Callable[[int, float], bool], sto
     if FINAL_LOSS in heard.metrics:  # it ended while nobody listened: the search was killed
         return Ended("complete", heard.metrics)
     files.events.unlink(missing_ok=True)
-    process = _start(files)
+    process = _start(files, place)
     try:
         return _listen(process, files, on_epoch=on_epoch, stopping=stopping)
     finally:
@@ -142,11 +150,12 @@ def end_leftover(files: TrialFiles) -> None:
             time.sleep(_POLL_S)
 
 
-def _start(files: TrialFiles) -> subprocess.Popen[bytes]:
+def _start(files: TrialFiles, place: int | None) -> subprocess.Popen[bytes]:
+    words = [str(files.job), *([] if place is None else [str(place)])]
     with files.lock.open("w") as lock, files.log.open("ab") as log:
         fcntl.flock(lock, fcntl.LOCK_EX)
         process = subprocess.Popen(
-            [sys.executable, "-m", "noria.training.worker", str(files.job)],
+            [sys.executable, "-m", "noria.training.worker", *words],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

@@ -44,6 +44,15 @@ def test_a_search_shows_its_trials_and_its_best_parameters_can_be_applied(tmp_pa
 
 
 @pytest.mark.slow
+def test_a_search_whose_time_is_over_inside_a_trial_still_reports(tmp_path):
+    root = make_workspace(tmp_path / "ws", tune=RATES, epochs=5000, pretrain={"epochs": 0}).root
+    done = noria("tune", "--minutes", "0.2", cwd=root)
+    assert done.returncode == 0, done.stderr
+    assert "| 0 (as it is) | running |" in done.stdout and "nothing to compare with" in done.stdout
+    assert "| running |" in (root / "reports" / "tuning" / "tuning.md").read_text()
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "Ctrl-C"])
 def test_a_search_that_is_told_to_end_ends_its_training_too(tmp_path, number):
     workspace = make_workspace(tmp_path / "ws", tune=RATES, epochs=5000, pretrain={"epochs": 0})

@@ -1,6 +1,7 @@
 """Searches with real trainings: killed, they go on; what is bad ends early; what fails is kept as that."""
 
 import fcntl
+import json
 import os
 import signal
 import subprocess
@@ -15,7 +16,8 @@ import pytest
 import tuned
 from tuned import make_workspace, search
 
-from noria.errors import ArtifactError, WorkspaceBusy
+from noria.errors import ArtifactError, StageFailed, WorkspaceBusy
+from noria.evaluation.inference import num_cores
 from noria.lease import hold, holder
 from noria.tuning.report import summarize, verdict
 from noria.tuning.search import Limits, TrialRecord, begin_search
@@ -135,6 +137,47 @@ def test_a_search_that_is_stopped_saves_its_training_and_goes_on_with_it(searche
         assert found.ask() is None and [record.state for record in found.records()] == ["running"]
     assert not runs(job.files)
     assert timeless(search(workspace, trials=TRIALS)) == timeless(searched[1])
+
+
+def test_a_trial_that_can_not_be_run_ends_the_search_instead_of_coming_again_for_ever(tmp_path):
+    workspace = make_workspace(tmp_path / "ws")
+    limits = Limits(trials=2, minutes=0, parallel=1)
+    with (
+        pytest.raises(StageFailed, match=r"trial 0(.|\n)*IsADirectoryError"),
+        begin_search(workspace, limits, wait_s=1) as found,
+    ):
+        job = found.ask()
+        job.files.lock.mkdir()
+        with pytest.raises(IsADirectoryError):
+            found.run(job)
+        assert found.ask() is None
+
+
+def test_a_trial_that_was_begun_keeps_its_threads_however_many_run_at_once_later(tmp_path):
+    workspace = make_workspace(tmp_path / "ws", threads=0)
+
+    def threads_of_the_first(parallel: int) -> int:
+        with begin_search(workspace, Limits(trials=2, minutes=0, parallel=parallel), wait_s=1) as found:
+            return json.loads(found.ask().files.job.read_text())["config"]["train"]["threads"]
+
+    begun = threads_of_the_first(2)
+    assert begun == max(1, num_cores() // 2)
+    assert threads_of_the_first(1) == begun
+
+
+def test_ending_the_search_costs_a_trial_none_of_its_attempts(tmp_path):
+    workspace = make_workspace(tmp_path / "ws")
+    for _ in range(2):
+        with begin_search(workspace, Limits(trials=2, minutes=0, parallel=1), wait_s=1) as found:
+            job = found.ask()
+            thread = threading.Thread(target=found.run, args=(job,))
+            thread.start()
+            wait_for(lambda files=job.files: files.lock.exists() and files.lock.read_text())
+            found.stop()
+            thread.join()
+            assert [record.state for record in found.records()] == ["running"]
+    journal = (job.files.root.parent / "journal.log").read_text()
+    assert "seconds" in journal and "attempts" not in journal
 
 
 def test_a_run_may_hold_the_workspace_during_a_search_but_no_second_search_begins(tmp_path):

@@ -31,6 +31,7 @@ def space_of(root, *entries: str) -> Space:
         ("train.holdout_share: [0.1]", "which rows judge"),
         ("train.init_from: [none, champion]", "once for the whole search"),
         ("train.nodes: [1, 2]", "on this host"),
+        ("train.lora.rank: [0, 8]", r"can't be 8(.|\n)*set train.init_from"),
         ("train.lr: [0.1, -1]", r"`train.lr` can't be -1(.|\n)*greater than 0"),
         ("train.optimizer: [adamw, adagrad]", "`train.optimizer` can't be 'adagrad'"),
         ("train.optimizer: {low: 1, high: 2}", "is not a number"),
@@ -56,6 +57,16 @@ def test_a_slip_is_named_with_its_line(tmp_path, entry, says):
 def test_an_empty_space_is_an_error_with_an_example(tmp_path):
     with pytest.raises(ConfigError, match=r"tune: \{space:"):
         space_of(tmp_path)
+
+
+def test_a_training_on_several_machines_is_not_searched(tmp_path):
+    (tmp_path / "params.yaml").write_text(
+        f"{PARAMS}    train.lr: [0.1]\ntrain: {{distributed: ddp, nodes: 2, rendezvous: 'host:1'}}\n"
+    )
+    workspace = Workspace.at(tmp_path)
+    with pytest.raises(ConfigError, match=r"`train\.nodes` is 2") as raised:
+        read_space(workspace.config, workspace.params)
+    assert "params.yaml:8" in raised.value.where
 
 
 def test_values_that_fit_only_together_are_accepted(tmp_path):
