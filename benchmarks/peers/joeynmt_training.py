@@ -87,6 +87,8 @@ def main() -> None:
         attention="sdpa",
         compile=False,
         optimizer="adamw",
+        context=0,
+        vocabulary_size=0,
     )
     print(train(workload, settings).to_json())
 
@@ -185,14 +187,14 @@ def _training(settings: Settings) -> dict[str, object]:
 
 
 def _stack(settings: Settings) -> dict[str, object]:
-    dim = TRANSLATOR.dim
+    sizes = TRANSLATOR.given(settings)
     return {
         "type": "transformer",
-        "num_layers": TRANSLATOR.layers,
-        "num_heads": TRANSLATOR.heads,
-        "hidden_size": dim,
-        "ff_size": TRANSLATOR.feed_forward_dim,
-        "embeddings": {"embedding_dim": dim, "scale": True, "dropout": settings.dropout},
+        "num_layers": sizes.layers,
+        "num_heads": sizes.heads,
+        "hidden_size": sizes.dim,
+        "ff_size": sizes.feed_forward_dim,
+        "embeddings": {"embedding_dim": sizes.dim, "scale": True, "dropout": settings.dropout},
         "dropout": settings.dropout,
         "layer_norm": "pre",
         "activation": settings.activation,

@@ -37,6 +37,7 @@ from noria.training.recipe import Objective, Phase
 from noria.training.run import Job, run_job
 from noria.training.state import StateStore
 
+PEER = "Noria"
 _BATCH_TOKENS = 4_096
 
 
@@ -190,6 +191,7 @@ WORKS = {
 
 def train(workload: Workload, settings: Settings) -> None:
     """Train for `settings.steps` and print the record."""
+    _check(settings, work=workload.description.work)
     watch = Stopwatch(settings)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.set_num_threads(settings.threads)
@@ -234,7 +236,23 @@ def train(workload: Workload, settings: Settings) -> None:
             )
         )
         counted.step()
-    print(watch.record(peer="Noria", work=workload.description.work, model=work.model).to_json())
+    print(watch.record(peer=PEER, work=workload.description.work, model=work.model).to_json())
+
+
+def _check(settings: Settings, *, work: str) -> None:
+    """Refuse what can't be followed; it batches by tokens and by length, without workers, and AdamW is fused."""
+    settings.without(
+        PEER,
+        activation="relu2",
+        dropout=0.0,
+        batch_size=0,
+        group_by_length=False,
+        fused=False,
+        workers=0,
+        attention="sdpa",
+    )
+    if work != "language-modelling":
+        settings.without(PEER, context=0)
 
 
 def _model(sizes: Sizes, settings: Settings) -> ModelConfig:

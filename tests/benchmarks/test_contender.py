@@ -9,6 +9,7 @@ import torch
 
 from benchmarks.peers.contender import Contender, Measured, run_contender, run_in_turn
 from benchmarks.peers.field import PEERS, best_of
+from benchmarks.peers.noria_training import _check
 from benchmarks.peers.settings import Record, Settings
 from benchmarks.peers.stopwatch import Stopwatch
 from benchmarks.workloads.text_classification import write_text_classification
@@ -50,6 +51,12 @@ def test_unknown_settings_are_refused(wrong):
 def test_a_setting_that_a_peer_has_not_is_refused():
     with pytest.raises(ConfigError, match="no `compile=True`"):
         Settings(compile=True).without("a peer", compile=False)
+
+
+@pytest.mark.parametrize("setting", [{"activation": "gelu"}, {"dropout": 0.1}, {"batch_size": 8}, {"context": 64}])
+def test_ours_refuses_what_it_can_not_follow(setting):
+    with pytest.raises(ConfigError, match="Noria has no"):
+        _check(Settings(**setting), work="translation")
 
 
 def test_warm_up_and_validation_are_not_timed():
