@@ -62,9 +62,7 @@ def attend(q_BHTK: Tensor, k_BHSK: Tensor, v_BHSK: Tensor, mask: Mask = None, *,
     return F.scaled_dot_product_attention(q_BHTK, k_BHSK, v_BHSK, attn_mask=mask, is_causal=causal)
 
 
-def _attend_written_out(
-    q_BHTK: Tensor, k_BHSK: Tensor, v_BHSK: Tensor, mask: Tensor | None, *, causal: bool
-) -> Tensor:
+def _attend_written_out(q_BHTK: Tensor, k_BHSK: Tensor, v_BHSK: Tensor, mask: Tensor | None, *, causal: bool) -> Tensor:
     """Block by block of queries when causal and long: keys behind a block's last query are never touched."""
     length = q_BHTK.shape[2]
     if not causal:
