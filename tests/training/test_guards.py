@@ -152,12 +152,15 @@ def test_one_wild_batch_is_no_divergence(tmp_path: Path) -> None:
 
 
 def test_after_a_divergence_at_a_high_rate_it_ends_well_at_a_lower_one(tmp_path: Path) -> None:
-    """The rate is too high from the first step; there is no save yet but that of the beginning."""
+    """The rate is too high from the first step; there is no save yet but that of the beginning.
+
+    The lower rate, 0.009, is far below what this model bears (about 0.05), whatever the processor rounds to.
+    """
     objective = Changed(lambda step, loss: loss)
-    wild = {"optimizer": "sgd", "lr": 3.0, "max_grad_norm": 1e9, "checkpoint_every_s": 1e-9}
+    wild = {"optimizer": "sgd", "lr": 3.0, "max_grad_norm": 1e9, "checkpoint_every_s": 1e9}
     with pytest.raises(TrainingError):
         train(tmp_path / "wild", objective, epochs=4.0, guard={"max_rollbacks": 0}, **wild)
-    deep, told, _ = train(tmp_path, objective, epochs=4.0, guard={"max_rollbacks": 3, "rollback_rate": 0.03}, **wild)
+    deep, told, _ = train(tmp_path, objective, epochs=4.0, guard={"max_rollbacks": 3, "rollback_rate": 0.003}, **wild)
     losses = [values["train_loss"] for _, values in told.curve() if "train_loss" in values]
     assert losses[-1] < 0.65 and 1 <= state_of(tmp_path).rollbacks < 3
     assert all(torch.isfinite(tensor).all() for tensor in deep.state_dict().values())
