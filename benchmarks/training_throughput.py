@@ -2,8 +2,9 @@
 
     .venv-bench/bin/python -m benchmarks.training_throughput [WORK ...]     (`make peers` makes the environment)
 
-Contenders take turns, each training in a process of its own; medians. Dropout is 0 and the activation
-a squared ReLU everywhere (JoeyNMT has none: ReLU). Precision is each side's best: ours is bfloat16, the
+Contenders take turns, each training in a process of its own; medians. Dropout is the same for all in a
+table (text classification is measured with none and with 0.1, the default of the peers), and so is the
+activation: a squared ReLU (JoeyNMT has none: ReLU). Precision is each side's best: ours is bfloat16, the
 best-set peers' is chosen with batch size and attention by a short sweep, the others' is their default.
 A row with both in float32 stands beside. Tokens are real ones: padding and added tokens count for nobody.
 """
@@ -30,16 +31,18 @@ _BEST = "Hugging Face Trainer, best"
 
 @dataclass(frozen=True)
 class Bars:
-    """What ours / theirs must reach, by peer; steps are of a measured training."""
+    """What ours / theirs must reach, by peer, at each of the shares of dropout; steps are of a measured training."""
 
     steps: Mapping[str, int]
     ratios: Mapping[str, float]
+    dropout: tuple[float, ...] = (0.0,)
 
 
 BARS = {
     "text-classification": Bars(
         {"steps": 60, "num_warmup_steps": 10},
         {"tutorial loop": 6.0, "Lightning": 6.0, "Hugging Face Trainer": 5.0, _BEST: 1.5},
+        dropout=(0.1, 0.0),
     ),
     "translation": Bars(
         {"steps": 18, "num_warmup_steps": 4},
@@ -55,14 +58,18 @@ BARS = {
 def measure(work: str, directory: Path) -> list[Row]:
     """Rows of one work."""
     workload = prepare(work, directory / work).directory
+    return [row for share in BARS[work].dropout for row in _measure(work, workload, dropout=share)]
+
+
+def _measure(work: str, workload: Path, *, dropout: float) -> list[Row]:
     bars = BARS[work]
-    peers = best_set(work, workload)
+    peers = best_set(work, workload, dropout=dropout)
     if work != "language-modelling":  # where the best settings are the defaults, or these with another precision
         peers = [peer for peer in PEERS[work] if peer.name != _BEST] + peers
     ours = Contender("Noria", OURS, {"precision": "bf16"}, "bf16, batches of 4,096 tokens")
     in_fp32 = Contender("Noria, fp32", OURS, {"precision": "fp32"}, "fp32")
     found = run_in_turn(
-        [contender.given(**bars.steps) for contender in (ours, in_fp32, *peers)],
+        [contender.given(**bars.steps, dropout=dropout) for contender in (ours, in_fp32, *peers)],
         workload,
         repeats=REPEATS,
         on_record=tell,
@@ -74,7 +81,7 @@ def measure(work: str, directory: Path) -> list[Row]:
     ]
 
 
-def best_set(work: str, workload: Path) -> list[Contender]:
+def best_set(work: str, workload: Path, *, dropout: float = 0.0) -> list[Contender]:
     """The quickest of the candidates for each peer that has choices, by one short training of each."""
     if work == "language-modelling":
         loop, trainer = PEERS[work]
@@ -84,7 +91,7 @@ def best_set(work: str, workload: Path) -> list[Contender]:
             for precision, attention in (("fp32", "sdpa"), ("bf16", "eager"))
         ]
         return [_quickest(loops, workload, f"{loop.name}, best"), _quickest(trainers, workload, _BEST)]
-    return [_quickest(best_of(work), workload, _BEST)]
+    return [_quickest([each.given(dropout=dropout) for each in best_of(work)], workload, _BEST)]
 
 
 def _quickest(candidates: list[Contender], workload: Path, name: str) -> Contender:
@@ -104,7 +111,7 @@ def _row(work: str, ours: Measured, theirs: Measured, *, bar: float | None) -> R
     translation = work == "translation"
     speeds = [m.target_tokens_per_s if translation else m.real_tokens_per_s for m in (ours, theirs)]
     return Row(
-        f"{work}: {_told(ours)}; theirs: {_told(theirs)}",
+        f"{work}, dropout {ours.records[0].settings['dropout']:g}: {_told(ours)}; theirs: {_told(theirs)}",
         "target tokens/s" if translation else "tokens/s",
         round(speeds[0]),
         peer=theirs.contender.name,

@@ -96,9 +96,9 @@ def some_tokens(num_rows: int = 40, *, longest: int = 16) -> Ragged:
     return ragged([rng.integers(3, 50, rng.integers(1, longest + 1)) for _ in range(num_rows)])
 
 
-def branch(seed: int = 0, *, layers: int = 1) -> DeepBranch:
+def branch(seed: int = 0, *, layers: int = 1, dropout: float = 0.0) -> DeepBranch:
     torch.manual_seed(seed)
-    config = ModelConfig(layers=layers, dim=16, heads=2, feed_forward_dim=32, bigram_buckets=32)
+    config = ModelConfig(layers=layers, dim=16, heads=2, feed_forward_dim=32, bigram_buckets=32, dropout=dropout)
     return DeepBranch(config, vocabulary_size=50, max_tokens=16, num_classes=2)
 
 

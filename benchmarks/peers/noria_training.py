@@ -244,7 +244,6 @@ def _check(settings: Settings, *, work: str) -> None:
     settings.without(
         PEER,
         activation="relu2",
-        dropout=0.0,
         batch_size=0,
         group_by_length=False,
         fused=False,
@@ -256,7 +255,7 @@ def _check(settings: Settings, *, work: str) -> None:
 
 
 def _model(sizes: Sizes, settings: Settings) -> ModelConfig:
-    return ModelConfig(**vars(sizes.given(settings)), bigram_buckets=0)
+    return ModelConfig(**vars(sizes.given(settings)), bigram_buckets=0, dropout=settings.dropout)
 
 
 def _mean_loss(model: nn.Module, objective: Objective, batches: Iterator[Batch]) -> float:

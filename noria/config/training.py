@@ -39,6 +39,8 @@ class ModelConfig(Section):
     positions: Literal["learned", "rotary"] = "learned"
     bigram_buckets: NonNegative = 32_768
     """Vectors for hashed token bigrams, added to the token embeddings; 0 leaves them out."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of embeddings, attention weights, hidden and added values that is zeroed in each training step."""
     wide: WideConfig = WideConfig()
     deep_weight: Annotated[float, Field(ge=0)] = 1.0
     """Weight of the Transformer against the wide branch, both brought to unit spread; 0 leaves it out."""

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from noria.model.layers import dropout as drop
+
 _HIDDEN = -30_000.0  # far below every score, and representable in bfloat16 and float16
 _QUERY_BLOCK = 128
 
@@ -46,56 +48,66 @@ class Packing:
 Mask = Tensor | Packing | None
 
 
-def attend(q_BHTK: Tensor, k_BHSK: Tensor, v_BHSK: Tensor, mask: Mask = None, *, causal: bool = False) -> Tensor:
+def attend(
+    q_BHTK: Tensor, k_BHSK: Tensor, v_BHSK: Tensor, mask: Mask = None, *, causal: bool = False, dropout: float = 0.0
+) -> Tensor:
     """Attention of every target position over the source positions that `mask` (broadcast to B H T S) allows.
 
-    With `causal`, position t sees positions up to t only. PyTorch's fused kernel does it, except where
-    its backward pass on the CPU is slower than matrix products written out (docs/log.md).
+    With `causal`, position t sees positions up to t only; `dropout` is the share of weights that is
+    dropped. PyTorch's fused kernel does it, except where its backward pass on the CPU is slower than
+    matrix products written out (docs/log.md).
     """
     if isinstance(mask, Packing):
-        return _attend_packed(q_BHTK, k_BHSK, v_BHSK, mask, causal=causal)
+        return _attend_packed(q_BHTK, k_BHSK, v_BHSK, mask, causal=causal, dropout=dropout)
     on_cpu = q_BHTK.device.type == "cpu" and not torch.compiler.is_exporting()
     if on_cpu and (q_BHTK.requires_grad or q_BHTK.dtype == torch.bfloat16):
-        return _attend_written_out(q_BHTK, k_BHSK, v_BHSK, mask, causal=causal)
+        return _attend_written_out(q_BHTK, k_BHSK, v_BHSK, mask, causal=causal, dropout=dropout)
     if causal and mask is not None:
         mask, causal = mask & _past(q_BHTK.shape[2], q_BHTK.device), False
-    return F.scaled_dot_product_attention(q_BHTK, k_BHSK, v_BHSK, attn_mask=mask, is_causal=causal)
+    return F.scaled_dot_product_attention(q_BHTK, k_BHSK, v_BHSK, attn_mask=mask, is_causal=causal, dropout_p=dropout)
 
 
-def _attend_written_out(q_BHTK: Tensor, k_BHSK: Tensor, v_BHSK: Tensor, mask: Tensor | None, *, causal: bool) -> Tensor:
+def _attend_written_out(
+    q_BHTK: Tensor, k_BHSK: Tensor, v_BHSK: Tensor, mask: Tensor | None, *, causal: bool, dropout: float
+) -> Tensor:
     """Block by block of queries when causal and long: keys behind a block's last query are never touched."""
     length = q_BHTK.shape[2]
     if not causal:
-        return _products(q_BHTK, k_BHSK, v_BHSK, mask)
+        return _products(q_BHTK, k_BHSK, v_BHSK, mask, dropout)
     past = _past(length, q_BHTK.device)
     seen = past if mask is None else mask & past
     if length <= _QUERY_BLOCK:  # no loop, which a compiler would unroll anew for every length
-        return _products(q_BHTK, k_BHSK, v_BHSK, seen)
+        return _products(q_BHTK, k_BHSK, v_BHSK, seen, dropout)
     parts = []
     for first in range(0, length, _QUERY_BLOCK):
         last = min(first + _QUERY_BLOCK, length)
         q, k, v = q_BHTK[:, :, first:last], k_BHSK[:, :, :last], v_BHSK[:, :, :last]
-        parts.append(_products(q, k, v, seen[..., first:last, :last]))
+        parts.append(_products(q, k, v, seen[..., first:last, :last], dropout))
     return torch.cat(parts, dim=2)
 
 
-def _products(q_BHTK: Tensor, k_BHSK: Tensor, v_BHSK: Tensor, mask: Tensor | None) -> Tensor:
+def _products(q_BHTK: Tensor, k_BHSK: Tensor, v_BHSK: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
     scale = 1 / math.sqrt(q_BHTK.shape[-1])
     if mask is None:
-        return (q_BHTK * scale @ k_BHSK.mT).softmax(-1) @ v_BHSK
+        return drop((q_BHTK * scale @ k_BHSK.mT).softmax(-1), dropout) @ v_BHSK
     heads = q_BHTK.shape[:2]
     hidden = torch.zeros(mask.shape, dtype=q_BHTK.dtype, device=mask.device).masked_fill(~mask, _HIDDEN)
     if hidden.ndim == 4:  # one product over all heads of all rows wants one mask for each
         hidden = hidden.expand(*heads, -1, -1).flatten(0, 1)
     scores_NTS = torch.baddbmm(hidden, q_BHTK.flatten(0, 1), k_BHSK.flatten(0, 1).mT, alpha=scale)
-    mixed_NTK = scores_NTS.softmax(-1) @ v_BHSK.flatten(0, 1)
+    mixed_NTK = drop(scores_NTS.softmax(-1), dropout) @ v_BHSK.flatten(0, 1)
     return mixed_NTK.view(*heads, *mixed_NTK.shape[1:])
 
 
-def _attend_packed(q_BHTK: Tensor, k_BHSK: Tensor, v_BHSK: Tensor, packing: Packing, *, causal: bool) -> Tensor:
-    """By the kernel for variable lengths on a GPU in half precision; elsewhere by a mask, to the same result."""
+def _attend_packed(
+    q_BHTK: Tensor, k_BHSK: Tensor, v_BHSK: Tensor, packing: Packing, *, causal: bool, dropout: float
+) -> Tensor:
+    """By the kernel for variable lengths on a GPU in half precision; elsewhere by a mask, to the same result.
+
+    That kernel knows no dropout.
+    """
     length = q_BHTK.shape[2]
-    if q_BHTK.is_cuda and q_BHTK.dtype in (torch.bfloat16, torch.float16):
+    if q_BHTK.is_cuda and q_BHTK.dtype in (torch.bfloat16, torch.float16) and not dropout:
         from torch.nn.attention.varlen import varlen_attn
 
         q_NHK, k_NHK, v_NHK = (part[0].transpose(0, 1) for part in (q_BHTK, k_BHSK, v_BHSK))
@@ -105,7 +117,7 @@ def _attend_packed(q_BHTK: Tensor, k_BHSK: Tensor, v_BHSK: Tensor, packing: Pack
         assert isinstance(mixed_NHK, Tensor)
         return mixed_NHK.transpose(0, 1)[None]
     document = packing.documents(length)
-    return attend(q_BHTK, k_BHSK, v_BHSK, document[:, None] == document, causal=causal)
+    return attend(q_BHTK, k_BHSK, v_BHSK, document[:, None] == document, causal=causal, dropout=dropout)
 
 
 def _past(length: int, device: torch.device) -> Tensor:
@@ -130,8 +142,11 @@ class Attention(nn.Module):
     self-attention, and three matrices for an optimizer that treats matrices as such.
     """
 
-    def __init__(self, dim: int, num_heads: int, *, gain: float, rotary: bool, causal: bool = False) -> None:
+    def __init__(
+        self, dim: int, num_heads: int, *, gain: float, rotary: bool, causal: bool = False, dropout: float = 0.0
+    ) -> None:
         super().__init__()
+        self.dropout = dropout
         self.num_heads = num_heads
         self.rotary = rotary
         self.causal = causal
@@ -149,7 +164,9 @@ class Attention(nn.Module):
         if self.rotary and memory_BSD is None:
             place_T = mask.places(x_BTD.shape[1]) if isinstance(mask, Packing) else None
             q_BHTK, k_BHSK = rotate(q_BHTK, place_T), rotate(k_BHSK, place_T)
-        mixed_BTD = attend(q_BHTK, k_BHSK, v_BHSK, mask, causal=self.causal).transpose(1, 2).flatten(2)
+        dropped = self.dropout if self.training else 0.0
+        mixed_BHTK = attend(q_BHTK, k_BHSK, v_BHSK, mask, causal=self.causal, dropout=dropped)
+        mixed_BTD = mixed_BHTK.transpose(1, 2).flatten(2)
         return F.linear(mixed_BTD, self.output.to(x_BTD.dtype))
 
     def _split(self, x_BTD: Tensor) -> Tensor:

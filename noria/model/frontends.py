@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from noria.config import ModelConfig
 from noria.model.attention import Packing
-from noria.model.layers import LayerNorm
+from noria.model.layers import LayerNorm, dropout
 
 _PRIME = 2_147_483_647
 
@@ -31,6 +31,7 @@ class TextFrontend(nn.Module):
         buckets = config.bigram_buckets
         self.bigrams = nn.Parameter(torch.zeros(buckets, config.dim)) if buckets else None
         self.norm = LayerNorm(config.dim)
+        self.dropout = config.dropout
 
     def forward(self, token_ids_BT: Tensor, packing: Packing | None = None) -> Tensor:
         length = token_ids_BT.shape[1]
@@ -40,7 +41,7 @@ class TextFrontend(nn.Module):
         if self.bigrams is not None:
             buckets_BT = hash_bigrams(token_ids_BT, num_buckets=len(self.bigrams), packing=packing)
             x_BTD = x_BTD + F.embedding(buckets_BT, self.bigrams)
-        out: Tensor = self.norm(x_BTD)
+        out: Tensor = dropout(self.norm(x_BTD), self.dropout if self.training else 0.0)
         return out
 
 

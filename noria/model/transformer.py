@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from noria.config import ModelConfig
 from noria.model.attention import Attention, Mask, Packing
-from noria.model.layers import FeedForward, LayerNorm
+from noria.model.layers import FeedForward, LayerNorm, dropout
 
 
 class Block(nn.Module):
@@ -23,20 +23,26 @@ class Block(nn.Module):
     Pre-norm (Xiong et al. 2020, arXiv:2002.04745). The maps that write into the residual stream
     start smaller the deeper the stack, so that its variance stays put (Radford et al. 2019, GPT-2).
     With `recompute`, activations are computed again in the backward pass instead of being kept
-    (Chen et al. 2016, arXiv:1604.06174).
+    (Chen et al. 2016, arXiv:1604.06174). While training, a share of the attention weights, of the
+    hidden layer and of what each sublayer adds is dropped (Vaswani et al. 2017, 5.4).
     """
 
     def __init__(self, config: ModelConfig, *, causal: bool = False, cross: bool = False) -> None:
         super().__init__()
         self.recompute = False
+        self.dropout = config.dropout
         gain = 0.5 / math.sqrt(config.layers)
         rotary = config.positions == "rotary"
         self.attention_norm = LayerNorm(config.dim)
-        self.attention = Attention(config.dim, config.heads, gain=gain, rotary=rotary, causal=causal)
+        self.attention = Attention(
+            config.dim, config.heads, gain=gain, rotary=rotary, causal=causal, dropout=config.dropout
+        )
         self.cross_norm = LayerNorm(config.dim) if cross else None
-        self.cross_attention = Attention(config.dim, config.heads, gain=gain, rotary=False) if cross else None
+        self.cross_attention = (
+            Attention(config.dim, config.heads, gain=gain, rotary=False, dropout=config.dropout) if cross else None
+        )
         self.feed_forward_norm = LayerNorm(config.dim)
-        self.feed_forward = FeedForward(config.dim, config.feed_forward_dim, gain=gain)
+        self.feed_forward = FeedForward(config.dim, config.feed_forward_dim, gain=gain, dropout=config.dropout)
 
     def forward(
         self, x_BTD: Tensor, mask: Mask, memory_BSD: Tensor | None = None, memory_mask: Tensor | None = None
@@ -47,11 +53,12 @@ class Block(nn.Module):
         return self._compute(x_BTD, mask, memory_BSD, memory_mask)
 
     def _compute(self, x_BTD: Tensor, mask: Mask, memory_BSD: Tensor | None, memory_mask: Tensor | None) -> Tensor:
-        x_BTD = x_BTD + self.attention(self.attention_norm(x_BTD), mask)
+        dropped = self.dropout if self.training else 0.0
+        x_BTD = x_BTD + dropout(self.attention(self.attention_norm(x_BTD), mask), dropped)
         if self.cross_norm is not None and self.cross_attention is not None:
             assert memory_BSD is not None, "a block with cross-attention needs a memory"
-            x_BTD = x_BTD + self.cross_attention(self.cross_norm(x_BTD), memory_mask, memory_BSD)
-        out: Tensor = x_BTD + self.feed_forward(self.feed_forward_norm(x_BTD))
+            x_BTD = x_BTD + dropout(self.cross_attention(self.cross_norm(x_BTD), memory_mask, memory_BSD), dropped)
+        out: Tensor = x_BTD + dropout(self.feed_forward(self.feed_forward_norm(x_BTD)), dropped)
         return out
 
 

@@ -89,9 +89,9 @@ def recipe(deep: DeepBranch, first: Objective, second: Objective) -> list[Fit | 
 
 
 def train(
-    directory: Path, *, first: Objective, second: Objective, seed: int = 0, **changes: object
+    directory: Path, *, first: Objective, second: Objective, seed: int = 0, dropout: float = 0.0, **changes: object
 ) -> tuple[DeepBranch, Listener, Outcome]:
-    deep, told = branch(seed), Listener()
+    deep, told = branch(seed, dropout=dropout), Listener()
     outcome = run_job(small_job(directory, deep, recipe(deep, first, second), told=told, **changes))
     return deep, told, outcome
 
@@ -147,6 +147,7 @@ def test_so_it_does_in_an_earlier_phase(
         {"average": {"kind": "ema", "decay": 0.9}, "accumulate": 2},
         pytest.param({"accumulate": 3}, marks=pytest.mark.slow),
         {"lora": {"rank": 2}, "optimizer": "muon"},
+        {"dropout": 0.2, "activation_checkpointing": True},
         pytest.param({"average": {"kind": "tail", "tail_share": 0.6}}, marks=pytest.mark.slow),
         pytest.param({"lora": {"rank": 2}, "optimizer": "adamw"}, marks=pytest.mark.slow),
         pytest.param({"optimizer": "sgd", "lr": 0.1, "activation_checkpointing": True}, marks=pytest.mark.slow),
