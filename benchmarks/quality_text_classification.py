@@ -32,7 +32,7 @@ from benchmarks.results import Row, write_results
 from noria.artifacts import read_artifact, write_artifact
 from noria.config import Config
 from noria.data.rows import ShardWriter, content_id, read_rows, row_schema
-from noria.evaluation.inference import logits_of
+from noria.evaluation.inference import logits_of, outputs_of
 from noria.evaluation.torch_run import torch_run
 from noria.scenarios.base import Scenario
 from noria.training.checkpoint import load_trained
@@ -155,13 +155,14 @@ def _ours(
     )
     train_s = time.perf_counter() - started
     trained = load_trained(scratch / "checkpoint", scenario=scenario)
+    assert scenario.labels is not None
     labels = scenario.labels(trained.encoder)
     scales = {name: float(trained.model.get_buffer(name)) for name in ("wide_scale", "deep_scale")}
     predicted = {}
     for model, silenced in (("ours", None), ("wide alone", "deep_scale"), ("deep alone", "wide_scale")):
         for name, scale in scales.items():
             trained.model.get_buffer(name).fill_(0.0 if name == silenced else scale)
-        logits = logits_of(held_out, encoder=trained.encoder, run=torch_run(trained.model))
+        logits = logits_of(outputs_of(held_out, encoder=trained.encoder, run=torch_run(trained.model)))
         predicted[model] = [labels[i] for i in logits.argmax(axis=1)]
     return predicted, train_s
 

@@ -2,7 +2,6 @@
 
 import ast
 import importlib
-import json
 from pathlib import Path
 
 import pytest
@@ -10,22 +9,12 @@ import yaml
 
 from noria.config import Config, schema_text
 from noria.scenarios import load_scenario
+from noria.stage_code import used_code
 from tasks.node import Node
 
 CODE = Path(__file__).parent.parent
 STAGES = yaml.safe_load((CODE / "dvc.yaml").read_text())["stages"]
 CODE_PREFIX = "${code}/"
-SHOWS_ONLY = {
-    "noria/errors.py",
-    "noria/events.py",
-    "noria/lease.py",
-    "noria/workspace.py",
-    "noria/data/report.py",
-    "tasks/node.py",
-    "tasks/process.py",
-    "tasks/curve.py",
-}
-"""What a stage imports and what changes no byte of its outputs: messages, runners, summaries, names of paths."""
 
 
 def code_deps(stage: str) -> set[str]:
@@ -85,10 +74,7 @@ def test_the_schema_for_editors_is_current():
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", sorted(STAGES))
 def test_a_stage_depends_on_the_code_that_it_uses_and_on_no_other(stage, dirty):
-    lines = (dirty / ".noria" / "events" / f"{stage}.jsonl").read_text().splitlines()
-    (imported,) = (event["modules"] for event in map(json.loads, lines) if event["kind"] == "modules")
-    used = {path for path in imported if path not in SHOWS_ONLY and not path.endswith("__init__.py")}
-    assert code_deps(stage) == used
+    assert code_deps(stage) == set(used_code(dirty, [stage])[stage]), "python -m noria.stage_code WORKSPACE mends it"
 
 
 @pytest.mark.parametrize(

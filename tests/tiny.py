@@ -12,6 +12,7 @@ import onnx
 from noria.artifacts import MANIFEST, Artifact, read_artifact, write_artifact
 from noria.data.rows import ShardWriter, row_schema
 from noria.evaluation.judged import Judged
+from noria.evaluation.metrics import CLASSIFICATION
 from noria.training.train import train_model
 from noria.workspace import Workspace
 
@@ -103,7 +104,9 @@ def judged(right: np.ndarray, *, slices: dict[str, np.ndarray] | None = None) ->
     outputs = np.full((len(right), 2), 0.1)
     outputs[np.arange(len(right)), said] = 0.9
     ids = tuple(f"row{i}" for i in range(len(right)))
-    return Judged(ids, targets, outputs, ("neg", "pos"), slices or {})
+    return Judged(
+        ids, targets, outputs, ("neg", "pos"), slices or {}, metrics=CLASSIFICATION, trivial=np.zeros_like(outputs)
+    )
 
 
 def _row(name: str, generator: np.random.Generator) -> dict[str, object]:

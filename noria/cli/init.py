@@ -14,7 +14,9 @@ from pathlib import Path
 from noria.errors import ConfigError
 
 _CODE = Path(__file__).resolve().parents[2]
-_SAMPLE = "sources/reviews"
+_WORKSPACES = _CODE / "workspaces"
+"""What a workspace of a scenario has otherwise than the repository: `NAME/params.yaml`, `NAME/code.yaml`."""
+_SAMPLES = "sources/"
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -28,7 +30,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(args: argparse.Namespace) -> int:
     """Write what is not there yet; touch nothing that is."""
     from noria.config import read_params
-    from noria.data.samples import copy_sample
     from noria.scenarios import load_scenario
 
     root = Path(args.directory).resolve()
@@ -43,13 +44,14 @@ def run(args: argparse.Namespace) -> int:
         scenario = load_scenario(args.scenario or "text-classification").name
         made += _write(params, _params_text(root, scenario=scenario, source=args.source))
     ours = ("params.yaml", "dvc.yaml", *_as_here(scenario))
-    made += _write(root / "dvc.yaml", _dvc_text(root))
+    made += _write(root / "dvc.yaml", _dvc_text(root, scenario))
     made += [name for file in _as_here(scenario) for name in _write(root / file, (_CODE / file).read_text())]
     made += _add_sections(params)
     made += _init_version_control(root)
-    if args.source is None and f"path: {_SAMPLE}" in params.read_text() and not (root / _SAMPLE).exists():
-        copy_sample(scenario, root / _SAMPLE)
-        made.append(_SAMPLE)
+    source = _path_in(read_params(params))
+    if source.startswith(_SAMPLES) and not (root / source).exists():
+        load_scenario(scenario).sample(root / source)
+        made.append(source)
     _commit_first(root, [*ours, ".dvc"])
     print(f"{root}: wrote {', '.join(made)}" if made else f"{root}: complete already")
     return 0
@@ -83,12 +85,15 @@ def _write(path: Path, text: str) -> list[str]:
 
 
 def _params_text(root: Path, *, scenario: str, source: str | None) -> str:
-    """The repository's params.yaml with this workspace's name, scenario and source."""
+    """The scenario's params.yaml with this workspace's name and source."""
     name = re.sub(r"[^a-z0-9]+", "-", root.name.lower()).strip("-") or "model"
-    new = {"name": name, "scenario": scenario}
+    own = _WORKSPACES / scenario / "params.yaml"
+    text = (own if own.exists() else _CODE / "params.yaml").read_text(encoding="utf-8")
+    new = {"name": name}
     if source is not None:
-        new |= {"  path": str(_source_from(root, source)), "  label_from": _label_from(source)}
-    text = (_CODE / "params.yaml").read_text(encoding="utf-8")
+        new["  path"] = str(_source_from(root, source))
+        if "  label_from: " in text:
+            new["  label_from"] = _label_from(source)
     for key, value in new.items():
         (written,) = re.finditer(rf"(?m)^{key}: [^#\n]*?(?=\s*(#.*)?$)", text)
         text = f"{text[: written.start()]}{key}: {_scalar(value)}{text[written.end() :]}"
@@ -136,9 +141,16 @@ def _add_sections(params: Path) -> list[str]:
     return [f"{', '.join(added)} in params.yaml"]
 
 
-def _dvc_text(root: Path) -> str:
-    """The repository's dvc.yaml, with the way from the workspace to the code."""
+def _dvc_text(root: Path, scenario: str) -> str:
+    """The repository's dvc.yaml, with the code that the scenario's stages use, and the way there."""
+    import yaml
+
+    from noria.stage_code import with_code
+
     text = (_CODE / "dvc.yaml").read_text(encoding="utf-8")
+    own = _WORKSPACES / scenario / "code.yaml"
+    if own.exists():
+        text = with_code(text, yaml.safe_load(own.read_text(encoding="utf-8")))
     return text.replace('code: "."', f'code: "{os.path.relpath(_CODE, root)}"')
 
 

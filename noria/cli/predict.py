@@ -98,11 +98,12 @@ def _request(line: str, number: int, name: str, scenario: Scenario) -> Mapping[s
     fields = tuple(scenario.request.model_fields)
     text = line.rstrip("\r\n")
     try:
+        values: Mapping[str, object]
         if text.lstrip().startswith("{"):
             values = {key: value for key, value in json.loads(text).items() if key in fields}
         else:
-            values = {fields[0]: text}
-        return scenario.request.model_validate(values).model_dump()
+            values = scenario.as_request_of_text(text)
+        return scenario.row_of(scenario.request.model_validate(values))
     except (ValidationError, ValueError) as error:
         what = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
         raise SourceError(

@@ -58,7 +58,7 @@ def augmentation_table(augmented: Artifact, *, scenario: Scenario) -> str:
 
 def split_table(splits: Artifact) -> str:
     """Rows per side, and the share of each label."""
-    counts, labels = splits.counts, splits.facts["labels"]
+    counts, labels = splits.counts, splits.facts.get("labels") or {side: {} for side in ("train", "validation")}
     assert isinstance(labels, Mapping)
     total = counts["train"] + counts["validation"]
     names = sorted(labels["train"].keys() | labels["validation"].keys())

@@ -57,8 +57,8 @@ def split_rows(
 ) -> Artifact:
     """Write `target`/train and `target`/validation, with a column `group`; rows that would leak go to `quarantine`.
 
-    The counts of the artifact are rows per side, augmented and quarantined rows; `facts["labels"]`
-    has the rows per side and label.
+    The counts of the artifact are rows per side, augmented and quarantined rows; where answers are
+    classes, `facts["labels"]` has the rows per side and label.
 
     Raises
     ------
@@ -77,7 +77,8 @@ def split_rows(
         num_out = written["train"] + written["validation"]
         draft.ledger = Ledger(rows_in=augmented.counts["rows"], rows_out=num_out, quarantined=refused.num_rows)
         draft.counts = {**written, "quarantined": refused.num_rows}
-        draft.facts = {"labels": {side: _count_labels(draft.path / side, scenario.target) for side in SIDES}}
+        if scenario.labels is not None:
+            draft.facts = {"labels": {side: _count_labels(draft.path / side, scenario.target) for side in SIDES}}
     return read_artifact(target, verify=False)
 
 

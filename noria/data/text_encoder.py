@@ -34,6 +34,7 @@ class _Settings:
     """What `encoder.json` says."""
 
     text_column: str
+    label_column: str
     labels: tuple[str, ...]
     max_tokens: int
     max_ngram: int
@@ -85,6 +86,12 @@ class TextEncoder:
             ids, values = self._ngrams.encode(texts)
             tensors |= {"ngram_ids": _rows_of(ids), "ngram_values": _rows_of(values)}
         return [dict(zip(tensors, arrays, strict=True)) for arrays in zip(*tensors.values(), strict=True)]
+
+    def targets(self, rows: Sequence[Mapping[str, object]]) -> list[dict[str, np.ndarray] | None]:
+        """`class` int64 (1); None for a label that no row to fit has."""
+        numbers = {label: np.array([number]) for number, label in enumerate(self.labels)}
+        found = (numbers.get(str(row[self._settings.label_column])) for row in rows)
+        return [None if number is None else {"class": number} for number in found]
 
     def collate(self, encoded: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
         """Pad to (B, T) and (B, G)."""
@@ -140,7 +147,7 @@ def fit_text_encoder(
             expected="at least two different labels",
             next_step="check `source` in params.yaml: where the label comes from",
         )
-    settings = _Settings(text_column, tuple(labels), tokenizer.max_tokens, wide.max_ngram)
+    settings = _Settings(text_column, label_column, tuple(labels), tokenizer.max_tokens, wide.max_ngram)
     ngrams = None
     if wide.enabled:
         ngrams = fit_ngrams(texts, max_ngram=wide.max_ngram, min_rows=wide.min_rows)

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from noria.scenarios.base import Encoder, Tensors
+from noria.scenarios.base import Encoder, Row, Tensors
 
-Row = Mapping[str, object]
-Run = Callable[[Tensors], np.ndarray]
-"""A batch's tensors -> logits, float32 (B, C)."""
+Run = Callable[[Tensors], Tensors]
+"""A batch's tensors -> what the model says, by name, batch first."""
+LOGITS = "logits"
+"""What a model's only output is called."""
 
 _MAX_ROWS = 16  # activations of more rows fall out of a core's cache
 
 
-def logits_of(
+def outputs_of(
     rows: Sequence[Row], *, encoder: Encoder, run: Run, max_rows: int = _MAX_ROWS, workers: int = 1
-) -> np.ndarray:
-    """Logits, float32 (N, C), in the order of `rows`.
+) -> list[Tensors]:
+    """What the model says of each row, in the order of `rows`, without a batch dimension.
 
+    A row's arrays are as wide as those of its batch: whoever reads them knows how long its own are.
     Rows are sorted by length first, so that a batch holds little padding. `workers` batches are run
     at once, each on the thread of its own that `run` keeps to: that scales with cores where several
     threads in one small product wait for each other.
@@ -31,17 +33,25 @@ def logits_of(
     order = sorted(range(len(rows)), key=lambda i: encoder.num_tokens(encoded[i]))
     batches = [order[start : start + max_rows] for start in range(0, len(order), max_rows)]
 
-    def run_batch(batch: Sequence[int]) -> np.ndarray:
-        return run(encoder.collate([encoded[i] for i in batch]))
+    def run_batch(batch: Sequence[int]) -> list[Tensors]:
+        found = run(encoder.collate([encoded[i] for i in batch]))
+        return [{name: array[place] for name, array in found.items()} for place in range(len(batch))]
 
     if min(workers, len(batches)) == 1:
-        logits = np.concatenate([run_batch(batch) for batch in batches])
+        answered = [run_batch(batch) for batch in batches]
     else:
         with ThreadPoolExecutor(workers) as pool:
-            logits = np.concatenate(list(pool.map(run_batch, batches)))
-    in_order = np.empty_like(logits)
-    in_order[order] = logits
+            answered = list(pool.map(run_batch, batches))
+    in_order: list[Tensors] = [{}] * len(rows)
+    for batch, outputs in zip(batches, answered, strict=True):
+        for place, output in zip(batch, outputs, strict=True):
+            in_order[place] = output
     return in_order
+
+
+def logits_of(outputs: Sequence[Tensors]) -> np.ndarray:
+    """Float32 (N, C) of outputs that are logits."""
+    return np.stack([output[LOGITS] for output in outputs])
 
 
 def num_cores() -> int:

@@ -2,34 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from noria.data.rows import read_rows
 from noria.errors import ArtifactError
-from noria.evaluation.inference import Row, softmax
-from noria.scenarios.base import Scenario
+from noria.evaluation.inference import logits_of, softmax
+from noria.evaluation.metrics import CLASSIFICATION, REGRESSION, Metric
+from noria.scenarios.base import Row, Tensors
+
+MOST_FREQUENT, MEAN = "always the most frequent answer", "always the mean"
+Slices = Callable[[Row], Mapping[str, bool]]
 
 
 @dataclass(frozen=True)
 class Judged:
-    """Answers beside the truth; N rows, C classes.
+    """Answers beside the truth; N rows, C classes or other quantities.
 
     Attributes
     ----------
     ids:
         Row ids.
     targets:
-        int64 (N,) class indices; for a regression float64 (N,) values.
+        int64 (N,) class indices; for a regression float64 (N,) values; else what the metrics want.
     outputs:
-        float64 (N, C) probabilities; for a regression float64 (N,) values.
+        float64 (N, C) probabilities; for a regression float64 (N,) values; else (N, …) what the metrics are
+        made of, such as counts of matching n-grams.
     labels:
-        Class names in the order of `outputs`; empty for a regression.
+        Class names in the order of `outputs`; empty where answers are no classes.
     slices:
         bool (N,) per named group of rows.
+    metrics:
+        By name; the first is the main one, and there higher is better.
+    trivial:
+        `outputs` of an answer that takes no learning, which a first model must beat.
+    trivial_name:
+        That answer, in words.
+    columns:
+        What a person wants to see of each row beside its numbers: column -> N values.
     """
 
     ids: tuple[str, ...]
@@ -37,6 +51,10 @@ class Judged:
     outputs: np.ndarray
     labels: tuple[str, ...]
     slices: Mapping[str, np.ndarray]
+    metrics: Mapping[str, Metric]
+    trivial: np.ndarray
+    trivial_name: str = MOST_FREQUENT
+    columns: Mapping[str, Sequence[object]] = field(default_factory=dict)
 
     @property
     def num_rows(self) -> int:
@@ -55,7 +73,16 @@ class Judged:
             targets=self.targets[member],
             outputs=self.outputs[member],
             slices={name: rows[member] for name, rows in self.slices.items()},
+            trivial=self.trivial[member],
+            columns={
+                name: [value for value, inside in zip(values, member, strict=True) if inside]
+                for name, values in self.columns.items()
+            },
         )
+
+    def trivially_answered(self) -> Judged:
+        """The same rows with the answer that takes no learning."""
+        return replace(self, outputs=self.trivial)
 
 
 def read_validation(splits: Path) -> list[dict[str, object]]:
@@ -77,26 +104,48 @@ def read_validation(splits: Path) -> list[dict[str, object]]:
     return rows
 
 
-def judge(rows: Sequence[Row], logits: np.ndarray, *, labels: Sequence[str], scenario: Scenario) -> Judged:
-    """Set a model's logits, float32 (N, C), beside the truth in `rows`.
+def judge_classes(
+    rows: Sequence[Row], outputs: Sequence[Tensors], *, target: str, labels: Sequence[str], slices: Slices
+) -> Judged:
+    """Set logits (C) of each row beside the class in its column `target`.
 
-    `labels` empty means a regression: the target is a number and C = 1. A class that the model never
-    saw is one it gives no probability to.
+    A class that the model never saw is one it gives no probability to.
     """
-    ids = tuple(str(row["id"]) for row in rows)
-    slices = _slices(rows, scenario)
-    if not labels:
-        values = np.array([float(str(row[scenario.target])) for row in rows])
-        return Judged(ids, values, logits[:, 0].astype(np.float64), (), slices)
-    truth = [str(row[scenario.target]) for row in rows]
+    truth = [str(row[target]) for row in rows]
     names = (*labels, *sorted(set(truth) - set(labels)))
     index = {name: i for i, name in enumerate(names)}
-    outputs = np.zeros((len(rows), len(names)))
-    outputs[:, : len(labels)] = softmax(logits)
-    return Judged(ids, np.array([index[name] for name in truth]), outputs, names, slices)
+    targets = np.array([index[name] for name in truth])
+    probabilities = np.zeros((len(rows), len(names)))
+    probabilities[:, : len(labels)] = softmax(logits_of(outputs))
+    ((most_frequent, _),) = Counter(targets.tolist()).most_common(1)
+    trivial = np.zeros_like(probabilities)
+    trivial[:, most_frequent] = 1.0
+    return Judged(
+        ids_of(rows), targets, probabilities, names, slices_of(rows, slices), metrics=CLASSIFICATION, trivial=trivial
+    )
 
 
-def _slices(rows: Sequence[Row], scenario: Scenario) -> dict[str, np.ndarray]:
-    members = [scenario.slices(row) for row in rows]
+def judge_values(rows: Sequence[Row], outputs: Sequence[Tensors], *, target: str, slices: Slices) -> Judged:
+    """Set the first logit of each row beside the number in its column `target`: a regression."""
+    truth = np.array([float(str(row[target])) for row in rows])
+    return Judged(
+        ids_of(rows),
+        truth,
+        logits_of(outputs)[:, 0].astype(np.float64),
+        (),
+        slices_of(rows, slices),
+        metrics=REGRESSION,
+        trivial=np.full(len(rows), truth.mean()),
+        trivial_name=MEAN,
+    )
+
+
+def ids_of(rows: Sequence[Row]) -> tuple[str, ...]:
+    return tuple(str(row["id"]) for row in rows)
+
+
+def slices_of(rows: Sequence[Row], slices: Slices) -> dict[str, np.ndarray]:
+    """Which rows are in each named group, bool (N)."""
+    members = [slices(row) for row in rows]
     names = sorted({name for row in members for name in row})
     return {name: np.array([row.get(name, False) for row in members]) for name in names}

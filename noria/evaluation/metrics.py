@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from noria.evaluation.judged import Judged
+if TYPE_CHECKING:
+    from noria.evaluation.judged import Judged
 
-Metric = Callable[[Judged, np.ndarray], np.ndarray]
+Metric = Callable[["Judged", np.ndarray], np.ndarray]
 """(judged, weights_RN) -> float64 (R,)."""
 
 CALIBRATION_BINS = 15
@@ -77,14 +79,9 @@ CLASSIFICATION: Mapping[str, Metric] = {
 REGRESSION: Mapping[str, Metric] = {"r2": r2, "mse": mean_squared_error, "mae": mean_absolute_error}
 
 
-def metrics_of(judged: Judged) -> Mapping[str, Metric]:
-    """The metrics that fit; the first is the main one, and there higher is better."""
-    return CLASSIFICATION if judged.labels else REGRESSION
-
-
 def main_metric(judged: Judged) -> tuple[str, Metric]:
     """Name and function of the metric that decides."""
-    return next(iter(metrics_of(judged).items()))
+    return next(iter(judged.metrics.items()))
 
 
 def value(metric: Metric, judged: Judged) -> float:

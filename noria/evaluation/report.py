@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from noria.artifacts import Artifact, read_artifact, write_artifact
 from noria.config import EvaluateConfig
 from noria.evaluation.bootstrap import Estimate, interval
 from noria.evaluation.judged import Judged
-from noria.evaluation.metrics import class_scores, main_metric, metrics_of
+from noria.evaluation.metrics import class_scores, main_metric
 from noria.evaluation.slices import SliceScore, slice_scores
 
 METRICS = "metrics.json"
@@ -39,16 +39,22 @@ def evaluate_judged(judged: Judged, *, config: EvaluateConfig, seed: int) -> Eva
     return Evaluation(
         rows=judged.num_rows,
         metrics={
-            name: interval(function, judged, config=config, seed=seed) for name, function in metrics_of(judged).items()
+            name: interval(function, judged, config=config, seed=seed) for name, function in judged.metrics.items()
         },
         slices=tuple(slice_scores(metric, judged, config=config, seed=seed)),
     )
 
 
 def write_report(
-    path: Path, judged: Judged, *, config: EvaluateConfig, seed: int, parents: tuple[Artifact, ...]
+    path: Path,
+    judged: Judged,
+    *,
+    config: EvaluateConfig,
+    seed: int,
+    parents: tuple[Artifact, ...],
+    more: Callable[[Path], None] = lambda directory: None,
 ) -> Artifact:
-    """Judge and write `reports/evaluation/`."""
+    """Write `reports/evaluation/`; `more` adds the scenario's own pictures and tables."""
     from noria.evaluation import pictures
 
     evaluation = evaluate_judged(judged, config=config, seed=seed)
@@ -64,6 +70,7 @@ def write_report(
             _write_confusion(draft.path / CONFUSION, judged)
             pictures.draw_confusion(judged, draft.path / "confusion.png")
             pictures.draw_reliability(judged, draft.path / "reliability.png")
+        more(draft.path)
         draft.counts["rows"] = judged.num_rows
     return read_artifact(path, verify=False)
 
@@ -98,8 +105,9 @@ def _predictions(judged: Judged) -> pa.Table:
         columns["label"] = [judged.labels[i] for i in judged.targets]
         columns["predicted"] = [judged.labels[i] for i in judged.predicted]
         columns |= {f"score_{name}": judged.outputs[:, i].astype("float32") for i, name in enumerate(judged.labels)}
-    else:
+    elif judged.outputs.ndim == 1:
         columns |= {"label": judged.targets, "predicted": judged.outputs}
+    columns |= judged.columns
     columns |= {f"slice_{name}": member for name, member in judged.slices.items()}
     return pa.table(columns)
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-import numpy as np
 import torch
 
-from noria.evaluation.inference import Row, Run, logits_of, num_cores
-from noria.scenarios.base import Encoder, Tensors
+from noria.evaluation.inference import LOGITS, Run, num_cores, outputs_of
+from noria.scenarios.base import Encoder, Row, Tensors
 
 
 def torch_run(model: torch.nn.Module) -> Run:
@@ -17,10 +16,11 @@ def torch_run(model: torch.nn.Module) -> Run:
     device = next(model.parameters()).device
     model.eval()
 
-    def run(tensors: Tensors) -> np.ndarray:
+    def run(tensors: Tensors) -> Tensors:
         with torch.inference_mode():
-            logits = model(**{name: torch.from_numpy(array).to(device) for name, array in tensors.items()})
-        return np.asarray(logits.float().cpu().numpy())
+            found = model(**{name: torch.from_numpy(array).to(device) for name, array in tensors.items()})
+        by_name = found if isinstance(found, dict) else {LOGITS: found.float()}
+        return {name: tensor.cpu().numpy() for name, tensor in by_name.items()}
 
     return run
 
@@ -36,7 +36,7 @@ def single_threaded() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def torch_logits(model: torch.nn.Module, rows: Sequence[Row], *, encoder: Encoder) -> np.ndarray:
-    """Logits, float32 (N, C), of a module on the CPU, on all cores."""
+def torch_outputs(model: torch.nn.Module, rows: Sequence[Row], *, encoder: Encoder) -> list[Tensors]:
+    """What a module on the CPU says of each row, on all cores."""
     with single_threaded():
-        return logits_of(rows, encoder=encoder, run=torch_run(model), workers=num_cores())
+        return outputs_of(rows, encoder=encoder, run=torch_run(model), workers=num_cores())

@@ -11,10 +11,9 @@ from pathlib import Path
 
 from noria.artifacts import Artifact, read_artifact, write_artifact
 from noria.config import Config
-from noria.evaluation.inference import Row
 from noria.evaluation.report import Evaluation
 from noria.export.candidates import Candidate
-from noria.scenarios.base import Encoder, Scenario
+from noria.scenarios.base import Encoder, Row, Scenario
 from noria.serving.bundle import CARD, CONFIG, ENCODER, GOLDEN, KIND, MODEL, Bundle
 from noria.serving.golden import golden_answers
 from noria.serving.predictor import Predictor
@@ -158,5 +157,5 @@ def _golden_requests(rows: Sequence[Row], scenario: Scenario) -> list[Mapping[st
         label = row[scenario.target]
         taken[label] = taken.get(label, 0) + 1
         if taken[label] <= _GOLDEN_PER_LABEL:
-            requests.append({name: row[name] for name in scenario.request.model_fields})
+            requests.append(scenario.as_request(row))
     return requests[:_MOST_GOLDEN]

@@ -12,15 +12,15 @@ import torch
 
 from noria.config import EvaluateConfig, OptimizeConfig
 from noria.errors import ExportError
-from noria.evaluation.inference import Row, Run, logits_of, num_cores
-from noria.evaluation.judged import Judged, judge
+from noria.evaluation.inference import Run, num_cores, outputs_of
+from noria.evaluation.judged import Judged
 from noria.evaluation.latency import Latency, measure_latency
 from noria.evaluation.metrics import main_metric, value
-from noria.evaluation.torch_run import single_threaded, torch_logits, torch_run
+from noria.evaluation.torch_run import single_threaded, torch_outputs, torch_run
 from noria.export.fuse import fuse
-from noria.export.onnx import check_parity, export_onnx
+from noria.export.onnx import check_parity, export_onnx, largest_difference
 from noria.export.quantize import quantize
-from noria.scenarios.base import Encoder, Scenario, Tensors
+from noria.scenarios.base import Encoder, Row, Scenario, Tensors
 from noria.serving.predictor import CANT_RUN, onnx_run
 
 logger = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ class Candidate:
     worst_slice, slice_drop:
         The judged slice that loses most, and how much.
     difference:
-        Largest absolute difference of a logit from the reference's.
+        Largest absolute difference of an output from the reference's.
     small, large:
         Latency at 1 row and at 32, one thread.
     size_bytes:
@@ -79,15 +79,14 @@ class Reference:
     encoder: Encoder
     scenario: Scenario
     rows: Sequence[Row]
-    logits: np.ndarray
+    outputs: Sequence[Tensors]
     judged: Judged
 
 
 def reference_of(model: torch.nn.Module, *, encoder: Encoder, scenario: Scenario, rows: Sequence[Row]) -> Reference:
     """Run the PyTorch model over the validation rows."""
-    logits = torch_logits(model, rows, encoder=encoder)
-    judged = judge(rows, logits, labels=scenario.labels(encoder), scenario=scenario)
-    return Reference(model, encoder, scenario, rows, logits, judged)
+    outputs = torch_outputs(model, rows, encoder=encoder)
+    return Reference(model, encoder, scenario, rows, outputs, scenario.judge(rows, outputs, encoder))
 
 
 def build_graphs(reference: Reference, directory: Path, *, config: OptimizeConfig) -> Mapping[str, Path | ExportError]:
@@ -196,13 +195,10 @@ def _example(reference: Reference) -> Mapping[str, np.ndarray]:
 def _judged(
     name: str, graph: Path, run: Run, reference: Reference, *, config: OptimizeConfig, evaluate: EvaluateConfig
 ) -> Candidate:
-    logits = logits_of(reference.rows, encoder=reference.encoder, run=run, workers=num_cores())
-    difference = float(np.abs(logits.astype(np.float64) - reference.logits).max())
+    outputs = outputs_of(reference.rows, encoder=reference.encoder, run=run, workers=num_cores())
     if name == "fp32":
-        check_parity(reference.logits, logits, name=name)
-    judged = judge(
-        reference.rows, logits, labels=reference.scenario.labels(reference.encoder), scenario=reference.scenario
-    )
+        check_parity(reference.outputs, outputs, name=name)
+    judged = reference.scenario.judge(reference.rows, outputs, reference.encoder)
     _, metric = main_metric(judged)
     found = value(metric, judged)
     drop = value(metric, reference.judged) - found
@@ -210,7 +206,7 @@ def _judged(
     faults = []
     if name not in config.candidates:
         faults.append("only checked: not in `optimize.candidates`")
-    if not np.isfinite(logits).all():
+    if not all(np.isfinite(array).all() for output in outputs for array in output.values()):
         faults.append("answers with what is no number")
     if not drop <= config.max_quality_drop:
         faults.append(f"loses {100 * drop:.2f} points, {100 * config.max_quality_drop:.2f} are allowed")
@@ -223,7 +219,7 @@ def _judged(
         drop=drop,
         worst_slice=worst_slice,
         slice_drop=slice_drop,
-        difference=difference,
+        difference=largest_difference(reference.outputs, outputs),
         size_bytes=graph.stat().st_size,
         passed=not faults,
         verdict="; ".join(faults) or "inside the quality budget",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +13,10 @@ import torch
 from onnxscript import optimizer
 
 from noria.errors import ExportError
+from noria.evaluation.inference import LOGITS
 from noria.export.quiet import quiet
 from noria.scenarios.base import Tensors
 
-OUTPUT = "logits"
 _ANY_SIZE = 1 << 31
 
 
@@ -47,7 +47,7 @@ def export_onnx(model: torch.nn.Module, example: Tensors, path: Path, *, opset: 
             opset_version=opset,
             dynamic_shapes=open_sizes,
             input_names=list(inputs),
-            output_names=[OUTPUT],
+            output_names=[LOGITS],
             verbose=False,
         )
         assert program is not None
@@ -65,24 +65,37 @@ def node_counts(path: Path) -> Mapping[str, int]:
     return Counter(node.op_type for node in onnx.load(str(path)).graph.node)
 
 
-def check_parity(expected: np.ndarray, found: np.ndarray, *, name: str) -> float:
-    """Largest absolute difference of two arrays of fp32 logits (N, C).
+def largest_difference(expected: Sequence[Tensors], found: Sequence[Tensors]) -> float:
+    """Largest absolute difference between what two forms of a model say of the same rows; NaN where either has one."""
+    differences = [
+        np.abs(one[name].astype(np.float64) - other[name]).max(initial=0.0)
+        for one, other in zip(expected, found, strict=True)
+        for name in one
+    ]
+    return float(np.max(differences))
+
+
+def check_parity(expected: Sequence[Tensors], found: Sequence[Tensors], *, name: str) -> None:
+    """Compare an fp32 graph with PyTorch, row by row.
 
     Raises
     ------
     ExportError
-        When it is more than rounding: 1e-4 of the largest logit, or of 1.
+        When they differ by more than rounding, which is 1e-4 of the largest number, or of 1, and none for integers.
     """
-    difference = float(np.abs(expected.astype(np.float64) - found).max())
-    allowed = 1e-4 * max(1.0, float(np.abs(expected).max()))
-    if not difference <= allowed:  # not a number is no parity either
-        raise ExportError(
-            f"{name} does not compute what PyTorch computes",
-            where=f"largest difference of a logit: {difference:.2e}",
-            expected=f"at most {allowed:.0e}",
-            next_step="this is a fault of the export: report it with the checkpoint; the live model is untouched",
-        )
-    return difference
+    for output in expected[0]:
+        arrays = [(one[output], other[output]) for one, other in zip(expected, found, strict=True)]
+        exact = np.issubdtype(arrays[0][0].dtype, np.integer)
+        largest = max(float(np.abs(one).max(initial=0.0)) for one, _ in arrays)
+        allowed = 0.0 if exact else 1e-4 * max(1.0, largest)
+        difference = largest_difference([{output: one} for one, _ in arrays], [{output: other} for _, other in arrays])
+        if not difference <= allowed:  # not a number is no parity either
+            raise ExportError(
+                f"{name} does not compute what PyTorch computes",
+                where=f"largest difference in `{output}`: {difference:.2e}",
+                expected=f"at most {allowed:.0e}",
+                next_step="this is a fault of the export: report it with the checkpoint; the live model is untouched",
+            )
 
 
 def _name_sizes(model: ir.Model, path: Path) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 from noria.artifacts import Artifact
 from noria.config import Config
 from noria.data.rows import count_rows
-from noria.evaluation.inference import logits_of, num_cores
-from noria.evaluation.judged import judge, read_validation
+from noria.evaluation.inference import num_cores, outputs_of
+from noria.evaluation.judged import read_validation
 from noria.evaluation.metrics import main_metric
 from noria.evaluation.report import evaluate_judged
 from noria.export.bundle import Origin, write_bundle
@@ -45,8 +45,8 @@ def optimize_checkpoint(
         candidates = judge_candidates(reference, graphs, config=config.optimize, evaluate=config.evaluate)
         chosen, reason = choose(candidates, config=config.optimize)
         assert chosen.path is not None
-        logits = logits_of(rows, encoder=trained.encoder, run=onnx_run(chosen.path), workers=num_cores())
-        judged = judge(rows, logits, labels=scenario.labels(trained.encoder), scenario=scenario)
+        outputs = outputs_of(rows, encoder=trained.encoder, run=onnx_run(chosen.path), workers=num_cores())
+        judged = scenario.judge(rows, outputs, trained.encoder)
         evaluation = evaluate_judged(judged, config=config.evaluate, seed=config.seed)
         parents = (splits, checkpoint)
         write_optimization(

@@ -129,7 +129,7 @@ def classification_recipe(
             recipe.append(_pretraining(config, rows, deep))
         labels = Labels(
             rows.view("token_ids", holdout=False),
-            rows.labels(holdout=False),
+            rows.classes(holdout=False),
             config=config,
             clause_ends=encoder.clause_ends,
             teacher_NC=rows.teacher,
@@ -145,7 +145,7 @@ def _prepare(config: Config, rows: TrainingRows, model: TextClassifier) -> Mappi
             model.wide,
             rows.tensor("ngram_ids", holdout=False),
             rows.tensor("ngram_values", holdout=False),
-            rows.labels(holdout=False),
+            rows.classes(holdout=False),
             inverse_regularization=config.model.wide.inverse_regularization,
         )
     window = config.train.pretrain.cooccurrence_window
@@ -200,7 +200,7 @@ def _training(config: Config, rows: TrainingRows, deep: DeepBranch, labels: Obje
 
     def judge() -> Mapping[str, float]:
         logits_NC = deep_logits(deep, rows.view("token_ids", holdout=True))
-        classes_N = torch.from_numpy(rows.labels(holdout=True))
+        classes_N = torch.from_numpy(rows.classes(holdout=True))
         return {
             "holdout_loss": float(loss(logits_NC, classes_N)) / len(classes_N),
             "holdout_accuracy": _accuracy(logits_NC, classes_N),
@@ -224,7 +224,7 @@ def _training(config: Config, rows: TrainingRows, deep: DeepBranch, labels: Obje
 
 
 def _blend(config: Config, rows: TrainingRows, model: TextClassifier) -> Mapping[str, float]:
-    classes_N = torch.from_numpy(rows.labels(holdout=True))
+    classes_N = torch.from_numpy(rows.classes(holdout=True))
     wide_NC = deep_NC = None
     if model.wide is not None:
         ids, values = (rows.view(name, holdout=True) for name in ("ngram_ids", "ngram_values"))

@@ -8,7 +8,7 @@ and the server never pay for it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -21,11 +21,14 @@ from noria.config import AugmentConfig, CleanConfig, Config
 if TYPE_CHECKING:
     import torch
 
+    from noria.evaluation.judged import Judged
     from noria.training.data import TrainingRows
     from noria.training.recipe import Recipe
 
+Row = Mapping[str, object]
+"""The values of a row, or of a request."""
 Tensors = Mapping[str, np.ndarray]
-"""Named arrays, batch first: what the model and its ONNX graph take."""
+"""Named arrays, batch first: what the model and its ONNX graph take and give."""
 
 
 class Encoder(Protocol):
@@ -37,6 +40,13 @@ class Encoder(Protocol):
 
     def encode_batch(self, rows: Sequence[Mapping[str, object]]) -> Sequence[Tensors]:
         """Many rows at once: the same as `encode` of each, and faster."""
+        ...
+
+    def targets(self, rows: Sequence[Mapping[str, object]]) -> Sequence[Tensors | None]:
+        """What is to be learned of labelled rows, as flat arrays under names of their own.
+
+        None where nothing can be: a class that no row to fit has.
+        """
         ...
 
     def collate(self, encoded: Sequence[Tensors]) -> Tensors:
@@ -73,7 +83,7 @@ class Scenario:
     schema:
         The content columns of a row, in order (`id`, `origin`, `parent_id` are added by Noria).
     target:
-        The content column that is predicted.
+        The content column that is predicted; where the row itself is (a language model), the row's.
     defaults:
         Under `params.yaml`, section by section.
     measure:
@@ -87,19 +97,30 @@ class Scenario:
     fit_encoder, load_encoder:
         Train the encoder on training rows; read it back.
     build_model:
-        The untrained module; its forward takes the encoder's tensors by name and returns logits of shape (B, C).
+        The untrained module; its forward takes the encoder's tensors by name and returns what an answer is
+        made of, batch first: one tensor (`logits`), or several by name.
     recipe:
         How the model is trained: (config, encoder, training rows, model).
-    labels:
-        Class names in the order of the logits, from an encoder.
+    judge:
+        Sets what the model said beside the truth: (rows, outputs a row, encoder) -> what metrics are made of.
     decode:
-        Logits (B, C) -> responses as plain dicts.
+        (requests, outputs a row, encoder) -> responses as plain dicts.
     slices:
         Named groups of validation rows: values -> {slice name: member}.
     request, response:
         What the server takes and gives for one row.
     example:
         A request to show and to try.
+    sample:
+        Writes sample data for a first run into a directory.
+    labels:
+        Class names in the order of the logits, from an encoder; None where answers are no classes.
+    request_of, row_of:
+        From a row to a request that JSON can hold, and from a validated request to the values of a row.
+    request_of_text:
+        What `noria predict TEXT` asks: by default, TEXT is the request's first field.
+    report:
+        Writes more files into the evaluation report: (rows, outputs a row, what was judged, encoder, directory).
     """
 
     name: str
@@ -114,9 +135,27 @@ class Scenario:
     load_encoder: Callable[[Path], Encoder]
     build_model: Callable[[Config, Encoder], torch.nn.Module]
     recipe: Callable[[Config, Encoder, TrainingRows, torch.nn.Module], Recipe]
-    labels: Callable[[Encoder], Sequence[str]]
-    decode: Callable[[np.ndarray, Encoder], Sequence[Mapping[str, object]]]
+    judge: Callable[[Sequence[Row], Sequence[Tensors], Encoder], Judged]
+    decode: Callable[[Sequence[Row], Sequence[Tensors], Encoder], Sequence[Mapping[str, object]]]
     slices: Callable[[Mapping[str, object]], Mapping[str, bool]]
     request: type[BaseModel]
     response: type[BaseModel]
     example: Mapping[str, object]
+    sample: Callable[[Path], None]
+    labels: Callable[[Encoder], Sequence[str]] | None = None
+    request_of: Callable[[Row], Mapping[str, object]] | None = None
+    row_of: Callable[[BaseModel], Row] = field(default=BaseModel.model_dump)
+    request_of_text: Callable[[str], Mapping[str, object]] | None = None
+    report: Callable[[Sequence[Row], Sequence[Tensors], Judged, Encoder, Path], None] | None = None
+
+    def as_request(self, row: Row) -> Mapping[str, object]:
+        """What a client would send to have this row answered."""
+        if self.request_of is not None:
+            return self.request_of(row)
+        return {name: row[name] for name in self.request.model_fields}
+
+    def as_request_of_text(self, text: str) -> Mapping[str, object]:
+        """What a line of plain text asks."""
+        if self.request_of_text is not None:
+            return self.request_of_text(text)
+        return {next(iter(self.request.model_fields)): text}

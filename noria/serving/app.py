@@ -123,7 +123,7 @@ def _rows(
 
 def _row(values: object, scenario: Scenario, where: str) -> Mapping[str, object]:
     try:
-        return scenario.request.model_validate(values).model_dump()
+        return scenario.row_of(scenario.request.model_validate(values))
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in (where, *first["loc"]) if part != "")[:_MOST_ECHOED_CHARS]

@@ -8,27 +8,24 @@ judges here, however much later, and on however much more data, the challenger w
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-import numpy as np
-
 from noria.config import EvaluateConfig, UpdateConfig
 from noria.data.sides import group_of, in_validation
 from noria.evaluation.bootstrap import Estimate, paired_difference
-from noria.evaluation.inference import Row
-from noria.evaluation.judged import Judged, judge
+from noria.evaluation.judged import Judged
 from noria.evaluation.latency import measure_latency
 from noria.evaluation.metrics import main_metric, value
 from noria.evaluation.slices import SliceScore, slice_differences
+from noria.scenarios.base import Row
 from noria.serving.bundle import Bundle
 from noria.serving.journal import Event
 from noria.serving.predictor import Predictor
 
 Decision = Literal["promote", "keep", "inconclusive"]
-BASELINE = "always the most frequent answer"
+NO_MODEL = "none: a trivial answer"
 _LATENCY_REPEATS = 50
 
 
@@ -43,7 +40,7 @@ class Verdict:
     reasons:
         In words.
     challenger, champion:
-        Versions; champion is None for the first model, which is measured against a constant answer.
+        Versions; champion is None for the first model, which is measured against a trivial answer.
     metric, challenger_metric, champion_metric:
         The main metric and both values.
     gain:
@@ -92,7 +89,7 @@ def contest(
     evaluate: EvaluateConfig,
     seed: int,
 ) -> Verdict:
-    """Judge both on `rows`. Without a champion, the challenger must beat a constant answer.
+    """Judge both on `rows`. Without a champion, the challenger must beat a trivial answer.
 
     With one, at least `evaluate.min_slice_rows` rows must judge: resamples of a handful show no doubt.
     """
@@ -101,7 +98,7 @@ def contest(
         if len(rows) < evaluate.min_slice_rows:
             return _too_few(len(rows), challenger.version, champion.version, least=evaluate.min_slice_rows)
     new = _judged(challenger, rows)
-    old = _judged(champion, rows) if champion else constant_answer(new)
+    old = _judged(champion, rows) if champion else new.trivially_answered()
     name, metric = main_metric(new)
     gain = paired_difference(metric, new, old, config=evaluate, seed=seed)
     measured = Verdict(
@@ -116,7 +113,7 @@ def contest(
         rows=new.num_rows,
     )
     if champion is None:
-        return decide_first(measured)
+        return decide_first(measured, over=new.trivial_name)
     slices = tuple(slice_differences(metric, new, old, config=evaluate, seed=seed))
     return decide(
         replace(measured, slices=slices, latency_ratio=latency_ratio(challenger, champion, rows)), config=config
@@ -172,34 +169,23 @@ def decide(measured: Verdict, *, config: UpdateConfig) -> Verdict:
     return replace(measured, decision="promote", reasons=(better, "no slice regresses, and it is fast enough"))
 
 
-def decide_first(measured: Verdict) -> Verdict:
-    """The first model goes live when it has learned something: it beats a constant answer."""
+def decide_first(measured: Verdict, *, over: str) -> Verdict:
+    """The first model goes live when it has learned something: it beats an answer that takes no learning."""
     assert measured.gain is not None
-    gain = f"{measured.metric} {measured.gain.points()} over {BASELINE}, on {measured.rows:,} rows"
+    gain = f"{measured.metric} {measured.gain.points()} over {over}, on {measured.rows:,} rows"
     if measured.gain.low > 0:
         return replace(measured, decision="promote", reasons=(f"nothing is live, and it has learned: {gain}",))
     return replace(measured, decision="keep", reasons=(f"nothing goes live: it is no better than guessing: {gain}",))
 
 
-def constant_answer(judged: Judged) -> Judged:
-    """What always giving the most frequent class, or the mean, would have got on these rows."""
-    if not judged.labels:
-        return replace(judged, outputs=np.full_like(judged.outputs, judged.targets.mean()))
-    ((majority, _),) = Counter(judged.targets.tolist()).most_common(1)
-    outputs = np.zeros_like(judged.outputs)
-    outputs[:, majority] = 1.0
-    return replace(judged, outputs=outputs)
-
-
 def latency_ratio(challenger: Predictor, champion: Predictor, rows: Sequence[Row]) -> float:
     """Median time for one row, tokenizing included, measured here and now, in turn."""
     taken = measure_latency(
-        {"challenger": challenger.logits, "champion": champion.logits},
+        {"challenger": challenger.outputs, "champion": champion.outputs},
         batches=[[rows[i % len(rows)]] for i in range(_LATENCY_REPEATS)],
     )
     return taken["challenger"].p50_ms / max(taken["champion"].p50_ms, 1e-3)
 
 
 def _judged(predictor: Predictor, rows: Sequence[Row]) -> Judged:
-    scenario = predictor.bundle.scenario
-    return judge(rows, predictor.logits(rows), labels=scenario.labels(predictor.bundle.encoder), scenario=scenario)
+    return predictor.bundle.scenario.judge(rows, predictor.outputs(rows), predictor.bundle.encoder)

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from noria.errors import BundleError
-from noria.evaluation.inference import Row
+from noria.scenarios.base import Row
 from noria.serving.predictor import VERSION_FIELD, Predictor
 
 TOLERANCE = 1e-3
@@ -41,7 +41,8 @@ def prove(predictor: Predictor) -> int:
 
 
 def _ask(predictor: Predictor, request: Row) -> dict[str, object]:
-    (response,) = predictor.answer([request])
+    scenario = predictor.bundle.scenario
+    (response,) = predictor.answer([scenario.row_of(scenario.request.model_validate(dict(request)))])
     return {name: value for name, value in response.items() if name != VERSION_FIELD}
 
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as ort
 
 from noria.errors import BundleError
-from noria.evaluation.inference import Row, Run, logits_of
-from noria.scenarios.base import Tensors
+from noria.evaluation.inference import Run, outputs_of
+from noria.scenarios.base import Row, Tensors
 from noria.serving.bundle import Bundle
 
 VERSION_FIELD = "model_version"
@@ -48,10 +47,10 @@ def onnx_run(model: Path, *, threads: int = 1) -> Run:
             where=str(model),
             next_step="serve with the ONNX Runtime that the bundle was made with, or a later one",
         ) from error
-    names = [put.name for put in session.get_inputs()]
+    names, given = [put.name for put in session.get_inputs()], [put.name for put in session.get_outputs()]
 
-    def run(tensors: Tensors) -> np.ndarray:
-        return np.asarray(session.run(["logits"], {name: tensors[name] for name in names})[0])
+    def run(tensors: Tensors) -> Tensors:
+        return dict(zip(given, session.run(given, {name: tensors[name] for name in names}), strict=True))
 
     return run
 
@@ -73,13 +72,13 @@ class Predictor:
     def version(self) -> str:
         return self.bundle.version
 
-    def logits(self, rows: Sequence[Row]) -> np.ndarray:
-        """Logits, float32 (N, C), in the order of `rows`."""
-        return logits_of(rows, encoder=self.bundle.encoder, run=self._run, workers=self._workers)
+    def outputs(self, rows: Sequence[Row]) -> list[Tensors]:
+        """What the graph says of each row, in the order of `rows`."""
+        return outputs_of(rows, encoder=self.bundle.encoder, run=self._run, workers=self._workers)
 
     def answer(self, requests: Sequence[Row]) -> list[Mapping[str, object]]:
         """One response a request, in order, each with the model's version."""
         if not requests:
             return []
-        responses = self.bundle.scenario.decode(self.logits(requests), self.bundle.encoder)
+        responses = self.bundle.scenario.decode(requests, self.outputs(requests), self.bundle.encoder)
         return [{**response, VERSION_FIELD: self.version} for response in responses]

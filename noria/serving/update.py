@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 from noria.config import EvaluateConfig, UpdateConfig
-from noria.evaluation.inference import Row, num_cores
+from noria.evaluation.inference import num_cores
+from noria.scenarios.base import Row
 from noria.serving.bundle import open_bundle
-from noria.serving.contest import BASELINE, Verdict, already_live, contest, was_rolled_back
+from noria.serving.contest import NO_MODEL, Verdict, already_live, contest, was_rolled_back
 from noria.serving.journal import EventKind
 from noria.serving.predictor import Predictor
 from noria.serving.store import ModelStore
@@ -65,7 +66,7 @@ def verdict_markdown(verdict: Verdict) -> str:
     lines += [f"| | version | {verdict.metric} |", "|---|---|---|"]
     lines += [f"| challenger | `{verdict.challenger}` | {verdict.challenger_metric:.4f} |"]
     lines += [
-        f"| champion | {f'`{verdict.champion}`' if verdict.champion else BASELINE} | {verdict.champion_metric:.4f} |"
+        f"| champion | {f'`{verdict.champion}`' if verdict.champion else NO_MODEL} | {verdict.champion_metric:.4f} |"
     ]
     lines += [
         "",

@@ -23,18 +23,19 @@ _BATCH_ROWS = 5_000
 _FACTS = "rows.npz"
 ANSWERS = "answers.npy"
 """A teacher's logits for the rows to fit, beside them."""
+CLASS = "class"
+"""What the target of a row is called where it is a class: int64 (1)."""
 
 
 @dataclass(frozen=True)
 class TrainingRows:
-    """Encoded rows, their ids and classes, with `holdout` saying which of them only pick and calibrate.
+    """Encoded rows, what is to be learned of them, and their ids; `holdout` says which only pick and calibrate.
 
     `teacher` is what a teacher answers to the rows to fit, logits float32 (N, C), where there is one.
     """
 
     tensors: Mapping[str, Ragged]
     ids: NDArray[np.bytes_]
-    classes: NDArray[np.int64]
     holdout: NDArray[np.bool_]
     teacher: NDArray[np.float32] | None = None
 
@@ -50,9 +51,13 @@ class TrainingRows:
         """Id of a row to fit, by its number among those."""
         return str(self.ids[~self.holdout][row], "ascii")
 
-    def labels(self, *, holdout: bool) -> NDArray[np.int64]:
+    def classes(self, *, holdout: bool) -> NDArray[np.int64]:
         """Class numbers of the rows to fit, or of the hold-out."""
-        return np.compress(self.holdout == holdout, self.classes)
+        return self.tensor(CLASS, holdout=holdout).values.astype(np.int64)
+
+    @property
+    def num_rows(self) -> int:
+        return len(self.holdout)
 
 
 def open_training_rows(scratch: Path) -> TrainingRows:
@@ -60,7 +65,7 @@ def open_training_rows(scratch: Path) -> TrainingRows:
     answers = scratch / ANSWERS
     teacher_NC = np.load(answers, mmap_mode="r") if answers.exists() else None
     with np.load(scratch / _FACTS) as facts:
-        return TrainingRows(open_rows(scratch), facts["ids"], facts["classes"], facts["holdout"], teacher_NC)
+        return TrainingRows(open_rows(scratch), facts["ids"], facts["holdout"], teacher_NC)
 
 
 class TrainingSide:
@@ -82,31 +87,29 @@ class TrainingSide:
     def encode(self, encoder: Encoder, *, scratch: Path) -> TrainingRows:
         """Encode everything into files below `scratch`.
 
-        Left out are augmented rows of the hold-out, and its rows of a class that no other row has.
+        Left out are augmented rows of the hold-out, and rows of which nothing can be learned.
 
         Raises
         ------
         TrainingError
             When the hold-out, or what it leaves, is empty.
         """
-        numbers = {name: number for number, name in enumerate(self._scenario.labels(encoder))}
         ids: list[bytes] = []
-        classes: list[int] = []
         holdout: list[bool] = []
 
         def encoded() -> Iterator[Mapping[str, NDArray[np.generic]]]:
             for rows in self._batches():
+                pairs = zip(rows, encoder.targets(rows), strict=True)
                 kept = [
-                    row
-                    for row in rows
-                    if str(row[self._scenario.target]) in numbers
-                    and not (row["parent_id"] is not None and self._is_held_out(row))
+                    (row, targets)
+                    for row, targets in pairs
+                    if targets is not None and not (row["parent_id"] is not None and self._is_held_out(row))
                 ]
-                for row, tensors in zip(kept, encoder.encode_batch(kept), strict=True):
+                encoded_rows = encoder.encode_batch([row for row, _ in kept])
+                for (row, targets), tensors in zip(kept, encoded_rows, strict=True):
                     ids.append(str(row["id"]).encode("ascii"))
-                    classes.append(numbers[str(row[self._scenario.target])])
                     holdout.append(self._is_held_out(row))
-                    yield tensors
+                    yield {**tensors, **targets}
 
         stored = store_rows(encoded(), scratch)
         held = np.asarray(holdout, dtype=bool)
@@ -117,8 +120,8 @@ class TrainingSide:
                 expected="at least a few dozen rows",
                 next_step="add data, or change `train.holdout_share`",
             )
-        rows = TrainingRows(stored, np.asarray(ids), np.asarray(classes, dtype=np.int64), held)
-        np.savez(scratch / _FACTS, ids=rows.ids, classes=rows.classes, holdout=rows.holdout)
+        rows = TrainingRows(stored, np.asarray(ids), held)
+        np.savez(scratch / _FACTS, ids=rows.ids, holdout=rows.holdout)
         return rows
 
     def _batches(self) -> Iterator[list[dict[str, object]]]:

@@ -43,7 +43,7 @@ def write_answers(
     TrainingError
         When it tells other labels apart, or learned from rows that judge now.
     """
-    from noria.evaluation.inference import num_cores
+    from noria.evaluation.inference import logits_of, num_cores
     from noria.serving.bundle import open_bundle
     from noria.serving.predictor import Predictor  # ONNX Runtime: no other training needs it
 
@@ -53,12 +53,13 @@ def write_answers(
     if (bundle.split, bundle.holdout_share) != (split, holdout_share):
         theirs = f"split: {bundle.split}, train.holdout_share: {bundle.holdout_share}"
         raise _unfit(teacher, "it may have learned from rows that judge now", expected=theirs)
-    columns = _columns(teacher, bundle.scenario.labels(bundle.encoder), labels)
+    theirs_by_name = bundle.scenario.labels(bundle.encoder) if bundle.scenario.labels else ()
+    columns = _columns(teacher, theirs_by_name, labels)
     predictor = Predictor(bundle, workers=num_cores())
     answers_NC = np.lib.format.open_memmap(target, mode="w+", dtype=np.float32, shape=(num_rows, len(labels)))
     done, remaining = 0, iter(rows)
     while batch := list(islice(remaining, _BATCH_ROWS)):
-        answers_NC[done : done + len(batch)] = predictor.logits(batch)[:, columns]
+        answers_NC[done : done + len(batch)] = logits_of(predictor.outputs(batch))[:, columns]
         done += len(batch)
     assert done == num_rows, f"{done} answers to {num_rows} rows"
     answers_NC.flush()

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from noria.artifacts import Artifact, read_artifact
 from noria.config import Config
 from noria.errors import ArtifactError, ConfigError, TrainingError
-from noria.scenarios.base import Scenario
+from noria.scenarios.base import Encoder, Row, Scenario
 from noria.training.checkpoint import Trained, load_trained
 
 logger = logging.getLogger(__name__)
 
+_BATCH_ROWS, _TARGETS_TOLD = 5_000, 10
 _NONE, _CHAMPION = "none", "champion"
 _COMPARED = ("scenario", "split.", "tokenizer.", "model.", "train.holdout_share")
 _FITTED_ANYWAY = {"model.deep_weight", "model.wide.inverse_regularization"}
@@ -115,20 +117,24 @@ def load_start(start: Artifact, *, scenario: Scenario, config: Config) -> Traine
     return trained
 
 
-def check_labels(start: Artifact, rows: Iterable[Mapping[str, object]], *, target: str, labels: Sequence[str]) -> None:
-    """Refuse rows to fit whose labels the model to start from has no output for.
+def check_targets(start: Artifact, rows: Iterable[Row], *, target: str, encoder: Encoder) -> None:
+    """Refuse rows to fit whose targets the model to start from has no output for.
 
     Raises
     ------
     TrainingError
         When there are any.
     """
-    unknown = {str(row[target]) for row in rows} - set(labels)
+    remaining, unknown = iter(rows), set[str]()
+    while batch := list(islice(remaining, _BATCH_ROWS)):
+        learned = encoder.targets(batch)
+        unknown |= {str(row[target]) for row, targets in zip(batch, learned, strict=True) if targets is None}
     if unknown:
+        told = ", ".join(sorted(unknown)[:_TARGETS_TOLD])
         raise TrainingError(
-            f"the training rows have labels that the model to start from does not know: {', '.join(sorted(unknown))}",
+            f"the training rows have labels that the model to start from does not know: {told}",
             where=str(start.path),
-            expected=f"no others than {', '.join(labels)}",
+            expected="no others than it was trained on",
             next_step="`train.init_from: none` trains anew, with all labels; or correct them in the data",
         )
 

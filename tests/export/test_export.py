@@ -9,10 +9,10 @@ import onnx
 import pytest
 
 from noria.errors import ExportError
-from noria.evaluation.inference import logits_of
+from noria.evaluation.inference import logits_of, outputs_of
 from noria.evaluation.judged import read_validation
 from noria.export.candidates import build_graphs, reference_of
-from noria.export.onnx import check_parity, node_counts
+from noria.export.onnx import check_parity, largest_difference, node_counts
 from noria.serving.predictor import onnx_run
 from noria.training.checkpoint import load_trained
 
@@ -32,14 +32,15 @@ def graphs(reference, trained, tmp_path_factory) -> dict[str, Path]:
 @pytest.mark.parametrize("name", ["fp32", "fused"])
 @pytest.mark.parametrize("batch_rows", [1, 2, 7, 64])
 def test_fp32_graphs_compute_what_pytorch_computes_at_every_batch_size(reference, graphs, name, batch_rows):
-    found = logits_of(reference.rows, encoder=reference.encoder, run=onnx_run(graphs[name]), max_rows=batch_rows)
-    assert check_parity(reference.logits, found, name=name) < 1e-4
+    found = outputs_of(reference.rows, encoder=reference.encoder, run=onnx_run(graphs[name]), max_rows=batch_rows)
+    check_parity(reference.outputs, found, name=name)
+    assert largest_difference(reference.outputs, found) < 1e-4
 
 
 def test_int8_agrees_with_pytorch_on_nearly_every_row(reference, graphs):
     onnx.checker.check_model(str(graphs["int8"]))
-    found = logits_of(reference.rows, encoder=reference.encoder, run=onnx_run(graphs["int8"]))
-    assert np.mean(found.argmax(1) == reference.logits.argmax(1)) > 0.95
+    found = outputs_of(reference.rows, encoder=reference.encoder, run=onnx_run(graphs["int8"]))
+    assert np.mean(logits_of(found).argmax(1) == logits_of(reference.outputs).argmax(1)) > 0.95
     assert graphs["int8"].stat().st_size < graphs["fused"].stat().st_size
 
 
@@ -63,6 +64,14 @@ def test_a_graph_names_no_file_of_this_machine(graphs):
 
 @pytest.mark.parametrize("wrong", [1e-2, np.nan])
 def test_a_difference_beyond_rounding_is_an_error(wrong):
-    logits = np.ones((3, 2), dtype=np.float32)
+    right = [{"logits": np.ones(2, dtype=np.float32)} for _ in range(3)]
+    found = [*right[:2], {"logits": right[2]["logits"] + np.float32(wrong)}]
     with pytest.raises(ExportError, match="does not compute what PyTorch computes"):
-        check_parity(logits, logits + np.float32(wrong), name="fp32")
+        check_parity(right, found, name="fp32")
+
+
+def test_tokens_must_be_the_same():
+    right = [{"tokens": np.array([700, 800])}]
+    check_parity(right, right, name="fp32")
+    with pytest.raises(ExportError, match="in `tokens`"):
+        check_parity(right, [{"tokens": np.array([700, 801])}], name="fp32")

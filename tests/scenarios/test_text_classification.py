@@ -23,8 +23,8 @@ def test_the_defaults_are_a_valid_configuration() -> None:
 
 
 def test_an_answer_names_the_likeliest_label_and_scores_that_sum_to_one(encoder: Encoder) -> None:
-    logits = np.asarray([[2.0, -1.0], [-300.0, 300.0]], dtype=np.float32)
-    first, second = (SCENARIO.response.model_validate(answer) for answer in SCENARIO.decode(logits, encoder))
+    outputs = [{"logits": np.asarray(row, dtype=np.float32)} for row in ([2.0, -1.0], [-300.0, 300.0])]
+    first, second = (SCENARIO.response.model_validate(answer) for answer in SCENARIO.decode([{}, {}], outputs, encoder))
     assert first.model_dump()["label"] == "neg" and second.model_dump()["label"] == "pos"
     for answer in (first, second):
         assert sum(answer.model_dump()["scores"].values()) == pytest.approx(1.0)

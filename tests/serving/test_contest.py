@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import tiny
 
 from noria.config import UpdateConfig
 from noria.evaluation.bootstrap import Estimate
+from noria.evaluation.judged import judge_classes
 from noria.evaluation.metrics import accuracy, value
 from noria.evaluation.slices import SliceScore
-from noria.serving.contest import Verdict, constant_answer, decide, decide_first
+from noria.serving.contest import Verdict, decide, decide_first
 
 CONFIG = UpdateConfig(min_gain=0.0, max_slice_drop=0.03, max_latency_ratio=2.0)
 MEASURED = Verdict(
@@ -78,13 +78,15 @@ def test_a_slow_challenger_keeps_the_champion():
 
 
 def test_the_first_model_must_beat_a_constant_answer():
-    assert decide_first(MEASURED).decision == "promote"
-    guessing = decide_first(replace(MEASURED, gain=Estimate(0.01, -0.01, 0.03)))
+    assert decide_first(MEASURED, over="guessing").decision == "promote"
+    guessing = decide_first(replace(MEASURED, gain=Estimate(0.01, -0.01, 0.03)), over="guessing")
     assert guessing.decision == "keep"
     assert "no better than guessing" in guessing.reasons[0]
 
 
-def test_the_constant_answer_is_the_most_frequent_one():
-    judged = tiny.judged(np.ones(10, dtype=bool))
-    mostly_first = replace(judged, targets=np.array([0] * 7 + [1] * 3))
-    assert value(accuracy, constant_answer(mostly_first)) == pytest.approx(0.7)
+def test_the_trivial_answer_is_the_most_frequent_one():
+    rows = [{"id": str(i), "label": "neg" if i < 7 else "pos"} for i in range(10)]
+    judged = judge_classes(
+        rows, [{"logits": np.zeros(2)}] * 10, target="label", labels=["neg", "pos"], slices=lambda row: {}
+    )
+    assert value(accuracy, judged.trivially_answered()) == pytest.approx(0.7)

@@ -11,9 +11,9 @@ from training_fixtures import SCENARIO, tiny_config
 from noria.artifacts import Artifact, read_artifact
 from noria.config import Config, SplitConfig, TrainConfig
 from noria.errors import BundleError, ConfigError, TrainingError
-from noria.evaluation.inference import softmax
+from noria.evaluation.inference import logits_of, softmax
 from noria.evaluation.judged import read_validation
-from noria.evaluation.torch_run import torch_logits
+from noria.evaluation.torch_run import torch_outputs
 from noria.serving.bundle import open_bundle
 from noria.serving.predictor import Predictor
 from noria.training.checkpoint import load_trained
@@ -72,7 +72,9 @@ def test_the_answers_are_the_teachers_in_the_order_of_the_rows_and_of_our_labels
     )
     answers = np.load(target)
     assert answers.dtype == np.float32 and answers.shape == (len(rows), len(theirs))
-    assert np.allclose(answers[:, ::-1], Predictor(bundle).logits(rows), atol=0.05)  # int8: moves with the batch
+    assert np.allclose(
+        answers[:, ::-1], logits_of(Predictor(bundle).outputs(rows)), atol=0.05
+    )  # int8: moves with the batch
     right = [reversed_label(theirs, row) for row in answers] == np.asarray([row["label"] for row in rows])
     assert right.mean() > 0.8
 
@@ -83,12 +85,12 @@ def reversed_label(labels: tuple[str, ...], answers: np.ndarray) -> str:
 
 def test_a_student_with_a_teacher_answers_more_like_it_than_one_without(optimized: Workspace, tmp_path: Path) -> None:
     rows = read_validation(optimized.splits)
-    taught = softmax(Predictor(open_bundle(optimized.bundle)).logits(rows))
+    taught = softmax(logits_of(Predictor(open_bundle(optimized.bundle)).outputs(rows)))
 
     def distance(name: str, config: Config, teacher: Path | None) -> float:
         artifact = train_student(optimized, tmp_path / name, config, teacher=teacher)
         trained = load_trained(artifact.path, scenario=SCENARIO)
-        answers = softmax(torch_logits(trained.model, rows, encoder=trained.encoder))
+        answers = softmax(logits_of(torch_outputs(trained.model, rows, encoder=trained.encoder)))
         return float((taught * np.log(taught / answers)).sum(1).mean())
 
     alone = distance("alone", student(), None)

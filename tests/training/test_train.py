@@ -5,7 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -14,6 +13,7 @@ from training_fixtures import SCENARIO, tiny_checkpoint, tiny_config, tiny_rows,
 from noria.artifacts import Artifact, read_artifact, write_artifact
 from noria.data.rows import ShardWriter, row_schema
 from noria.errors import ArtifactError, TrainingError
+from noria.evaluation.torch_run import torch_outputs
 from noria.training import train
 from noria.training.checkpoint import load_trained
 from noria.training.data import TrainingSide
@@ -32,10 +32,9 @@ def checkpoint(splits: Artifact) -> Artifact:
 
 def answers(path: Path, texts: list[str]) -> list[object]:
     trained = load_trained(path, scenario=SCENARIO)
-    batch = trained.encoder.collate(trained.encoder.encode_batch([{"text": text} for text in texts]))
-    with torch.inference_mode():
-        logits = trained.model(**{name: torch.from_numpy(array) for name, array in batch.items()})
-    return [response["label"] for response in SCENARIO.decode(logits.numpy(), trained.encoder)]
+    requests = [{"text": text} for text in texts]
+    outputs = torch_outputs(trained.model, requests, encoder=trained.encoder)
+    return [response["label"] for response in SCENARIO.decode(requests, outputs, trained.encoder)]
 
 
 def test_it_learns_and_the_checkpoint_says_what_it_is(checkpoint: Artifact, splits: Artifact) -> None:
@@ -107,8 +106,8 @@ def test_the_holdout_stays_as_rows_are_added_and_augmented_rows_never_judge(tmp_
         side = TrainingSide(tmp_path / name, scenario=SCENARIO, holdout_share=0.2)
         encoder = SCENARIO.fit_encoder(side.fitting_rows(), tiny_config())
         encoded = side.encode(encoder, scratch=tmp_path / f"{name}-rows")
-        assert np.array_equal(encoded.labels(holdout=False), encoded.classes[~encoded.holdout])
-        return {row["id"] for row in side.fitting_rows()}, len(encoded.classes), int(encoded.holdout.sum())
+        assert len(encoded.classes(holdout=False)) == (~encoded.holdout).sum()
+        return {row["id"] for row in side.fitting_rows()}, encoded.num_rows, int(encoded.holdout.sum())
 
     rows = tiny_rows(200)
     few, _, _ = sides("few", rows[:150])

@@ -17,9 +17,9 @@ from noria.artifacts import Artifact, read_artifact, write_artifact
 from noria.config import Config
 from noria.data.rows import ShardWriter, row_schema
 from noria.errors import ArtifactError, TrainingError
-from noria.evaluation.judged import judge, read_validation
+from noria.evaluation.judged import read_validation
 from noria.evaluation.metrics import main_metric, value
-from noria.evaluation.torch_run import torch_logits
+from noria.evaluation.torch_run import torch_outputs
 from noria.model.lora import low_rank
 from noria.training import train
 from noria.training.checkpoint import load_trained
@@ -77,8 +77,8 @@ def inverted(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
 def quality(checkpoint: Artifact, splits: Artifact) -> float:
     trained = load_trained(checkpoint.path, scenario=SCENARIO)
     rows = read_validation(splits.path)
-    logits = torch_logits(trained.model, rows, encoder=trained.encoder)
-    judged = judge(rows, logits, labels=SCENARIO.labels(trained.encoder), scenario=SCENARIO)
+    outputs = torch_outputs(trained.model, rows, encoder=trained.encoder)
+    judged = SCENARIO.judge(rows, outputs, trained.encoder)
     return value(main_metric(judged)[1], judged)
 
 
