@@ -6,7 +6,7 @@ import os
 import random
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import yaml
@@ -29,7 +29,7 @@ _FAULTS = [
     "好",
     "only english words here, sadly",
 ]
-_TINY: dict[str, dict[str, object]] = {
+TINY: dict[str, dict[str, object]] = {
     "model": {"layers": 1, "dim": 16, "heads": 2, "feed_forward_dim": 32},
     "tokenizer": {"vocabulary_size": 200},
     "train": {"epochs": 20, "threads": 1, "pretrain": {"epochs": 0}},
@@ -85,15 +85,26 @@ def environment(**more: str) -> dict[str, str]:
 def make_workspace(root: Path, rows: Sequence[Row]) -> Path:
     """`noria init` on `rows`, then the settings of a tiny model."""
     root.mkdir()
-    with (root / "rows.csv").open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([("text", "label"), *rows])
-    done = noria("init", str(root), "--source", str(root / "rows.csv"), cwd=root)
+    source = write_rows(root / "rows.csv", rows)
+    done = noria("init", str(root), "--source", str(source), cwd=root)
     assert done.returncode == 0, done.stderr
-    params = yaml.safe_load((root / "params.yaml").read_text())
-    for section, values in _TINY.items():
-        params[section] |= values
-    (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False, allow_unicode=True))
+    change_params(root, TINY)
     return root
+
+
+def write_rows(path: Path, rows: Sequence[Row]) -> Path:
+    """Texts and labels as CSV."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("text", "label"), *rows])
+    return path
+
+
+def change_params(root: Path, settings: Mapping[str, Mapping[str, object]]) -> None:
+    """Put settings, section by section, into the workspace's params.yaml."""
+    params = yaml.safe_load((root / "params.yaml").read_text())
+    for section, values in settings.items():
+        params[section] = {**(params.get(section) or {}), **values}
+    (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False, allow_unicode=True))
 
 
 def last_run(root: Path) -> list[tuple[str, str]]:

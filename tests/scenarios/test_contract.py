@@ -1,0 +1,178 @@
+"""What every scenario must keep: all nodes on a tiny source that the gate refuses at first, and a bundle that serves.
+
+A scenario brings `tests/scenarios/tiny_<name>.py`: `SETTINGS` of a tiny model, and `write_source`.
+"""
+
+import importlib
+import json
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import pytest
+import workspaces
+import yaml
+from fastapi.testclient import TestClient
+
+from noria.artifacts import Artifact, read_artifact
+from noria.cli import main
+from noria.config import Config, ServeConfig
+from noria.data.verdict import read_verdict
+from noria.evaluation.inference import outputs_of
+from noria.evaluation.judged import read_validation
+from noria.evaluation.torch_run import torch_outputs
+from noria.export.candidates import build_graphs, reference_of
+from noria.export.onnx import check_parity
+from noria.scenarios import load_scenario, scenario_names
+from noria.serving.app import create_app
+from noria.serving.bundle import open_bundle
+from noria.serving.golden import prove
+from noria.serving.predictor import Predictor, onnx_run
+from noria.stage_code import used_code
+from noria.training.checkpoint import load_trained
+from noria.workspace import Workspace
+from tasks.augment import augment
+from tasks.check import check, check_again
+from tasks.clean import clean
+from tasks.deploy import deploy
+from tasks.evaluate import evaluate
+from tasks.ingest import ingest
+from tasks.node import Node
+from tasks.optimize import optimize
+from tasks.preprocess import preprocess
+from tasks.split import split
+from tasks.train import train
+from tasks.update import update
+
+FAIL_BRANCH: tuple[Node, ...] = (
+    *(ingest, preprocess, check, clean, check_again, augment, split, train, evaluate, optimize, deploy, update),
+)
+Make = Callable[[str, bool], Workspace]
+
+
+def tiny(name: str) -> ModuleType:
+    return importlib.import_module(f"tiny_{name.replace('-', '_')}")
+
+
+@pytest.fixture(scope="module", params=scenario_names())
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def make(tmp_path_factory: pytest.TempPathFactory) -> Make:
+    """`noria init` on a tiny source."""
+
+    def workspace(name: str, dirty: bool) -> Workspace:
+        directory = tmp_path_factory.mktemp(name)
+        source = tiny(name).write_source(directory, dirty=dirty)
+        root = directory / "workspace"
+        root.mkdir()
+        assert main(["init", str(root), "--scenario", name, "--source", str(source)]) == 0
+        workspaces.change_params(root, tiny(name).SETTINGS)
+        return Workspace.at(root)
+
+    return workspace
+
+
+@pytest.fixture(scope="module")
+def run(name: str, make: Make) -> tuple[Workspace, dict[str, Artifact]]:
+    """Every node of the fail branch, in this process."""
+    workspace = make(name, True)
+    return workspace, {node.stage: node.fn(workspace) for node in FAIL_BRANCH}
+
+
+def test_the_defaults_are_a_valid_configuration_and_so_is_its_params_yaml(name: str, make: Make) -> None:
+    scenario = load_scenario(name)
+    assert scenario.name == name and scenario.target in scenario.schema.names
+    required = {"name": "a", "scenario": name, "source": {"path": "x"}}
+    Config.model_validate({**scenario.defaults, **required})
+    assert make(name, False).config.scenario == name
+
+
+def test_clean_data_passes_the_gate_at_once(name: str, make: Make) -> None:
+    workspace = make(name, False)
+    for node in (ingest, preprocess, check):
+        verdict = node.fn(workspace)
+    assert verdict.facts["passed"], [judgement.name for judgement in read_verdict(verdict.path).failed]
+
+
+def test_planted_faults_fail_the_gate_and_cleaned_rows_pass_it(run: tuple[Workspace, dict[str, Artifact]]) -> None:
+    workspace, made = run
+    assert not made["check"].facts["passed"]
+    failed = [judgement.name for judgement in read_verdict(workspace.quality("recheck")).failed]
+    assert made["recheck"].facts["passed"], failed
+    assert made["clean"].counts["quarantined"] > 0
+
+
+def test_every_row_is_accounted_for(run: tuple[Workspace, dict[str, Artifact]]) -> None:
+    workspace, made = run
+    rows = made["ingest"].counts["rows"]
+    splits = made["split"].counts
+    refused = made["clean"].counts["quarantined"] + splits["quarantined"]
+    assert splits["train"] + splits["validation"] + refused == rows + made["augment"].counts["added"]
+    assert not {row["id"] for row in read_validation(workspace.splits)} & _train_ids(workspace)
+
+
+def _train_ids(workspace: Workspace) -> set[object]:
+    from noria.data.rows import read_rows
+
+    return {row["id"] for row in read_rows(workspace.splits / "train")}
+
+
+def test_the_model_learned_more_than_a_trivial_answer(run: tuple[Workspace, dict[str, Artifact]]) -> None:
+    _, made = run
+    assert made["update"].facts["decision"] == "promote"
+
+
+def test_the_graph_computes_what_pytorch_computes_row_by_row_and_in_batches(
+    run: tuple[Workspace, dict[str, Artifact]], tmp_path: Any
+) -> None:
+    workspace, _ = run
+    scenario = workspace.scenario
+    trained = load_trained(workspace.checkpoint, scenario=scenario)
+    rows = read_validation(workspace.splits)[:40]
+    reference = reference_of(trained.model, encoder=trained.encoder, scenario=scenario, rows=rows)
+    graph = build_graphs(reference, tmp_path, config=workspace.config.optimize)["fp32"]
+    check_parity(reference.outputs, outputs_of(rows, encoder=trained.encoder, run=onnx_run(graph)), name="fp32")
+    alone = [torch_outputs(trained.model, [row], encoder=trained.encoder)[0] for row in rows[:5]]
+    found = [outputs_of([row], encoder=trained.encoder, run=onnx_run(graph))[0] for row in rows[:5]]
+    check_parity(alone, found, name="fp32")
+
+
+def test_the_server_answers_the_example_and_the_golden_requests(run: tuple[Workspace, dict[str, Artifact]]) -> None:
+    workspace, _ = run
+    scenario = workspace.scenario
+    predictor = Predictor(open_bundle(workspace.bundle))
+    assert prove(predictor) > 1
+    client = TestClient(create_app(predictor, config=ServeConfig()))
+    answer = client.post("/predict", json=dict(scenario.example))
+    assert answer.status_code == 200, answer.text
+    body = answer.json()
+    assert body.pop("model_version") == predictor.version
+    scenario.response.model_validate(body)
+    assert client.post("/predict", json={"nonsense": 1}).status_code == 422
+
+
+def test_a_request_on_the_command_line_is_answered(
+    run: tuple[Workspace, dict[str, Artifact]], capsys: pytest.CaptureFixture[str], tmp_path: Any
+) -> None:
+    workspace, _ = run
+    (tmp_path / "in.jsonl").write_text(json.dumps(dict(workspace.scenario.example), ensure_ascii=False) + "\n")
+    assert main(["predict", "--file", str(tmp_path / "in.jsonl"), "--json", "-C", str(workspace.root)]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert set(workspace.scenario.response.model_fields) <= answer.keys()
+
+
+@pytest.mark.slow
+def test_noria_run_takes_it_through_the_flow_and_its_stages_depend_on_the_code_that_they_use(
+    name: str, make: Make
+) -> None:
+    workspace = make(name, True)
+    done = workspaces.noria("run", cwd=workspace.root)
+    assert done.returncode == 0, done.stdout + done.stderr
+    stages = yaml.safe_load((workspace.root / "dvc.yaml").read_text())["stages"]
+    for stage, used in used_code(workspace.root, list(stages)).items():
+        listed = {dep.removeprefix("${code}/") for dep in stages[stage]["deps"] if dep.startswith("${code}/")}
+        assert listed == set(used), f"python -m noria.stage_code {workspace.root}"
+    assert read_artifact(workspace.verdict).facts["decision"] == "promote"
