@@ -53,7 +53,7 @@ def test_a_setting_that_a_peer_has_not_is_refused():
         Settings(compile=True).without("a peer", compile=False)
 
 
-@pytest.mark.parametrize("setting", [{"activation": "gelu"}, {"dropout": 0.1}, {"batch_size": 8}, {"context": 64}])
+@pytest.mark.parametrize("setting", [{"activation": "gelu"}, {"workers": 2}, {"batch_size": 8}, {"context": 64}])
 def test_ours_refuses_what_it_can_not_follow(setting):
     with pytest.raises(ConfigError, match="Noria has no"):
         _check(Settings(**setting), work="translation")
