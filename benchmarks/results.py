@@ -30,6 +30,8 @@ class Row:
         Whom we compare with, and their median; None where the claim is a bound and not a comparison.
     bar:
         For a comparison, what ours / theirs must reach; otherwise the bound that `ours` must keep.
+    reached:
+        False where ours did not come to what was to be reached: the bar is then missed, whatever the time.
     """
 
     claim: str
@@ -40,11 +42,12 @@ class Row:
     bar: float | None = None
     higher_is_better: bool = True
     repeats: int = 1
+    reached: bool = True
 
     @property
     def ratio(self) -> float | None:
-        """ours / theirs; None where they have none of it: the bar is then for ours."""
-        return round(self.ours / self.theirs, 3) if self.theirs else None
+        """ours / theirs; None where there is nothing to compare: the bar is then for ours."""
+        return round(self.ours / self.theirs, 3) if self.theirs and self.reached else None
 
 
 def write_results(

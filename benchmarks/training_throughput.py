@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.peers.contender import Contender, Measured, run_contender, run_in_turn
-from benchmarks.peers.field import PEERS, best_of
+from benchmarks.peers.field import PEERS, best_of, joeynmt_of_all_sizes
 from benchmarks.peers.settings import Record
 from benchmarks.results import Row, write_results
 from benchmarks.workloads.prepare import prepare
@@ -65,7 +65,8 @@ def _measure(work: str, workload: Path, *, dropout: float) -> list[Row]:
     bars = BARS[work]
     peers = best_set(work, workload, dropout=dropout)
     if work != "language-modelling":  # where the best settings are the defaults, or these with another precision
-        peers = [peer for peer in PEERS[work] if peer.name != _BEST] + peers
+        chosen = {peer.name for peer in peers}
+        peers = [peer for peer in PEERS[work] if peer.name not in chosen] + peers
     ours = Contender("Noria", OURS, {"precision": "bf16"}, "bf16, batches of 4,096 tokens")
     in_fp32 = Contender("Noria, fp32", OURS, {"precision": "fp32"}, "fp32")
     found = run_in_turn(
@@ -91,7 +92,8 @@ def best_set(work: str, workload: Path, *, dropout: float = 0.0) -> list[Contend
             for precision, attention in (("fp32", "sdpa"), ("bf16", "eager"))
         ]
         return [_quickest(loops, workload, f"{loop.name}, best"), _quickest(trainers, workload, _BEST)]
-    return [_quickest([each.given(dropout=dropout) for each in best_of(work)], workload, _BEST)]
+    found = [_quickest([each.given(dropout=dropout) for each in best_of(work)], workload, _BEST)]
+    return found if work != "translation" else [*found, _quickest(joeynmt_of_all_sizes(), workload, "JoeyNMT")]
 
 
 def _quickest(candidates: list[Contender], workload: Path, name: str) -> Contender:
@@ -101,10 +103,15 @@ def _quickest(candidates: list[Contender], workload: Path, name: str) -> Contend
         tell(candidate, record)
         speeds.append(record.real_tokens_per_s)
     best = candidates[speeds.index(max(speeds))]
-    chosen = {key: best.settings[key] for key in ("precision", "batch_size", "attention") if key in best.settings}
+    chosen = {
+        key: best.settings[key]
+        for key in ("precision", "batch_size", "batch_tokens", "attention")
+        if key in best.settings
+    }
     print(f"{name}: {chosen}", flush=True)
-    told = ", ".join(f"{value} rows" if key == "batch_size" else str(value) for key, value in chosen.items())
-    return Contender(name, best.module, best.settings, f"{best.note.split(';')[0]}; {told}")
+    units = {"batch_size": " rows", "batch_tokens": " tokens"}
+    told = ", ".join(f"{value}{units.get(key, '')}" for key, value in chosen.items())
+    return Contender(name, best.module, best.settings, f"{best.note.split('; precision')[0]}; {told}")
 
 
 def _row(work: str, ours: Measured, theirs: Measured, *, bar: float | None) -> Row:

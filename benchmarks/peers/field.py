@@ -13,8 +13,12 @@ _TRAINER = "benchmarks.peers.hugging_face_trainer"
 PEERS: Mapping[str, tuple[Contender, ...]] = MappingProxyType(
     {
         "text-classification": (
-            Contender("tutorial loop", _TUTORIAL, note="padded to 128, Adam, batches of 32"),
-            Contender("Lightning", "benchmarks.peers.lightning_trainer", note="the tutorial's module and batches"),
+            Contender("tutorial loop", _TUTORIAL, note="at its defaults: padded to 128, Adam, batches of 32"),
+            Contender(
+                "Lightning",
+                "benchmarks.peers.lightning_trainer",
+                note="at its defaults, the tutorial's module and batches",
+            ),
             Contender("Hugging Face Trainer", _TRAINER, note="defaults, batches of 32"),
             Contender(
                 "Hugging Face Trainer, best",
@@ -24,8 +28,8 @@ PEERS: Mapping[str, tuple[Contender, ...]] = MappingProxyType(
             ),
         ),
         "translation": (
-            Contender("tutorial loop", _TUTORIAL, note="nn.Transformer, mended; batches of 64 pairs"),
-            Contender("Hugging Face Trainer", _TRAINER, note="Marian, defaults, batches of 64 pairs"),
+            Contender("tutorial loop", _TUTORIAL, note="nn.Transformer, mended; at its defaults, batches of 64 pairs"),
+            Contender("Hugging Face Trainer", _TRAINER, note="Marian, at its defaults, batches of 64 pairs"),
             Contender(
                 "Hugging Face Trainer, best",
                 _TRAINER,
@@ -36,7 +40,7 @@ PEERS: Mapping[str, tuple[Contender, ...]] = MappingProxyType(
                 "JoeyNMT",
                 "benchmarks.peers.joeynmt_training",
                 {"activation": "relu"},
-                "its own loop and batches of 4,096 tokens; ReLU, as it has no squared one; fp32",
+                "its own loop and batches of tokens, the quickest of three sizes; ReLU, as it has no squared one; fp32",
             ),
         ),
         "language-modelling": (
@@ -57,6 +61,15 @@ BEST_SWEEP: Mapping[str, tuple[Mapping[str, object], ...]] = MappingProxyType(
     }
 )
 """What "best" is chosen from, by throughput on the machine at hand: see `best_of`."""
+
+
+JOEYNMT_SWEEP: tuple[Mapping[str, object], ...] = tuple({"batch_tokens": tokens} for tokens in (4_096, 8_192, 16_384))
+
+
+def joeynmt_of_all_sizes() -> list[Contender]:
+    """The candidates for JoeyNMT: it has no buckets of like length, so larger batches may hold it up less."""
+    (joeynmt,) = (contender for contender in PEERS["translation"] if contender.name == "JoeyNMT")
+    return [joeynmt.given(**changes) for changes in JOEYNMT_SWEEP]
 
 
 def best_of(work: str) -> list[Contender]:
