@@ -18,7 +18,7 @@ from pathlib import Path
 
 from benchmarks.peers.contender import Contender, run_contender, run_in_turn
 from benchmarks.results import Row, write_results
-from benchmarks.training_throughput import OURS, REPEATS, best_set, tell
+from benchmarks.training_throughput import OURS, PRECISION, REPEATS, best_set, tell
 from benchmarks.workloads.prepare import prepare
 
 WORK = "text-classification"
@@ -26,7 +26,7 @@ BAR = 0.6
 _EPOCHS = 2
 _RATES, _DROPOUT = (5e-4, 1e-3), (0.0, 0.1)
 _OURS = {
-    "precision": "bf16",
+    "precision": PRECISION,
     "optimizer": "muon",
     "lr": 2e-3,
     "muon_lr": 1e-2,

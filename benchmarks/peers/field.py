@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from benchmarks.peers.contender import Contender
+from noria.training.probe import cpu_has_bf16
 
 _TUTORIAL = "benchmarks.peers.tutorial_loop"
 _TRAINER = "benchmarks.peers.hugging_face_trainer"
@@ -75,8 +76,9 @@ def joeynmt_of_all_sizes() -> list[Contender]:
 def best_of(work: str) -> list[Contender]:
     """The candidates for the best-set Trainer of a work; run them and keep the quickest."""
     base = PEERS[work][[contender.name for contender in PEERS[work]].index("Hugging Face Trainer, best")]
-    names = [", ".join(map(str, changes.values())) for changes in BEST_SWEEP[work]]
-    candidates = [base.given(**changes) for changes in BEST_SWEEP[work]]
+    sweep = [changes for changes in BEST_SWEEP[work] if changes["precision"] == "fp32" or cpu_has_bf16()]
+    names = [", ".join(map(str, changes.values())) for changes in sweep]
+    candidates = [base.given(**changes) for changes in sweep]
     return [
         Contender(f"{base.name} ({name})", c.module, c.settings, c.note)
         for name, c in zip(names, candidates, strict=True)
