@@ -4,8 +4,9 @@
 
 Contenders take turns, each training in a process of its own; medians. Dropout is the same for all in a
 table (text classification is measured with none and with 0.1, the default of the peers), and so is the
-activation: a squared ReLU (JoeyNMT has none: ReLU). Precision is each side's best: ours is bfloat16 where the CPU knows it, the
-best-set peers' is chosen with batch size and attention by a short sweep, the others' is their default.
+activation: a squared ReLU (JoeyNMT has none: ReLU). Precision is each side's best: ours is bfloat16 where
+the CPU knows it, the best-set peers' is chosen with batch size and attention by a short sweep, the others'
+is their default.
 A row with both in float32 stands beside. Tokens are real ones: padding and added tokens count for nobody.
 """
 
