@@ -6,7 +6,7 @@ Contenders take turns, each training in a process of its own; medians. Dropout i
 table (text classification is measured with none and with 0.1, the default of the peers), and so is the
 activation: a squared ReLU (JoeyNMT has none: ReLU). Precision is each side's best: ours is bfloat16 where
 the CPU knows it, the best-set peers' is chosen with batch size and attention by a short sweep, the others'
-is their default.
+is their default. Of JoeyNMT, which has float32 alone, the tokens of a batch are swept.
 A row with both in float32 stands beside. Tokens are real ones: padding and added tokens count for nobody.
 """
 
@@ -97,8 +97,11 @@ def best_set(work: str, workload: Path, *, dropout: float = 0.0) -> list[Contend
             if precision == "fp32" or cpu_has_bf16()
         ]
         return [_quickest(loops, workload, f"{loop.name}, best"), _quickest(trainers, workload, _BEST)]
-    found = [_quickest([each.given(dropout=dropout) for each in best_of(work)], workload, _BEST)]
-    return found if work != "translation" else [*found, _quickest(joeynmt_of_all_sizes(), workload, "JoeyNMT")]
+    swept = {_BEST: best_of(work)} | ({"JoeyNMT": joeynmt_of_all_sizes()} if work == "translation" else {})
+    return [
+        _quickest([each.given(dropout=dropout) for each in candidates], workload, name)
+        for name, candidates in swept.items()
+    ]
 
 
 def _quickest(candidates: list[Contender], workload: Path, name: str) -> Contender:

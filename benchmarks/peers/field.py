@@ -20,7 +20,7 @@ PEERS: Mapping[str, tuple[Contender, ...]] = MappingProxyType(
                 "benchmarks.peers.lightning_trainer",
                 note="at its defaults, the tutorial's module and batches",
             ),
-            Contender("Hugging Face Trainer", _TRAINER, note="defaults, batches of 32"),
+            Contender("Hugging Face Trainer", _TRAINER, note="at its defaults, batches of 32"),
             Contender(
                 "Hugging Face Trainer, best",
                 _TRAINER,
@@ -46,7 +46,7 @@ PEERS: Mapping[str, tuple[Contender, ...]] = MappingProxyType(
         ),
         "language-modelling": (
             Contender("nanoGPT-style loop", "benchmarks.peers.nanogpt_loop", note="8 random crops of 512 a step"),
-            Contender("Hugging Face Trainer", _TRAINER, note="GPT-2, defaults, 8 blocks of 512 a step"),
+            Contender("Hugging Face Trainer", _TRAINER, note="GPT-2, 8 blocks of 512 a step"),
         ),
     }
 )
