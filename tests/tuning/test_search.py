@@ -1,5 +1,6 @@
 """Searches with real trainings: killed, they go on; what is bad ends early; what fails is kept as that."""
 
+import argparse
 import fcntl
 import json
 import os
@@ -16,12 +17,13 @@ import pytest
 import tuned
 from tuned import make_workspace, search
 
-from noria.errors import ArtifactError, StageFailed, WorkspaceBusy
+from noria.cli.tune import _end
+from noria.errors import ArtifactError, ConfigError, StageFailed, WorkspaceBusy
 from noria.evaluation.inference import num_cores
 from noria.lease import hold, holder
-from noria.tuning.report import summarize, verdict
+from noria.tuning.report import summarize, verdict, write_report
 from noria.tuning.search import Limits, TrialRecord, begin_search
-from noria.tuning.worker import TrialFiles
+from noria.tuning.worker import Ended, TrialFiles
 from noria.workspace import Workspace
 
 TRIALS = 3
@@ -122,6 +124,32 @@ def test_a_trial_that_dies_is_kept_as_failed_and_the_current_parameters_stay(tmp
         summary = summarize(found, workspace)
     assert summary.trials[1].state == "failed" and "SIGKILL" in summary.trials[1].error
     assert summary.diff == "" and "keep them" in verdict(summary)
+
+
+def losses(monkeypatch, *told: float) -> None:
+    """Trainings that end at once, with these losses in turn."""
+    ends = iter(told)
+    monkeypatch.setattr(
+        "noria.tuning.search.run_worker", lambda *args, **kwargs: Ended("complete", {"final_loss": next(ends)})
+    )
+
+
+@pytest.mark.parametrize("later", [None, "name: [", "train: &t {lr: 0.0007}\n"], ids=["gone", "no YAML", "other"])
+def test_a_diff_that_can_not_be_made_costs_no_report(tmp_path, monkeypatch, capsys, later):
+    workspace = make_workspace(tmp_path / "ws", tune=TWO_RATES)
+    losses(monkeypatch, 0.9, 0.5)
+    with begin_search(workspace, Limits(trials=2, minutes=0, parallel=1), wait_s=1) as found:
+        while (job := found.ask()) is not None:
+            found.run(job)
+        workspace.params.unlink() if later is None else workspace.params.write_text(later)
+        summary = summarize(found, workspace)
+    write_report(summary, tmp_path / "report")
+    assert {"tuning.md", "tuning.json", "history.png"} <= {path.name for path in (tmp_path / "report").iterdir()}
+    assert summary.diff == "" and "lowers the hold-out loss" in verdict(summary)
+    assert "set by hand: train.lr: 1.0e-07" in (tmp_path / "report" / "tuning.md").read_text()
+    for apply, code in ((False, 0), (True, ConfigError.exit_code)):
+        assert _end(summary, workspace.params, argparse.Namespace(apply=apply, json=False)) == code
+        assert "set by hand" in capsys.readouterr().out
 
 
 @pytest.mark.slow
