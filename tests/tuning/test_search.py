@@ -3,6 +3,7 @@
 import argparse
 import fcntl
 import json
+import math
 import os
 import signal
 import subprocess
@@ -21,9 +22,9 @@ from noria.cli.tune import _end
 from noria.errors import ArtifactError, ConfigError, StageFailed, WorkspaceBusy
 from noria.evaluation.inference import num_cores
 from noria.lease import hold, holder
-from noria.tuning.report import summarize, verdict, write_report
+from noria.tuning.report import summarize, trials_table, verdict, write_report
 from noria.tuning.search import Limits, TrialRecord, begin_search
-from noria.tuning.worker import Ended, TrialFiles
+from noria.tuning.worker import Ended, TrialFiles, run_worker, unheard_s
 from noria.workspace import Workspace
 
 TRIALS = 3
@@ -150,6 +151,67 @@ def test_a_diff_that_can_not_be_made_costs_no_report(tmp_path, monkeypatch, caps
     for apply, code in ((False, 0), (True, ConfigError.exit_code)):
         assert _end(summary, workspace.params, argparse.Namespace(apply=apply, json=False)) == code
         assert "set by hand" in capsys.readouterr().out
+
+
+def unheard(files: TrialFiles, *, epochs: list[float], final: float | None = None) -> None:
+    """What a training wrote while no search listened: an epoch every 30 s, and an end."""
+    events = [{"kind": "started"}]
+    events += [{"kind": "metric", "step": 10 * n, "values": {"holdout_loss": loss}} for n, loss in enumerate(epochs, 1)]
+    events += [] if final is None else [{"kind": "metric", "step": 99, "values": {"final_loss": final}}]
+    lines = [json.dumps({"time": 1e9 + 30 * n, **event}) + "\n" for n, event in enumerate(events)]
+    files.events.write_text("".join(lines))
+
+
+def test_a_training_that_ended_unheard_keeps_its_epochs_and_its_time(tmp_path):
+    workspace = make_workspace(tmp_path / "ws")
+    with begin_search(workspace, Limits(trials=1, minutes=0, parallel=1), wait_s=1) as found:
+        job = found.ask()
+        unheard(job.files, epochs=[0.9, 0.8], final=0.7)
+        found.run(job)
+        (record,) = found.records()
+    assert (record.state, record.loss, record.epochs) == ("complete", 0.7, (0.9, 0.8))
+    assert 90 <= record.seconds < 95
+
+
+def test_what_was_heard_already_is_not_counted_twice(tmp_path):
+    files = TrialFiles(tmp_path)
+    assert unheard_s(files, since=0.0) == 0.0
+    unheard(files, epochs=[0.9, 0.8])
+    assert unheard_s(files, since=0.0) == 60.0
+    assert unheard_s(files, since=1e9 + 45) == 15.0
+    assert unheard_s(files, since=2e9) == 0.0
+
+
+def test_a_hopeless_training_that_nobody_heard_is_not_gone_on_with(tmp_path):
+    files = TrialFiles(tmp_path)
+    unheard(files, epochs=[0.9, 0.8])
+    heard = []
+    ended = run_worker(files, on_epoch=lambda *epoch: bool(heard.append(epoch)), stopping=lambda: False)
+    assert ended.state == "pruned" and heard == [(10, 0.9), (20, 0.8)] and not files.lock.exists()
+
+
+def test_a_loss_that_is_no_number_is_a_failure_with_its_reason(tmp_path):
+    workspace = make_workspace(tmp_path / "ws", tune=TWO_RATES)
+    with begin_search(workspace, Limits(trials=2, minutes=0, parallel=1), wait_s=1) as found:
+        for loss in (0.7, math.nan):
+            job = found.ask()
+            unheard(job.files, epochs=[], final=loss)
+            found.run(job)
+        assert [record.state for record in found.records()] == ["complete", "failed"]
+        assert "its loss is nan" in trials_table(found.records())
+
+
+def test_a_search_whose_first_loss_is_no_number_ends_and_says_so(tmp_path):
+    workspace = make_workspace(tmp_path / "ws", tune=TWO_RATES)
+    for _ in range(2):  # also when it is called again
+        with (
+            pytest.raises(StageFailed, match="current parameters failed: its loss is nan"),
+            begin_search(workspace, Limits(trials=2, minutes=0, parallel=1), wait_s=1) as found,
+        ):
+            job = found.ask()
+            unheard(job.files, epochs=[], final=math.nan)
+            found.run(job)
+            assert found.ask() is None
 
 
 @pytest.mark.slow
