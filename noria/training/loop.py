@@ -24,7 +24,7 @@ from noria.training.averaging import Average
 from noria.training.batch import Batch
 from noria.training.distributed import Ranks, Replica, whole
 from noria.training.guards import Diverged, Guard, Interruption
-from noria.training.optimizers import set_rate, skip_where
+from noria.training.optimizers import rates, set_rate, skip_where
 from noria.training.recipe import Phase
 from noria.training.schedules import Schedule
 from noria.training.state import Sums, TrainingState
@@ -226,7 +226,7 @@ def _account(run: Run, state: TrainingState, taken: _Taken, *, bar: Progress) ->
     state.step += len(losses)
     tokens_per_s = num_tokens / taken.seconds
     bar.advance(0, loss=state.since_report.mean, tokens_per_s=tokens_per_s)
-    return {"grad_norm": norms[-1], "lr": run.optimizers[0].param_groups[0]["lr"], "tokens_per_s": tokens_per_s}
+    return {"grad_norm": norms[-1], **rates(run.optimizers), "tokens_per_s": tokens_per_s}
 
 
 def _at_point(run: Run, state: TrainingState, measured: Mapping[str, float], hooks: Hooks) -> bool:

@@ -111,6 +111,11 @@ def build_optimizers(
     return optimizers
 
 
+def rates(optimizers: Iterable[Optimizer]) -> dict[str, float]:
+    """As they are now: `lr`, and `muon_lr` where Muon takes part."""
+    return {"muon_lr" if isinstance(it, Muon) else "lr": it.param_groups[0]["lr"] for it in optimizers}
+
+
 def set_rate(optimizers: Iterable[Optimizer], factor: float) -> None:
     """Set every learning rate to `factor` of its peak."""
     for optimizer in optimizers:

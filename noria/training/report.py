@@ -56,7 +56,7 @@ def write_training_report(points: Sequence[Point], directory: Path, *, resources
     ----------
     points:
         In the order in which they were recorded. A point with `<phase>_loss` is one of that phase;
-        its `grad_norm`, `lr` and `tokens_per_s` are drawn. Steps begin anew with each phase.
+        its `grad_norm`, `lr`, `muon_lr` and `tokens_per_s` are drawn. Steps begin anew with each phase.
     resources:
         What was used and what the probe chose, by name: `noria.training.meter.resources_of`, and
         `mfu`, `device`, `precision`, `threads`, `compile`, `micro_batch` …; a value may be a mapping
@@ -82,6 +82,7 @@ def draw_learning_curves(points: Sequence[Point], path: Path) -> None:
 
     panels = {title: {name: _curve(points, name) for name in names} for title, names in _JUDGED.items()}
     panels |= {title: _by_phase(points, name) for title, name in _WATCHED.items()}
+    panels["learning rate"] |= {f"{phase}, Muon": curve for phase, curve in _by_phase(points, "muon_lr").items()}
     panels = {title: drawn for title, curves in panels.items() if (drawn := {k: v for k, v in curves.items() if v})}
     num_columns = max(1, min(_COLUMNS, len(panels)))
     num_rows = max(1, math.ceil(len(panels) / num_columns))

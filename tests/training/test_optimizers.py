@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 from training_fixtures import branch
 
-from noria.training.optimizers import build_optimizers, orthogonalize, set_rate, skip_where
+from noria.training.optimizers import build_optimizers, orthogonalize, rates, set_rate, skip_where
 
 
 @given(st.integers(1, 3), st.integers(2, 24), st.integers(2, 24))
@@ -53,6 +53,13 @@ def test_every_group_is_set_to_a_factor_of_its_own_peak() -> None:
     set_rate(optimizers, 0.5)
     set_rate(optimizers, 0.25)
     assert [optimizer.param_groups[0]["lr"] for optimizer in optimizers] == [0.005, 0.00025]
+    assert rates(optimizers) == {"muon_lr": 0.005, "lr": 0.00025}
+
+
+def test_without_muon_there_is_one_rate() -> None:
+    deep = branch()
+    optimizers = build_optimizers("adamw", deep, matrices=deep.encoder, lr=1e-3, muon_lr=0.02, weight_decay=0.0)
+    assert rates(optimizers) == {"lr": 1e-3}
 
 
 def everything(module: nn.Module, optimizers: list[torch.optim.Optimizer]) -> dict[str, torch.Tensor]:
