@@ -101,8 +101,8 @@ def train_model(
             outcome = _train(material, output, scenario, config, scratch, on_metrics, ranks)
             usage = over_ranks(ranks.gather(outcome.usage))
             if ranks.leads:
-                price = config.train.price_per_hour
-                used = resources_of(usage, price_per_hour=price)
+                train = config.train
+                used = resources_of(usage, price_per_hour=train.price_per_hour, nodes=train.nodes)
                 on_resources({**used, **outcome.choices, "ranks": ranks.size, "mfu": dict(outcome.mfu) or None})
             if not ranks.leads:
                 return splits  # a rank among others makes nothing of its own
