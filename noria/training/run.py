@@ -319,7 +319,7 @@ def _set_precision(model: nn.Module, dtype: torch.dtype) -> None:
 
 def _hooks(job: Job, run: Run, state: TrainingState, meter: Meter) -> Hooks:
     def save() -> None:
-        state.average = run.average.tensors
+        state.average = run.average.saved
         _save(job, state, meter, optimizers=run.optimizers)
 
     def roll_back() -> None:
