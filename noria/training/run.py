@@ -201,8 +201,7 @@ def _restore(job: Job, run: Run, saved: Saved) -> None:
 def _prepare(job: Job, phase: Phase, state: TrainingState) -> Run:
     """Build what the steps need, with what was chosen; choose what has not been yet."""
     config, ranks = job.config, job.ranks
-    steps_per_epoch = max(1, len(phase.objective) // config.accumulate)
-    num_steps = max(1, round(phase.epochs * steps_per_epoch))
+    num_steps = max(1, round(phase.epochs * len(phase.objective) / config.accumulate))
     for module in phase.model.modules():
         if hasattr(module, "recompute"):
             module.recompute = config.activation_checkpointing  # type: ignore[assignment]
@@ -226,7 +225,6 @@ def _prepare(job: Job, phase: Phase, state: TrainingState) -> Run:
         ranks=ranks,
         device=job.device,
         num_steps=num_steps,
-        steps_per_epoch=steps_per_epoch,
         accumulate=config.accumulate,
         parts=parts,
         max_grad_norm=config.max_grad_norm,
