@@ -90,7 +90,8 @@ class TrainingState:
     rollbacks, rate:
         Divergences so far, and the factor of the learning rate after them.
     best_loss, best_epoch, best:
-        The lowest hold-out loss, when it was, and the weights there.
+        The lowest hold-out loss, when it was, and the weights there: none before the first, when loss and epoch
+        are still those of an earlier phase.
     average:
         Averaged weights.
     history:
@@ -125,13 +126,28 @@ class TrainingState:
     def enter(self, phase: str) -> None:
         """Begin a phase."""
         begun = TrainingState(
-            phase=phase, history=self.history, usage=self.usage, best_epoch=self.best_epoch, ran=self.ran
+            phase=phase,
+            history=self.history,
+            usage=self.usage,
+            best_loss=self.best_loss,
+            best_epoch=self.best_epoch,
+            ran=self.ran,
         )
         vars(self).update(vars(begun))
 
 
 @dataclass(frozen=True)
 class Saved:
+    def go_back(self, saved: TrainingState) -> None:
+        """To an earlier state of the phase, but for what was probed and for the best epoch since, which stays the best.
+
+        Patience begins anew with a best epoch that the saved state does not know.
+        """
+        kept = {name: getattr(self, name) for name in ("choices", "best_loss", "best_epoch", "best")}
+        if self.best_loss != saved.best_loss:
+            kept["epochs_since_best"] = 0
+        vars(self).update(vars(saved) | kept)
+
     """A state as read: the progress, and tensors by parameter name."""
 
     state: TrainingState

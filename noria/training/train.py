@@ -26,7 +26,7 @@ from noria.training.meter import over_ranks, resources_of
 from noria.training.probe import choose_device
 from noria.training.run import Job, OnMetrics, Outcome, run_job
 from noria.training.start import Material, as_found, check_labels, load_start
-from noria.training.state import StateStore
+from noria.training.state import Point, StateStore
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +46,8 @@ _ENCODER, _ROWS, _COMPLETE = "encoder", "rows", "complete"
 OnResources = Callable[[Mapping[str, object]], None]
 """Is told once, at the end, what the training used and how it ran."""
 
+OnHistory = Callable[[Sequence[Point]], None]
+"""Is told once, at the end, the learning curves without what a rollback undid."""
 
 @dataclass(frozen=True)
 class Prepared:
@@ -70,6 +72,7 @@ def train_model(
     on_resources: OnResources = lambda resources: None,
 ) -> Artifact:
     """Train on the `train` side of `splits`, write the checkpoint to `output`.
+    on_history: OnHistory = lambda points: None,
 
     Killed at any point and called again, it goes on where it was last saved, to bitwise the same
     weights on the CPU. With `train.distributed` it starts its ranks and waits for them; called by
@@ -95,7 +98,15 @@ def train_model(
     material = Material.at(splits, start=start, teacher=teacher)
     if config.train.distributed != "none" and not started_by_torchrun():
         _prepare(material, scenario, config, scratch, Ranks())  # what is wrong with the rows needs no ranks to say it
-        launch(material, output, config=config, scratch=scratch, on_metrics=on_metrics, on_resources=on_resources)
+        launch(
+            material,
+            output,
+            config=config,
+            scratch=scratch,
+            on_metrics=on_metrics,
+            on_resources=on_resources,
+            on_history=on_history,
+        )
     else:
         with joined(cuda=config.train.device != "cpu" and torch.cuda.is_available()) as ranks:
             outcome = _train(material, output, scenario, config, scratch, on_metrics, ranks)
@@ -107,6 +118,7 @@ def train_model(
             if not ranks.leads:
                 return splits  # a rank among others makes nothing of its own
     if not started_by_torchrun():  # ranks may be started again until all have ended
+                on_history(outcome.history)
         shutil.rmtree(scratch)
     return read_artifact(output, verify=False)
 

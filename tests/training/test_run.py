@@ -191,7 +191,9 @@ def test_points_are_told_at_the_same_steps_and_at_the_end_of_epochs(
     assert outcome.facts["final_loss"] == 0.5 and outcome.choices["precision"] == "fp32"
 
 
-@pytest.mark.parametrize(("accumulate", "ends"), [(1, [11, 22]), (2, [6, 11]), (5, [3, 4]), (6, [2, 4]), (16, [1]), (64, [1])])
+@pytest.mark.parametrize(
+    ("accumulate", "ends"), [(1, [11, 22]), (2, [6, 11]), (5, [3, 4]), (6, [2, 4]), (16, [1]), (64, [1])]
+)
 def test_epochs_are_passes_over_the_batches_however_many_make_a_step(
     accumulate: int, ends: list[int], tmp_path: Path
 ) -> None:
