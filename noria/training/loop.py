@@ -119,7 +119,7 @@ def run_phase(run: Run, state: TrainingState, *, hooks: Hooks, interruption: Int
     Preempted
         When the process was told to end; the state is saved, or the last good one is.
     TrainingError
-        When the loss diverges, or is no number, more often than the guard allows.
+        When the loss diverges, or is no number, more often than the guard allows, or at the end.
     """
     run.phase.model.train()
     saved_at = time.monotonic()
@@ -127,20 +127,18 @@ def run_phase(run: Run, state: TrainingState, *, hooks: Hooks, interruption: Int
     shown = progress(run.phase.name, total=run.num_steps, unit="steps", shown=run.ranks.leads)
     with shown as bar, _no_collection():
         bar.advance(state.step)
-        while state.step < run.num_steps:
+        while state.step < run.num_steps and not state.ended:
             taken = _take_steps(run, state, at_most=at_most, bar=bar, interruption=interruption)
             measured = _account(run, state, taken, bar=bar)
             at_most = max(1, int(_LOOK_EVERY_S / taken.seconds * len(taken.losses)))  # the same on every rank
             gc.collect(1)
             try:
-                goes_on = _at_point(run, state, measured, hooks)
+                state.ended = not _at_point(run, state, measured, hooks)
             except Diverged as divergence:
                 run.guard.bound(state, divergence)
                 hooks.roll_back()
                 bar.advance(state.step - bar.done)
                 continue
-            if not goes_on:
-                return
             if interruption.came(run.ranks):
                 if run.guard.diverging(state):
                     logger.warning("in trouble at step %d: the last good state stays", state.step)
@@ -151,6 +149,7 @@ def run_phase(run: Run, state: TrainingState, *, hooks: Hooks, interruption: Int
             if run.ranks.share(time.monotonic() - saved_at > hooks.save_every_s) and run.guard.well(state):
                 hooks.save()
                 saved_at = time.monotonic()
+    run.guard.conclude(state)
 
 
 def _take_steps(run: Run, state: TrainingState, *, at_most: int, bar: Progress, interruption: Interruption) -> _Taken:
@@ -241,7 +240,7 @@ def _at_point(run: Run, state: TrainingState, measured: Mapping[str, float], hoo
     epoch_ends = _at_epoch_end(run, state.step)
     if state.step % REPORT_EVERY_STEPS and not epoch_ends:
         return True
-    run.guard.judge(state)
+    run.guard.judge(state, last=state.step == run.num_steps and run.phase.judge is None)
     values = dict(measured)
     if state.since_report.num_targets:
         values = {f"{run.phase.name}_loss": state.since_report.mean, **values}

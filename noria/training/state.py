@@ -83,6 +83,8 @@ class TrainingState:
         Sums since the last point and since the epoch began.
     recent:
         Losses per target of the steps since divergence was last looked for.
+    ended:
+        Whether the phase has ended before its last step.
     first_loss, lowest_loss:
         Of this phase: what divergence is measured by.
     skipped, skipped_in_a_row:
@@ -108,6 +110,7 @@ class TrainingState:
     since_report: Sums = field(default_factory=Sums)
     since_epoch: Sums = field(default_factory=Sums)
     recent: list[float] = field(default_factory=list)
+    ended: bool = False
     first_loss: float = math.inf
     lowest_loss: float = math.inf
     skipped: int = 0

@@ -21,6 +21,7 @@ from noria.training.checkpoint import Trained, save_trained
 from noria.training.data import ANSWERS, TrainingRows, TrainingSide, open_training_rows
 from noria.training.distill import write_answers
 from noria.training.distributed import Ranks, joined, started_by_torchrun, whole
+from noria.training.guards import preemptible
 from noria.training.launch import launch
 from noria.training.meter import over_ranks, resources_of
 from noria.training.probe import choose_device
@@ -45,9 +46,9 @@ _ENCODER, _ROWS, _COMPLETE = "encoder", "rows", "complete"
 
 OnResources = Callable[[Mapping[str, object]], None]
 """Is told once, at the end, what the training used and how it ran."""
-
 OnHistory = Callable[[Sequence[Point]], None]
 """Is told once, at the end, the learning curves without what a rollback undid."""
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -59,6 +60,7 @@ class Prepared:
     fingerprint: str
 
 
+@preemptible()
 def train_model(
     splits: Artifact,
     output: Path,
@@ -70,9 +72,9 @@ def train_model(
     teacher: Path | None = None,
     on_metrics: OnMetrics = lambda step, values: None,
     on_resources: OnResources = lambda resources: None,
+    on_history: OnHistory = lambda points: None,
 ) -> Artifact:
     """Train on the `train` side of `splits`, write the checkpoint to `output`.
-    on_history: OnHistory = lambda points: None,
 
     Killed at any point and called again, it goes on where it was last saved, to bitwise the same
     weights on the CPU. With `train.distributed` it starts its ranks and waits for them; called by
@@ -90,7 +92,9 @@ def train_model(
     Raises
     ------
     Preempted
-        When the process was told to end; the state is saved.
+        When the process was told to end, wherever it was; in the steps of a phase, the state is saved first.
+    DiskFull
+        When there is no room for the checkpoint.
     TrainingError
         When the rows, the start, the teacher, the device or the loss don't allow it.
     """
@@ -114,11 +118,11 @@ def train_model(
             if ranks.leads:
                 price = config.train.price_per_hour
                 used = resources_of(usage, price_per_hour=price)
+                on_history(outcome.history)
                 on_resources({**used, **outcome.choices, "ranks": ranks.size, "mfu": dict(outcome.mfu) or None})
             if not ranks.leads:
                 return splits  # a rank among others makes nothing of its own
     if not started_by_torchrun():  # ranks may be started again until all have ended
-                on_history(outcome.history)
         shutil.rmtree(scratch)
     return read_artifact(output, verify=False)
 
