@@ -138,9 +138,6 @@ class TrainingState:
         )
         vars(self).update(vars(begun))
 
-
-@dataclass(frozen=True)
-class Saved:
     def go_back(self, saved: TrainingState) -> None:
         """To an earlier state of the phase, but for what was probed and for the best epoch since, which stays the best.
 
@@ -151,6 +148,9 @@ class Saved:
             kept["epochs_since_best"] = 0
         vars(self).update(vars(saved) | kept)
 
+
+@dataclass(frozen=True)
+class Saved:
     """A state as read: the progress, and tensors by parameter name."""
 
     state: TrainingState
@@ -236,7 +236,7 @@ class StateStore:
                 os.fsync(file.fileno())  # the name must not arrive before the bytes
         except (SafetensorError, OSError) as error:
             partial.unlink(missing_ok=True)
-            raise _as_os_error(error, partial) from error
+            raise as_os_error(error, partial) from error
         partial.replace(target)
         previous = self._sound or (paths[-1] if paths else None)
         for old in paths:
@@ -313,7 +313,7 @@ def _parse(plain: dict[str, Any]) -> TrainingState:
     return TrainingState(**plain, history=history, choices=choices and Choices(**choices))
 
 
-def _as_os_error(error: Exception, path: Path) -> OSError:
+def as_os_error(error: Exception, path: Path) -> OSError:
     """safetensors says the number of a system's error in its words only; a full disk must be known as one."""
     if isinstance(error, OSError):
         return error
