@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from torch import nn
 from training_fixtures import branch
 
+from noria.config import LoraConfig
+from noria.model.lora import low_rank
 from noria.training.optimizers import build_optimizers, orthogonalize, rates, set_rate, skip_where
 
 
@@ -30,6 +32,15 @@ def test_muon_takes_the_matrices_and_adamw_the_rest() -> None:
     assert {p.shape for p in chosen} == {(3, 16, 16), (16, 16), (32, 16), (16, 32)}
     assert len(chosen) + len(rest) == len(list(deep.parameters()))
     assert any(p is deep.frontend.tokens for p in rest)
+
+
+def test_low_rank_factors_are_no_matrices_for_muon() -> None:
+    deep = branch()
+    with low_rank(deep, deep.encoder, head=deep.head, config=LoraConfig(rank=2), seed=0):
+        (adamw,) = build_optimizers("muon", deep, matrices=deep.encoder, lr=1e-3, muon_lr=0.02, weight_decay=0.0)
+        assert isinstance(adamw, torch.optim.AdamW)
+        taken = {id(param) for group in adamw.param_groups for param in group["params"]}
+        assert taken == {id(param) for param in deep.parameters() if param.requires_grad}
 
 
 def test_a_step_of_muon_is_its_formula() -> None:

@@ -42,9 +42,10 @@ def made_up_points() -> list[Point]:
 def test_a_report_says_what_was_reached_and_what_was_used(tmp_path: Path) -> None:
     resources = {"wall_s": 162.0, "cpu_s": 300.0, "peak_memory_bytes": 1_230_000_000, "gpu_energy_j": None}
     resources |= {"mfu": {"pretrain": 0.4, "train": 0.31}, "precision": "bf16", "threads": 2, "compile": False}
-    write_training_report(made_up_points(), tmp_path, resources=resources)
+    write_training_report(made_up_points(), tmp_path, resources=resources, best_loss=0.31)
     table = (tmp_path / TABLE).read_text()
     for line in (
+        "| Transformer's hold-out loss, best epoch | 0.3100 |",
         "| hold-out accuracy, both | 0.8700 |",
         "| model FLOPs utilization | pretrain 40.0%, train 31.0% |",
         "| time | 2.7 min |",
