@@ -51,6 +51,8 @@ def _row(row: Mapping[str, object]) -> str:
 def _verdict(row: Mapping[str, object]) -> str:
     if row["bar"] is None:
         return ""
+    if not row.get("reached", True):
+        return "**missed**"
     measured = float(str(row["ours"] if row["ratio"] is None else row["ratio"]))
     bar = float(str(row["bar"]))
     kept = measured >= bar if row["higher_is_better"] else measured <= bar

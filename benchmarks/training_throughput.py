@@ -4,8 +4,9 @@
 
 Contenders take turns, each training in a process of its own; medians. Dropout is the same for all in a
 table (text classification is measured with none and with 0.1, the default of the peers), and so is the
-activation: a squared ReLU (JoeyNMT has none: ReLU). Precision is each side's best: ours is bfloat16, the
-best-set peers' is chosen with batch size and attention by a short sweep, the others' is their default.
+activation: a squared ReLU (JoeyNMT has none: ReLU). Precision is each side's best: ours is bfloat16 where
+the CPU knows it, the best-set peers' is chosen with batch size and attention by a short sweep, the others'
+is their default. Of JoeyNMT, which has float32 alone, the tokens of a batch are swept.
 A row with both in float32 stands beside. Tokens are real ones: padding and added tokens count for nobody.
 """
 
@@ -18,13 +19,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.peers.contender import Contender, Measured, run_contender, run_in_turn
-from benchmarks.peers.field import PEERS, best_of
+from benchmarks.peers.field import PEERS, best_of, joeynmt_of_all_sizes
 from benchmarks.peers.settings import Record
 from benchmarks.results import Row, write_results
 from benchmarks.workloads.prepare import prepare
+from noria.training.probe import cpu_has_bf16
 
 OURS = "benchmarks.peers.noria_training"
 REPEATS = 3
+PRECISION = "bf16" if cpu_has_bf16() else "fp32"
+"""Ours at its best, as its probe finds it: a CPU without bfloat16 takes fifty times as long for it."""
 _SWEEP_STEPS = {"steps": 10, "num_warmup_steps": 3}
 _BEST = "Hugging Face Trainer, best"
 
@@ -65,18 +69,19 @@ def _measure(work: str, workload: Path, *, dropout: float) -> list[Row]:
     bars = BARS[work]
     peers = best_set(work, workload, dropout=dropout)
     if work != "language-modelling":  # where the best settings are the defaults, or these with another precision
-        peers = [peer for peer in PEERS[work] if peer.name != _BEST] + peers
-    ours = Contender("Noria", OURS, {"precision": "bf16"}, "bf16, batches of 4,096 tokens")
-    in_fp32 = Contender("Noria, fp32", OURS, {"precision": "fp32"}, "fp32")
+        chosen = {peer.name for peer in peers}
+        peers = [peer for peer in PEERS[work] if peer.name not in chosen] + peers
+    ours = Contender("Noria", OURS, {"precision": PRECISION}, f"{PRECISION}, batches of 4,096 tokens")
+    in_fp32 = () if PRECISION == "fp32" else (Contender("Noria, fp32", OURS, {"precision": "fp32"}, "fp32"),)
     found = run_in_turn(
-        [contender.given(**bars.steps, dropout=dropout) for contender in (ours, in_fp32, *peers)],
+        [contender.given(**bars.steps, dropout=dropout) for contender in (ours, *in_fp32, *peers)],
         workload,
         repeats=REPEATS,
         on_record=tell,
     )
     return [_row(work, found["Noria"], found[peer.name], bar=bars.ratios[peer.name]) for peer in peers] + [
         _row(work, found["Noria, fp32"], found[peer.name], bar=None)
-        for peer in peers
+        for peer in (peers if in_fp32 else ())
         if peer.settings.get("precision", "fp32") == "fp32"
     ]
 
@@ -85,13 +90,18 @@ def best_set(work: str, workload: Path, *, dropout: float = 0.0) -> list[Contend
     """The quickest of the candidates for each peer that has choices, by one short training of each."""
     if work == "language-modelling":
         loop, trainer = PEERS[work]
-        loops = [loop.given(precision=precision) for precision in ("fp32", "bf16")]
+        loops = [loop.given(precision=precision) for precision in dict.fromkeys(("fp32", PRECISION))]
         trainers = [
             trainer.given(precision=precision, attention=attention)
             for precision, attention in (("fp32", "sdpa"), ("bf16", "eager"))
+            if precision == "fp32" or cpu_has_bf16()
         ]
         return [_quickest(loops, workload, f"{loop.name}, best"), _quickest(trainers, workload, _BEST)]
-    return [_quickest([each.given(dropout=dropout) for each in best_of(work)], workload, _BEST)]
+    swept = {_BEST: best_of(work)} | ({"JoeyNMT": joeynmt_of_all_sizes()} if work == "translation" else {})
+    return [
+        _quickest([each.given(dropout=dropout) for each in candidates], workload, name)
+        for name, candidates in swept.items()
+    ]
 
 
 def _quickest(candidates: list[Contender], workload: Path, name: str) -> Contender:
@@ -101,10 +111,15 @@ def _quickest(candidates: list[Contender], workload: Path, name: str) -> Contend
         tell(candidate, record)
         speeds.append(record.real_tokens_per_s)
     best = candidates[speeds.index(max(speeds))]
-    chosen = {key: best.settings[key] for key in ("precision", "batch_size", "attention") if key in best.settings}
+    chosen = {
+        key: best.settings[key]
+        for key in ("precision", "batch_size", "batch_tokens", "attention")
+        if key in best.settings
+    }
     print(f"{name}: {chosen}", flush=True)
-    told = ", ".join(f"{value} rows" if key == "batch_size" else str(value) for key, value in chosen.items())
-    return Contender(name, best.module, best.settings, f"{best.note.split(';')[0]}; {told}")
+    units = {"batch_size": " rows", "batch_tokens": " tokens"}
+    told = ", ".join(f"{value}{units.get(key, '')}" for key, value in chosen.items())
+    return Contender(name, best.module, best.settings, f"{best.note.split('; precision')[0]}; {told}")
 
 
 def _row(work: str, ours: Measured, theirs: Measured, *, bar: float | None) -> Row:
@@ -139,11 +154,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("works", nargs="*", default=list(BARS), metavar="WORK", help=" | ".join(BARS))
     parser.add_argument("--workloads", type=Path, help="where workloads are kept (default: written anew)")
+    parser.add_argument("--suffix", default="", help="of the results' names: another kind of machine has its own table")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
         for work in args.works:
             rows = measure(work, args.workloads or Path(directory))
-            name = f"training_throughput_{work.replace('-', '_')}"
+            name = f"training_throughput_{work.replace('-', '_')}{args.suffix}"
             print(write_results(name, rows, packages=("torch", "transformers", "pytorch-lightning", "joeynmt")))
 
 

@@ -117,6 +117,6 @@ class DiskFull(NoriaError):
 
 
 class Preempted(NoriaError):
-    """The process was told to end, saved its state, and goes on from there when it is started again."""
+    """The process was told to end; started again, it goes on from what it has saved."""
 
     exit_code = 75  # EX_TEMPFAIL of sysexits.h

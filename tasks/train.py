@@ -24,12 +24,11 @@ def train(workspace: Workspace) -> Artifact:
     from noria.training.state import Point
     from noria.training.train import train_model
 
-    points: list[Point] = []
+    history: list[Point] = []
     resources: dict[str, object] = {}
     with Live(str(workspace.training_report), dvcyaml=None, save_dvc_exp=False, report=None) as live:
 
         def record(step: int, values: Mapping[str, float]) -> None:
-            points.append(Point(step, values))
             live.step = step
             for name, value in values.items():
                 live.log_metric(name, value, plot=step > 0)  # the blend is one point, no curve
@@ -45,8 +44,15 @@ def train(workspace: Workspace) -> Artifact:
             teacher=teacher_of(workspace),
             on_metrics=record,
             on_resources=resources.update,
+            on_history=history.extend,
         )
-    write_training_report(points, workspace.training_report, resources=resources)
+    best_loss = checkpoint.facts.get("best_loss")
+    write_training_report(
+        history,
+        workspace.training_report,
+        resources=resources,
+        best_loss=best_loss if isinstance(best_loss, float) else None,
+    )
     return checkpoint
 
 

@@ -141,7 +141,6 @@ def run_of(
         ranks=Ranks(),
         device=torch.device("cpu"),
         num_steps=steps,
-        steps_per_epoch=steps,
         accumulate=accumulate,
         parts=parts,
         max_grad_norm=max_grad_norm,

@@ -64,7 +64,7 @@ class Race:
         best: Callable[[Sequence[Measured]], Measured],
         tell: Callable[[Sequence[Measured]], None],
     ) -> None:
-        """Every candidate once, then the best of each group in turn; `tell` hears of them after every turn."""
+        """Every candidate once, then the best of each group in turn; `tell` hears of those that ran, each turn."""
         for group in groups:
             for contender in group:
                 self.run(contender)
@@ -76,4 +76,5 @@ class Race:
                 break
             for contender in chosen if turn else ():
                 self.run(contender)
-            tell([m for c in chosen if (m := self.measured(c))])
+            if found := [m for c in chosen if (m := self.measured(c))]:
+                tell(found)

@@ -88,11 +88,11 @@ def loss_rows(ours: Measured, theirs: Measured) -> list[Row]:
     ):
         theirs_s = statistics.median(_running(r, r.curve[-1][0], compiling=compiling) for r in theirs.records)
         ours_s = seconds_to(ours, target, compiling=compiling)
-        reached = "" if ours_s is not None else ", NOT REACHED"
+        missed = "" if ours_s is not None else ", NOT REACHED"
         ours_s = ours_s or statistics.median(_running(r, r.curve[-1][0], compiling=compiling) for r in ours.records)
         rows.append(
             Row(
-                f"decoder-loss: seconds to validation loss {target:.4f}{reached}, {words}; {ours.contender.note}; "
+                f"decoder-loss: seconds to validation loss {target:.4f}{missed}, {words}; {ours.contender.note}; "
                 f"theirs: {theirs.contender.note}",
                 "s",
                 round(ours_s, 1),
@@ -101,6 +101,7 @@ def loss_rows(ours: Measured, theirs: Measured) -> list[Row]:
                 bar=bar,
                 higher_is_better=False,
                 repeats=len(ours.records),
+                reached=not missed,
             )
         )
     return rows

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import logging
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from noria.cli.options import add_directory, add_json, print_json
+from noria.errors import ConfigError
 
 if TYPE_CHECKING:
     from noria.tuning.report import Summary
@@ -41,17 +43,22 @@ def run(args: argparse.Namespace) -> int:
 
         logging.getLogger("prefect").propagate = False  # it tells its server; errors come back as exceptions
         summary = tune(str(workspace.root), args.trials, args.minutes, args.parallel, args.wait_s)
+    return _end(summary, workspace.params, args)
+
+
+def _end(summary: Summary, params: Path, args: argparse.Namespace) -> int:
+    """Apply and show what was found; an error only where a diff was to be applied and there can be none."""
     if args.apply and summary.diff:
         from noria.tuning.edit import write_params
 
-        write_params(workspace.params, summary.proposed)
+        write_params(params, summary.proposed)
     if args.json:
         from noria.tuning.report import as_json
 
         print_json({**as_json(summary), "applied": bool(args.apply and summary.diff)})
     else:
         _show(summary, applied=args.apply)
-    return 0
+    return ConfigError.exit_code if args.apply and summary.refused else 0
 
 
 def _show(summary: Summary, *, applied: bool) -> None:
@@ -60,6 +67,8 @@ def _show(summary: Summary, *, applied: bool) -> None:
     print(trials_table(summary.trials))
     print()
     print(verdict(summary))
+    if summary.refused:
+        print(summary.refused)
     if summary.diff:
         print()
         print(summary.diff, end="")

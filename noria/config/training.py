@@ -169,7 +169,7 @@ class TrainConfig(Section):
     activation_checkpointing: bool = False
     """Recompute activations in the backward pass: about a third more time for much less memory."""
     price_per_hour: Annotated[float, Field(ge=0)] = 0.0
-    """What an hour of this machine costs, in your currency, for the report; 0 means unknown."""
+    """What an hour of one machine costs, in your currency, for the report; 0 means unknown."""
     init_from: str = "none"
     """Weights to start from: `none`, `champion`, or the directory of a checkpoint; the encoder comes with them."""
     guard: GuardConfig = GuardConfig()

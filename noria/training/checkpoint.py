@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import errno
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +15,9 @@ from torch import Tensor, nn
 
 from noria.artifacts import Artifact, read_artifact, write_artifact
 from noria.config import Config
-from noria.errors import ArtifactError
+from noria.errors import ArtifactError, DiskFull
 from noria.scenarios.base import Encoder, Scenario
+from noria.training.state import as_os_error
 
 _WEIGHTS = "model.safetensors"
 _CONFIG = "config.json"
@@ -40,8 +43,14 @@ def save_trained(
     counts: Mapping[str, int],
     facts: Mapping[str, object],
 ) -> Artifact:
-    """Write a checkpoint artifact and return it."""
-    with write_artifact(path, kind="checkpoint", parents=parents) as draft:
+    """Write a checkpoint artifact and return it.
+
+    Raises
+    ------
+    DiskFull
+        When there is no room for it.
+    """
+    with _in_room(path), write_artifact(path, kind="checkpoint", parents=parents) as draft:
         save_file({name: tensor.contiguous() for name, tensor in weights.items()}, draft.path / _WEIGHTS)
         (draft.path / _WEIGHTS).chmod(0o644)  # safetensors makes private files; artifacts are shared
         (draft.path / _CONFIG).write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
@@ -49,6 +58,20 @@ def save_trained(
         draft.counts.update(counts)
         draft.facts.update(facts)
     return read_artifact(path, verify=False)
+
+
+@contextmanager
+def _in_room(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (SafetensorError, OSError) as error:
+        if (known := as_os_error(error, path)).errno != errno.ENOSPC:
+            raise
+        raise DiskFull(
+            "there is no room for the trained model",
+            where=str(known.filename or path),
+            next_step="make room, then run it again: it goes on from the saved state",
+        ) from error
 
 
 def load_trained(path: Path, *, scenario: Scenario) -> Trained:

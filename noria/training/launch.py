@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +26,7 @@ from noria.config import Config, TrainConfig
 from noria.errors import NoriaError, Preempted, StageFailed, TrainingError
 from noria.events import emit
 from noria.training.start import Material
+from noria.training.state import Point
 
 _POLL_S = 0.5
 _GRACE_S = 45.0  # torchrun gives the ranks 30 s to save, then kills them
@@ -43,6 +44,7 @@ def launch(
     scratch: Path,
     on_metrics: Callable[[int, Mapping[str, float]], None],
     on_resources: Callable[[Mapping[str, object]], None],
+    on_history: Callable[[Sequence[Point]], None],
 ) -> None:
     """Run `noria.training.worker` on every rank of this host, and wait.
 
@@ -70,6 +72,8 @@ def launch(
                 on_metrics(step, values)
             case {"kind": "resources", "values": dict(values)}:
                 on_resources(values)
+            case {"kind": "history", "points": list(points)}:
+                on_history([Point(**point) for point in points])
             case _:
                 pass
 
@@ -176,7 +180,7 @@ def _listen(command: list[str], path: Path, *, max_restarts: int) -> list[Event]
 def _pass_on(news: list[Event]) -> None:
     """Tell our own listeners."""
     for event in news:
-        if event["kind"] in ("log", "metric", "progress"):
+        if event["kind"] in ("log", "metric", "progress", "left_out"):
             emit(event["kind"], **{name: value for name, value in event.items() if name not in ("kind", "time")})
 
 

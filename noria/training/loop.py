@@ -24,7 +24,7 @@ from noria.training.averaging import Average
 from noria.training.batch import Batch
 from noria.training.distributed import Ranks, Replica, whole
 from noria.training.guards import Diverged, Guard, Interruption
-from noria.training.optimizers import set_rate, skip_where
+from noria.training.optimizers import rates, set_rate, skip_where
 from noria.training.recipe import Phase
 from noria.training.schedules import Schedule
 from noria.training.state import Sums, TrainingState
@@ -42,8 +42,8 @@ class Run:
 
     Attributes
     ----------
-    num_steps, steps_per_epoch:
-        Optimizer steps; `accumulate` batches make one.
+    num_steps:
+        Optimizer steps; `accumulate` batches make one, which may be of two epochs.
     parts:
         Each batch is computed in so many passes (memory, or ranks).
     """
@@ -57,11 +57,18 @@ class Run:
     ranks: Ranks
     device: torch.device
     num_steps: int
-    steps_per_epoch: int
     accumulate: int
     parts: int
     max_grad_norm: float
     seed: int
+
+    def epochs_done(self, step: int) -> int:
+        """Whole passes over the batches after so many steps."""
+        return step * self.accumulate // len(self.phase.objective)
+
+    def epoch_end(self, step: int) -> int:
+        """The step after which the epoch that `step` is in ends."""
+        return math.ceil((self.epochs_done(step) + 1) * len(self.phase.objective) / self.accumulate)
 
 
 @dataclass(frozen=True)
@@ -112,7 +119,7 @@ def run_phase(run: Run, state: TrainingState, *, hooks: Hooks, interruption: Int
     Preempted
         When the process was told to end; the state is saved, or the last good one is.
     TrainingError
-        When the loss diverges, or is no number, more often than the guard allows.
+        When the loss diverges, or is no number, more often than the guard allows, or at the end.
     """
     run.phase.model.train()
     saved_at = time.monotonic()
@@ -120,20 +127,18 @@ def run_phase(run: Run, state: TrainingState, *, hooks: Hooks, interruption: Int
     shown = progress(run.phase.name, total=run.num_steps, unit="steps", shown=run.ranks.leads)
     with shown as bar, _no_collection():
         bar.advance(state.step)
-        while state.step < run.num_steps:
+        while state.step < run.num_steps and not state.ended:
             taken = _take_steps(run, state, at_most=at_most, bar=bar, interruption=interruption)
             measured = _account(run, state, taken, bar=bar)
             at_most = max(1, int(_LOOK_EVERY_S / taken.seconds * len(taken.losses)))  # the same on every rank
             gc.collect(1)
             try:
-                goes_on = _at_point(run, state, measured, hooks)
+                state.ended = not _at_point(run, state, measured, hooks)
             except Diverged as divergence:
                 run.guard.bound(state, divergence)
                 hooks.roll_back()
                 bar.advance(state.step - bar.done)
                 continue
-            if not goes_on:
-                return
             if interruption.came(run.ranks):
                 if run.guard.diverging(state):
                     logger.warning("in trouble at step %d: the last good state stays", state.step)
@@ -144,14 +149,15 @@ def run_phase(run: Run, state: TrainingState, *, hooks: Hooks, interruption: Int
             if run.ranks.share(time.monotonic() - saved_at > hooks.save_every_s) and run.guard.well(state):
                 hooks.save()
                 saved_at = time.monotonic()
+    run.guard.conclude(state)
 
 
 def _take_steps(run: Run, state: TrainingState, *, at_most: int, bar: Progress, interruption: Interruption) -> _Taken:
     """Steps up to the next point of the curves, or fewer when the process is told to end."""
     taken = _Taken(first=state.step)
-    epoch_end = (state.step // run.steps_per_epoch + 1) * run.steps_per_epoch
     next_point = (state.step // REPORT_EVERY_STEPS + 1) * REPORT_EVERY_STEPS
-    for step in range(state.step, min(next_point, epoch_end, run.num_steps, state.step + at_most)):
+    end = min(next_point, run.epoch_end(state.step), run.num_steps, state.step + at_most)
+    for step in range(state.step, end):
         units = list(my_units(run, step))
         for part in units:
             taken.num_tokens += part.num_tokens
@@ -226,7 +232,7 @@ def _account(run: Run, state: TrainingState, taken: _Taken, *, bar: Progress) ->
     state.step += len(losses)
     tokens_per_s = num_tokens / taken.seconds
     bar.advance(0, loss=state.since_report.mean, tokens_per_s=tokens_per_s)
-    return {"grad_norm": norms[-1], "lr": run.optimizers[0].param_groups[0]["lr"], "tokens_per_s": tokens_per_s}
+    return {"grad_norm": norms[-1], **rates(run.optimizers), "tokens_per_s": tokens_per_s}
 
 
 def _at_point(run: Run, state: TrainingState, measured: Mapping[str, float], hooks: Hooks) -> bool:
@@ -234,7 +240,7 @@ def _at_point(run: Run, state: TrainingState, measured: Mapping[str, float], hoo
     epoch_ends = _at_epoch_end(run, state.step)
     if state.step % REPORT_EVERY_STEPS and not epoch_ends:
         return True
-    run.guard.judge(state)
+    run.guard.judge(state, last=state.step == run.num_steps and run.phase.judge is None)
     values = dict(measured)
     if state.since_report.num_targets:
         values = {f"{run.phase.name}_loss": state.since_report.mean, **values}
@@ -244,12 +250,13 @@ def _at_point(run: Run, state: TrainingState, measured: Mapping[str, float], hoo
 
 
 def _at_epoch_end(run: Run, step: int) -> bool:
-    return step % run.steps_per_epoch == 0 or step == run.num_steps
+    return step == run.epoch_end(step - 1) or step == run.num_steps
 
 
 def _end_epoch(run: Run, state: TrainingState, hooks: Hooks) -> bool:
     mean, state.since_epoch = state.since_epoch.mean, Sums()
-    goes_on = hooks.after_epoch(math.ceil(state.step / run.steps_per_epoch), mean)
+    last_begun = run.epochs_done(state.step - 1) + 1
+    goes_on = hooks.after_epoch(max(last_begun, run.epochs_done(state.step)), mean)  # one step may end several
     run.phase.model.train()
     return goes_on
 

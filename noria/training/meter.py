@@ -104,10 +104,10 @@ def over_ranks(usages: Sequence[Usage]) -> Usage:
     )
 
 
-def resources_of(usage: Usage, *, price_per_hour: float) -> dict[str, object]:
-    """What is known of a usage, by name, and its cost in the price's currency; a price of 0 is unknown."""
+def resources_of(usage: Usage, *, price_per_hour: float, nodes: int) -> dict[str, object]:
+    """What is known of a usage, by name, and its cost on `nodes` machines of that price; a price of 0 is unknown."""
     known: dict[str, object] = {name: value for name, value in asdict(usage).items() if value is not None}
-    return known | ({"cost": usage.wall_s / 3600 * price_per_hour} if price_per_hour else {})
+    return known | ({"cost": usage.wall_s / 3600 * price_per_hour * nodes} if price_per_hour else {})
 
 
 def flops_per_token(

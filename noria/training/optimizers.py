@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from noria.model.lora import LowRank
 from noria.training.distributed import sharded_like, whole
 
 _NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
@@ -88,17 +89,19 @@ def build_optimizers(
     """The optimizer called `name` for the parameters of `module`.
 
     `muon` takes the matrices of the submodule `matrices`, and AdamW the rest: embeddings, heads,
-    norms. Every group remembers its peak rate as `initial_lr`, for `set_rate`.
+    norms, and the factors of low-rank updates. Those are thin: their small singular values are noise,
+    which orthogonalizing would make as large as the rest. Every group remembers its peak rate as
+    `initial_lr`, for `set_rate`.
     """
     everything = [param for param in module.parameters() if param.requires_grad]
     if name == "muon":
-        chosen = [param for param in matrices.parameters() if param.ndim >= 2]
+        thin = {id(param) for part in matrices.modules() if isinstance(part, LowRank) for param in part.parameters()}
+        chosen = [param for param in matrices.parameters() if param.ndim >= 2 and param.requires_grad]
+        chosen = [param for param in chosen if id(param) not in thin]
         ids = {id(param) for param in chosen}
         rest = [param for param in everything if id(param) not in ids]
-        optimizers: list[Optimizer] = [
-            Muon(chosen, lr=muon_lr, weight_decay=weight_decay),
-            torch.optim.AdamW(rest, lr=lr, betas=_BETAS, weight_decay=weight_decay, fused=True),
-        ]
+        optimizers: list[Optimizer] = [Muon(chosen, lr=muon_lr, weight_decay=weight_decay)] if chosen else []
+        optimizers += [torch.optim.AdamW(rest, lr=lr, betas=_BETAS, weight_decay=weight_decay, fused=True)]
     elif name == "adamw":
         optimizers = [torch.optim.AdamW(everything, lr=lr, betas=_BETAS, weight_decay=weight_decay, fused=True)]
     elif name == "adam":
@@ -109,6 +112,11 @@ def build_optimizers(
         for group in optimizer.param_groups:
             group["initial_lr"] = group["lr"]
     return optimizers
+
+
+def rates(optimizers: Iterable[Optimizer]) -> dict[str, float]:
+    """As they are now: `lr`, and `muon_lr` where Muon takes part."""
+    return {"muon_lr" if isinstance(it, Muon) else "lr": it.param_groups[0]["lr"] for it in optimizers}
 
 
 def set_rate(optimizers: Iterable[Optimizer], factor: float) -> None:

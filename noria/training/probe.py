@@ -178,7 +178,12 @@ def _precisions(config: TrainConfig, device: torch.device) -> list[str]:
         return [config.precision]
     if device.type == "cuda":
         return ["bf16" if torch.cuda.is_bf16_supported() else "fp32"]
-    return ["fp32"] if config.deterministic else list(PRECISIONS)
+    return ["fp32"] if config.deterministic or not cpu_has_bf16() else list(PRECISIONS)
+
+
+def cpu_has_bf16() -> bool:
+    """Whether the CPU's matrix kernels know bfloat16; where they don't, one pass of it takes as long as fifty."""
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def _threads(config: TrainConfig, device: torch.device) -> list[int]:

@@ -49,24 +49,28 @@ _RESOURCE_TITLES = {
 }
 
 
-def write_training_report(points: Sequence[Point], directory: Path, *, resources: Mapping[str, object]) -> None:
+def write_training_report(
+    points: Sequence[Point], directory: Path, *, resources: Mapping[str, object], best_loss: float | None = None
+) -> None:
     """Write the picture, the tables and `resources.json` into `directory`.
 
     Parameters
     ----------
     points:
         In the order in which they were recorded. A point with `<phase>_loss` is one of that phase;
-        its `grad_norm`, `lr` and `tokens_per_s` are drawn. Steps begin anew with each phase.
+        its `grad_norm`, `lr`, `muon_lr` and `tokens_per_s` are drawn. Steps begin anew with each phase.
     resources:
         What was used and what the probe chose, by name: `noria.training.meter.resources_of`, and
         `mfu`, `device`, `precision`, `threads`, `compile`, `micro_batch` …; a value may be a mapping
         from phase to value, and None is left out. The median throughput is added from the points.
+    best_loss:
+        Of the epoch that was kept, if the hold-out judged any: a rollback may have undone its point.
     """
     directory.mkdir(parents=True, exist_ok=True)
     draw_learning_curves(points, directory / LEARNING_CURVE)
     known = {name: value for name, value in resources.items() if value is not None}
     used = {**_median_throughput(points), **known}
-    tables = [table for table in (training_table(points), resources_table(used)) if table]
+    tables = [table for table in (training_table(points, best_loss=best_loss), resources_table(used)) if table]
     (directory / TABLE).write_text("\n\n".join(tables) + "\n", encoding="utf-8")
     text = json.dumps(used, indent=2, ensure_ascii=False) + "\n"
     (directory / RESOURCES).write_text(text, encoding="utf-8")
@@ -82,6 +86,7 @@ def draw_learning_curves(points: Sequence[Point], path: Path) -> None:
 
     panels = {title: {name: _curve(points, name) for name in names} for title, names in _JUDGED.items()}
     panels |= {title: _by_phase(points, name) for title, name in _WATCHED.items()}
+    panels["learning rate"] |= {f"{phase}, Muon": curve for phase, curve in _by_phase(points, "muon_lr").items()}
     panels = {title: drawn for title, curves in panels.items() if (drawn := {k: v for k, v in curves.items() if v})}
     num_columns = max(1, min(_COLUMNS, len(panels)))
     num_rows = max(1, math.ceil(len(panels) / num_columns))
@@ -113,13 +118,14 @@ def _whole_steps() -> Any:  # noqa: ANN401 - matplotlib is untyped
     return MaxNLocator(nbins=6, integer=True)
 
 
-def training_table(points: Sequence[Point]) -> str:
+def training_table(points: Sequence[Point], *, best_loss: float | None = None) -> str:
     """Markdown of what the hold-out said; these rows picked the epoch, so they judge nothing."""
     lines = ["| measure | value |", "|---|---|"]
     for name, title in _TITLES.items():
         values = [value for _, value in _curve(points, name)]
-        if values:
-            lines.append(f"| {title} | {min(values) if name.endswith('loss') else values[-1]:.4f} |")
+        last = best_loss if name == _HOLDOUT_LOSS else next(reversed(values), None)
+        if last is not None:
+            lines.append(f"| {title} | {last:.4f} |")
     return "\n".join(lines)
 
 

@@ -76,12 +76,16 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Facts worth keeping with the checkpoint, and what was used; `mfu` is the share of a GPU's peak, by phase."""
+    """Facts worth keeping with the checkpoint, and what was used; `mfu` is the share of a GPU's peak, by phase.
+
+    `history` are the points of the learning curves, without those that a rollback undid.
+    """
 
     facts: Mapping[str, object]
     usage: Usage
     choices: Mapping[str, object]
     mfu: Mapping[str, float]
+    history: Sequence[Point]
 
 
 def run_job(job: Job) -> Outcome:
@@ -122,8 +126,9 @@ def run_job(job: Job) -> Outcome:
     job.store.settle()
     last = dict(state.history[-1].values) if state.history else {}
     last.pop("tokens_per_s", None)  # a fact is the same when the training is run again
-    facts = {**state.ran, "best_epoch": state.best_epoch, **last}
-    return Outcome(facts, meter.read(), state.ran, _utilization(job, state.history))
+    best = {"best_loss": state.best_loss} if math.isfinite(state.best_loss) else {}
+    facts = {**state.ran, "best_epoch": state.best_epoch, **best, **last}
+    return Outcome(facts, meter.read(), state.ran, _utilization(job, state.history), tuple(state.history))
 
 
 def _utilization(job: Job, history: Sequence[Point]) -> Mapping[str, float]:
@@ -201,8 +206,7 @@ def _restore(job: Job, run: Run, saved: Saved) -> None:
 def _prepare(job: Job, phase: Phase, state: TrainingState) -> Run:
     """Build what the steps need, with what was chosen; choose what has not been yet."""
     config, ranks = job.config, job.ranks
-    steps_per_epoch = max(1, len(phase.objective) // config.accumulate)
-    num_steps = max(1, round(phase.epochs * steps_per_epoch))
+    num_steps = max(1, round(phase.epochs * len(phase.objective) / config.accumulate))
     for module in phase.model.modules():
         if hasattr(module, "recompute"):
             module.recompute = config.activation_checkpointing  # type: ignore[assignment]
@@ -226,7 +230,6 @@ def _prepare(job: Job, phase: Phase, state: TrainingState) -> Run:
         ranks=ranks,
         device=job.device,
         num_steps=num_steps,
-        steps_per_epoch=steps_per_epoch,
         accumulate=config.accumulate,
         parts=parts,
         max_grad_norm=config.max_grad_norm,
@@ -319,7 +322,7 @@ def _set_precision(model: nn.Module, dtype: torch.dtype) -> None:
 
 def _hooks(job: Job, run: Run, state: TrainingState, meter: Meter) -> Hooks:
     def save() -> None:
-        state.average = run.average.tensors
+        state.average = run.average.saved
         _save(job, state, meter, optimizers=run.optimizers)
 
     def roll_back() -> None:
@@ -331,7 +334,8 @@ def _hooks(job: Job, run: Run, state: TrainingState, meter: Meter) -> Hooks:
                 where=f"phase `{state.phase}`, step {state.step}",
                 next_step="make room on the disk, or lower `train.lr`",
             )
-        vars(state).update(vars(saved.state) | {"rollbacks": rollbacks, "rate": rate, "choices": state.choices})
+        state.go_back(saved.state)
+        state.rollbacks, state.rate = rollbacks, rate
         _restore(job, run, saved)
         save()  # with the lower rate, for a process that is killed now
         job.store.settle()
@@ -356,7 +360,7 @@ def _judge_epoch(job: Job, run: Run, state: TrainingState, *, epoch: int, loss: 
     with run.average.applied():
         values = job.ranks.share(dict(phase.judge()))
         judged = finite(values["holdout_loss"])
-        better = judged < state.best_loss
+        better = not state.best or judged < state.best_loss
         if better:
             state.best = _copy(phase.model)
     told = ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in values.items())

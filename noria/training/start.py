@@ -20,7 +20,7 @@ _BATCH_ROWS, _TARGETS_TOLD = 5_000, 10
 _NONE, _CHAMPION = "none", "champion"
 _COMPARED = ("scenario", "split.", "tokenizer.", "model.", "train.holdout_share")
 _FITTED_ANYWAY = {"model.deep_weight", "model.wide.inverse_regularization"}
-"""Settings that shape neither a weight nor the encoder: the fits around the phases read them."""
+"""Settings that shape neither a weight nor the encoder, unless one is 0: the fits around the phases read them."""
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,10 @@ def _differences(there: Config, here: Config) -> Iterator[str]:
     """`model.dim: 128 there, 256 here`, for what shapes weights and encoder, or says which rows judge."""
     old, new = (_flat(config.model_dump(mode="json")) for config in (there, here))
     for key in sorted(old.keys() | new.keys()):
-        if old.get(key) != new.get(key) and key.startswith(_COMPARED) and key not in _FITTED_ANYWAY:
+        here_and_there = bool(old.get(key)) == bool(new.get(key))  # a branch of no weight is none
+        if key in _FITTED_ANYWAY and here_and_there:
+            continue
+        if old.get(key) != new.get(key) and key.startswith(_COMPARED):
             yield f"{key}: {old.get(key)} there, {new.get(key)} here"
 
 

@@ -83,6 +83,8 @@ class TrainingState:
         Sums since the last point and since the epoch began.
     recent:
         Losses per target of the steps since divergence was last looked for.
+    ended:
+        Whether the phase has ended before its last step.
     first_loss, lowest_loss:
         Of this phase: what divergence is measured by.
     skipped, skipped_in_a_row:
@@ -90,7 +92,8 @@ class TrainingState:
     rollbacks, rate:
         Divergences so far, and the factor of the learning rate after them.
     best_loss, best_epoch, best:
-        The lowest hold-out loss, when it was, and the weights there.
+        The lowest hold-out loss, when it was, and the weights there: none before the first, when loss and epoch
+        are still those of an earlier phase.
     average:
         Averaged weights.
     history:
@@ -107,6 +110,7 @@ class TrainingState:
     since_report: Sums = field(default_factory=Sums)
     since_epoch: Sums = field(default_factory=Sums)
     recent: list[float] = field(default_factory=list)
+    ended: bool = False
     first_loss: float = math.inf
     lowest_loss: float = math.inf
     skipped: int = 0
@@ -125,9 +129,24 @@ class TrainingState:
     def enter(self, phase: str) -> None:
         """Begin a phase."""
         begun = TrainingState(
-            phase=phase, history=self.history, usage=self.usage, best_epoch=self.best_epoch, ran=self.ran
+            phase=phase,
+            history=self.history,
+            usage=self.usage,
+            best_loss=self.best_loss,
+            best_epoch=self.best_epoch,
+            ran=self.ran,
         )
         vars(self).update(vars(begun))
+
+    def go_back(self, saved: TrainingState) -> None:
+        """To an earlier state of the phase, but for what was probed and for the best epoch since, which stays the best.
+
+        Patience begins anew with a best epoch that the saved state does not know.
+        """
+        kept = {name: getattr(self, name) for name in ("choices", "best_loss", "best_epoch", "best")}
+        if self.best_loss != saved.best_loss:
+            kept["epochs_since_best"] = 0
+        vars(self).update(vars(saved) | kept)
 
 
 @dataclass(frozen=True)
@@ -217,7 +236,7 @@ class StateStore:
                 os.fsync(file.fileno())  # the name must not arrive before the bytes
         except (SafetensorError, OSError) as error:
             partial.unlink(missing_ok=True)
-            raise _as_os_error(error, partial) from error
+            raise as_os_error(error, partial) from error
         partial.replace(target)
         previous = self._sound or (paths[-1] if paths else None)
         for old in paths:
@@ -294,7 +313,7 @@ def _parse(plain: dict[str, Any]) -> TrainingState:
     return TrainingState(**plain, history=history, choices=choices and Choices(**choices))
 
 
-def _as_os_error(error: Exception, path: Path) -> OSError:
+def as_os_error(error: Exception, path: Path) -> OSError:
     """safetensors says the number of a system's error in its words only; a full disk must be known as one."""
     if isinstance(error, OSError):
         return error

@@ -21,12 +21,13 @@ from noria.training.checkpoint import Trained, save_trained
 from noria.training.data import ANSWERS, TrainingRows, TrainingSide, open_training_rows
 from noria.training.distill import write_answers
 from noria.training.distributed import Ranks, joined, started_by_torchrun, whole
+from noria.training.guards import preemptible
 from noria.training.launch import launch
 from noria.training.meter import over_ranks, resources_of
 from noria.training.probe import choose_device
 from noria.training.run import Job, OnMetrics, Outcome, run_job
 from noria.training.start import Material, as_found, check_targets, load_start
-from noria.training.state import StateStore
+from noria.training.state import Point, StateStore
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +46,8 @@ _ENCODER, _ROWS, _COMPLETE = "encoder", "rows", "complete"
 
 OnResources = Callable[[Mapping[str, object]], None]
 """Is told once, at the end, what the training used and how it ran."""
+OnHistory = Callable[[Sequence[Point]], None]
+"""Is told once, at the end, the learning curves without what a rollback undid."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,7 @@ class Prepared:
     fingerprint: str
 
 
+@preemptible()
 def train_model(
     splits: Artifact,
     output: Path,
@@ -68,6 +72,7 @@ def train_model(
     teacher: Path | None = None,
     on_metrics: OnMetrics = lambda step, values: None,
     on_resources: OnResources = lambda resources: None,
+    on_history: OnHistory = lambda points: None,
 ) -> Artifact:
     """Train on the `train` side of `splits`, write the checkpoint to `output`.
 
@@ -87,7 +92,9 @@ def train_model(
     Raises
     ------
     Preempted
-        When the process was told to end; the state is saved.
+        When the process was told to end, wherever it was; in the steps of a phase, the state is saved first.
+    DiskFull
+        When there is no room for the checkpoint.
     TrainingError
         When the rows, the start, the teacher, the device or the loss don't allow it.
     """
@@ -95,14 +102,23 @@ def train_model(
     material = Material.at(splits, start=start, teacher=teacher)
     if config.train.distributed != "none" and not started_by_torchrun():
         _prepare(material, scenario, config, scratch, Ranks())  # what is wrong with the rows needs no ranks to say it
-        launch(material, output, config=config, scratch=scratch, on_metrics=on_metrics, on_resources=on_resources)
+        launch(
+            material,
+            output,
+            config=config,
+            scratch=scratch,
+            on_metrics=on_metrics,
+            on_resources=on_resources,
+            on_history=on_history,
+        )
     else:
         with joined(cuda=config.train.device != "cpu" and torch.cuda.is_available()) as ranks:
             outcome = _train(material, output, scenario, config, scratch, on_metrics, ranks)
             usage = over_ranks(ranks.gather(outcome.usage))
             if ranks.leads:
-                price = config.train.price_per_hour
-                used = resources_of(usage, price_per_hour=price)
+                train = config.train
+                used = resources_of(usage, price_per_hour=train.price_per_hour, nodes=train.nodes)
+                on_history(outcome.history)
                 on_resources({**used, **outcome.choices, "ranks": ranks.size, "mfu": dict(outcome.mfu) or None})
             if not ranks.leads:
                 return splits  # a rank among others makes nothing of its own

@@ -14,7 +14,8 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 
@@ -27,6 +28,7 @@ from noria.events import emit, record
 from noria.scenarios import load_scenario
 from noria.training.agent import end_with_parent
 from noria.training.distributed import started_by_torchrun
+from noria.training.state import Point
 from noria.training.train import train_model
 
 
@@ -61,6 +63,7 @@ def _train(job: dict[str, str], config: Config) -> int:
             teacher=_path(job, "teacher", named=config.train.distill.teacher),
             on_metrics=_tell_point,
             on_resources=_tell_resources,
+            on_history=_tell_history,
         )
     except NoriaError as error:
         emit("error", message=str(error), exit_code=error.exit_code)
@@ -100,6 +103,10 @@ def _tell_point(step: int, values: Mapping[str, float]) -> None:
 
 def _tell_resources(resources: Mapping[str, object]) -> None:
     emit("resources", values=dict(resources))
+
+
+def _tell_history(points: Sequence[Point]) -> None:
+    emit("history", points=[asdict(point) for point in points])
 
 
 def _terminate(signum: int, frame: FrameType | None) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from noria.config import Config, load_config
+from noria.config import Config, load_config, read_params
 from noria.config.tune import Scalar
 from noria.errors import ConfigError
 from noria.tuning.space import TRAINED_ON, value_at, with_values
@@ -38,12 +38,17 @@ def propose(params: Path, values: Mapping[str, Scalar], *, config: Config, defau
         When `params` was changed since the search began, or shares a value between keys by an anchor.
     """
     changes = {path: value for path, value in values.items() if value != value_at(config, path)}
-    text = edit_params(params.read_text(encoding="utf-8"), changes)
-    if not _means(text, with_values(config, values), params, defaults):
+    try:
+        read_params(params)  # it may be gone by now
+        text = edit_params(read_text(params), changes)
+        fits = _means(text, with_values(config, values), params, defaults)
+    except (ConfigError, yaml.YAMLError):  # the file, or what one change left for the next
+        fits = False
+    if not fits:
         raise ConfigError(
             "the best values can't be put into params.yaml by themselves",
             where=str(params),
-            expected="the file as the search found it, without anchors (&) at the searched keys",
+            expected="the file as the search found it, without anchors (&) and aliases (*) at the searched keys",
             next_step="set by hand: " + ", ".join(f"{path}: {written(value)}" for path, value in changes.items()),
         )
     return text
@@ -53,7 +58,7 @@ def _means(text: str, wanted: Config, params: Path, defaults: Mapping[str, objec
     """Whether `text` in the place of `params` would train as `wanted` says."""
     trial = params.with_name(f".{params.name}.proposed")
     try:
-        trial.write_text(text, encoding="utf-8")
+        trial.write_text(text, encoding="utf-8", newline="")
         found = load_config(trial, defaults=defaults)
     except ConfigError:
         return False
@@ -68,8 +73,18 @@ def written(value: Scalar) -> str:
     return yaml.safe_dump(value, allow_unicode=True, width=10**6).removesuffix("...\n").strip()
 
 
+class _Placed(yaml.SafeLoader):
+    """An alias is a node of its own, where it stands, and not the one that it means: that one has other keys too."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            event = self.get_event()  # type: ignore[no-untyped-call]
+            return yaml.ScalarNode("alias", f"*{event.anchor}", event.start_mark, event.end_mark)
+        return super().compose_node(parent, index)
+
+
 def _edit(text: str, keys: list[str], value: Scalar) -> str:
-    node = yaml.compose(text)
+    node = yaml.compose(text, Loader=_Placed)
     assert isinstance(node, yaml.MappingNode), "params.yaml was read before"
     while len(keys) > 1 and isinstance(below := _child(node, keys[0]), yaml.MappingNode):
         node, keys = below, keys[1:]
@@ -98,16 +113,20 @@ def _nested(keys: list[str], value: Scalar) -> str:
 
 def _add(text: str, node: yaml.MappingNode, keys: list[str], value: Scalar) -> str:
     entry = f"{keys[0]}: {_nested(keys[1:], value) if len(keys) > 1 else written(value)}"
-    if node.flow_style:
-        end = node.end_mark.index - 1  # before the brace
-        while text[end - 1] in " \n,":
-            end -= 1
+    if node.flow_style:  # before any comment, and before a comma that ends it
+        end = node.value[-1][1].end_mark.index if node.value else node.start_mark.index + 1
         return text[:end] + (", " if node.value else "") + entry + text[end:]
     indent = " " * node.value[0][0].start_mark.column
-    end = text.find("\n", _last(node))
-    if end < 0:
-        return f"{text}\n{indent}{entry}"
-    return f"{text[:end]}\n{indent}{entry}{text[end:]}"
+    end = text.find("\n", _last(node)) + 1
+    if not end:
+        return f"{text}{_line_end(text)}{indent}{entry}"
+    return f"{text[:end]}{indent}{entry}{_line_end(text[:end])}{text[end:]}"
+
+
+def _line_end(text: str) -> str:
+    """That of its last whole line."""
+    end = text.rfind("\n")
+    return "\r\n" if end > 0 and text[end - 1] == "\r" else "\n"
 
 
 def _last(node: yaml.Node) -> int:
@@ -120,9 +139,14 @@ def _last(node: yaml.Node) -> int:
     return node.end_mark.index
 
 
+def read_text(params: Path) -> str:
+    """`params` with the line ends that it has: other ones would change every line."""
+    return params.read_bytes().decode("utf-8")
+
+
 def write_params(params: Path, text: str) -> None:
     """Put `text` in the place of `params`, whole or not at all."""
     partial = params.with_name(f".{params.name}.partial")
-    partial.write_text(text, encoding="utf-8")
+    partial.write_text(text, encoding="utf-8", newline="")
     partial.chmod(params.stat().st_mode & 0o7777)
     partial.replace(params)

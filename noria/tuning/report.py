@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from noria.config.tune import Scalar
-from noria.tuning.edit import diff_params, propose
+from noria.errors import ConfigError
+from noria.tuning.edit import diff_params, propose, read_text
 from noria.tuning.pictures import draw_history, draw_importances, draw_parallel, draw_slices
 from noria.tuning.search import Search, TrialRecord
 from noria.workspace import Workspace
@@ -45,7 +46,9 @@ class Summary:
     diff:
         Of `params.yaml` to the best trial's values; empty when nothing beats the current ones by `tune.min_gain`.
     proposed:
-        The whole text with that diff applied.
+        The whole text with that diff applied; empty without one.
+    refused:
+        Why there is no diff though a trial beats them.
     """
 
     study: str
@@ -56,6 +59,7 @@ class Summary:
     importances: Mapping[str, float]
     diff: str
     proposed: str
+    refused: str = ""
 
 
 def summarize(search: Search, workspace: Workspace) -> Summary:
@@ -67,10 +71,15 @@ def summarize(search: Search, workspace: Workspace) -> Summary:
     baseline = next((trial for _, number, trial in complete if number == 0), None)
     best = min(complete)[2] if complete else None
     gain = complete[0][0] - min(complete)[0] if baseline else 0.0
-    before = workspace.params.read_text(encoding="utf-8")
-    after = before
+    diff = proposed = refused = ""
     if best is not None and best is not baseline and gain > search.space.base.tune.min_gain:
-        after = propose(workspace.params, best.values, config=workspace.config, defaults=workspace.scenario.defaults)
+        try:
+            proposed = propose(
+                workspace.params, best.values, config=workspace.config, defaults=workspace.scenario.defaults
+            )
+            diff = diff_params(read_text(workspace.params), proposed)
+        except ConfigError as error:  # the trials are worth their report all the same
+            refused = str(error)
     return Summary(
         study=search.name,
         trials=trials,
@@ -78,8 +87,9 @@ def summarize(search: Search, workspace: Workspace) -> Summary:
         best=best,
         gain=gain,
         importances=search.importances(),
-        diff=diff_params(before, after),
-        proposed=after,
+        diff=diff,
+        proposed=proposed,
+        refused=refused,
     )
 
 
@@ -112,6 +122,8 @@ def summary_markdown(summary: Summary) -> str:
     parts = [f"# Search `{summary.study}`", verdict(summary), _JUDGED_BY]
     if summary.diff:
         parts.append(f"```diff\n{summary.diff}```")
+    if summary.refused:
+        parts.append(f"```text\n{summary.refused}\n```")
     parts.append(trials_table(summary.trials))
     return "\n\n".join(parts)
 
@@ -121,7 +133,7 @@ def verdict(summary: Summary) -> str:
     if summary.baseline is None or summary.best is None:
         return "The training with the current parameters is not done yet: there is nothing to compare with."
     loss = summary.baseline.loss
-    if not summary.diff:
+    if not summary.diff and not summary.refused:
         return (
             f"No trial beats the current parameters (hold-out loss {loss:.4f}) by more than `tune.min_gain`: keep them."
         )

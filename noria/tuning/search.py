@@ -28,7 +28,7 @@ from noria.lease import hold
 from noria.serving.predecessor import pinned
 from noria.tuning.space import Space, read_space
 from noria.tuning.study import BASELINE, REFUSED, importances, open_study, prepare_sampler, resume, study_name, suggest
-from noria.tuning.worker import FINAL_LOSS, Ended, TrialFiles, run_worker
+from noria.tuning.worker import FINAL_LOSS, Ended, TrialFiles, run_worker, unheard_s
 from noria.workspace import Workspace
 
 logger = logging.getLogger(__name__)
@@ -133,6 +133,7 @@ class Search:
             if self._over():
                 return Ended("interrupted")
             self._num_running += 1
+            _count(trial, unheard_s(job.files, since=trial.user_attrs.get("heard_at", 0.0)))
         try:
             ended = run_worker(
                 job.files,
@@ -141,7 +142,7 @@ class Search:
                 stopping=self._over,
             )
             with self._lock:
-                trial.set_user_attr("seconds", trial.user_attrs.get("seconds", 0.0) + time.monotonic() - started)
+                _count(trial, time.monotonic() - started)
                 self._keep(job, trial, ended)
         except BaseException as error:  # not kept, it would be asked for again and again
             self._give_up(f"{job.title} can't be run: {error!r}")
@@ -321,6 +322,12 @@ def _link(source: str, target: str) -> str:
     except OSError:
         shutil.copy2(source, target)
     return target
+
+
+def _count(trial: optuna.Trial, seconds: float) -> None:
+    """Add to the time of a trial; what its training says of the time up to now is counted."""
+    trial.set_user_attr("seconds", trial.user_attrs.get("seconds", 0.0) + seconds)
+    trial.set_user_attr("heard_at", time.time())
 
 
 def _record(trial: FrozenTrial) -> TrialRecord:

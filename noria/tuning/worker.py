@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import json
 import logging
+import math
 import os
 import signal
 import subprocess
@@ -108,7 +109,7 @@ def run_worker(
     ----------
     on_epoch:
         (step, hold-out loss) at the end of each epoch -> is the trial worth its time? A resumed training may tell
-        epochs again.
+        epochs again. Also of those that ended while nobody listened: the search was killed.
     stopping:
         Asked several times a second: has the search been told to stop?
     place:
@@ -116,16 +117,23 @@ def run_worker(
     """
     end_leftover(files)
     heard = _Heard()
-    for _ in _epochs(_new_events(files.events, 0)[0], heard):
-        pass
-    if FINAL_LOSS in heard.metrics:  # it ended while nobody listened: the search was killed
-        return Ended("complete", heard.metrics)
+    worth = [on_epoch(step, loss) for step, loss in _epochs(_new_events(files.events, 0)[0], heard)]
+    if FINAL_LOSS in heard.metrics:
+        return _finished(heard)
+    if not all(worth):
+        return Ended("pruned")
     files.events.unlink(missing_ok=True)
     process = _start(files, place)
     try:
         return _listen(process, files, on_epoch=on_epoch, stopping=stopping)
     finally:
         _end_group(process.pid, process.poll)
+
+
+def unheard_s(files: TrialFiles, *, since: float) -> float:
+    """How long the training was at work after `since` (as `time.time` tells it), by its own events."""
+    times = [float(event["time"]) for event in _new_events(files.events, 0)[0]]
+    return max(0.0, times[-1] - max(times[0], since)) if times else 0.0
 
 
 def end_leftover(files: TrialFiles) -> None:
@@ -191,7 +199,7 @@ def _listen(
 
 def _ended(status: int, heard: _Heard, files: TrialFiles) -> Ended:
     if status == 0 and FINAL_LOSS in heard.metrics:
-        return Ended("complete", heard.metrics)
+        return _finished(heard)
     if status == INTERRUPTED:
         return Ended("interrupted")
     if heard.error:
@@ -199,6 +207,12 @@ def _ended(status: int, heard: _Heard, files: TrialFiles) -> Ended:
     how = f"it was ended by {signal.Signals(-status).name}" if status < 0 else f"it exited with {status}"
     lines = files.log.read_text(encoding="utf-8", errors="replace").splitlines()[-_KEPT_LINES:]
     return Ended("failed", error="\n".join([f"{how} without a `{FINAL_LOSS}`", *lines]))
+
+
+def _finished(heard: _Heard) -> Ended:
+    """A loss that is no number compares with none: Optuna would drop the trial without a word."""
+    loss = heard.metrics[FINAL_LOSS]
+    return Ended("complete", heard.metrics) if math.isfinite(loss) else Ended("failed", error=f"its loss is {loss}")
 
 
 def _epochs(events: list[dict[str, Any]], heard: _Heard) -> Iterator[tuple[int, float]]:

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from benchmarks import training_throughput
 from benchmarks.peers.contender import Contender, Measured, run_contender, run_in_turn
-from benchmarks.peers.field import PEERS, best_of
+from benchmarks.peers.field import PEERS, best_of, joeynmt_of_all_sizes
 from benchmarks.peers.noria_training import _check
 from benchmarks.peers.settings import Record, Settings
 from benchmarks.peers.stopwatch import Stopwatch
@@ -53,7 +54,7 @@ def test_a_setting_that_a_peer_has_not_is_refused():
         Settings(compile=True).without("a peer", compile=False)
 
 
-@pytest.mark.parametrize("setting", [{"activation": "gelu"}, {"dropout": 0.1}, {"batch_size": 8}, {"context": 64}])
+@pytest.mark.parametrize("setting", [{"activation": "gelu"}, {"workers": 2}, {"batch_size": 8}, {"context": 64}])
 def test_ours_refuses_what_it_can_not_follow(setting):
     with pytest.raises(ConfigError, match="Noria has no"):
         _check(Settings(**setting), work="translation")
@@ -90,6 +91,30 @@ def test_every_contender_of_a_work_has_a_name_of_its_own_and_valid_settings():
         assert len({contender.name for contender in contenders}) == len(contenders)
         for contender in contenders:
             Settings(**contender.settings)
+
+
+def test_a_peer_whose_settings_are_not_swept_says_that_they_are_its_defaults():
+    swept = {"Hugging Face Trainer, best", "JoeyNMT"}
+    others = [peer for work in ("text-classification", "translation") for peer in PEERS[work] if peer.name not in swept]
+    assert [peer.name for peer in others if "at its defaults" not in peer.note] == []
+
+
+def test_the_quickest_batch_of_joeynmt_is_kept_and_all_are_tried_with_the_dropout_of_the_table(monkeypatch, tmp_path):
+    tried = []
+
+    def run(contender, workload):
+        tried.append(contender)
+        quick = contender.settings.get("batch_tokens") == 8_192
+        return record(real_tokens=20 if quick else 10)
+
+    monkeypatch.setattr(training_throughput, "run_contender", run)
+    _, joeynmt = training_throughput.best_set("translation", tmp_path, dropout=0.1)
+    assert (joeynmt.name, joeynmt.settings["batch_tokens"]) == ("JoeyNMT", 8_192)
+    assert "at its defaults" not in joeynmt.note and "8192 tokens" in joeynmt.note
+    assert {contender.settings["dropout"] for contender in tried} == {0.1}
+    assert [c.settings["batch_tokens"] for c in tried if c.name == "JoeyNMT"] == [4_096, 8_192, 16_384]
+    for contender in joeynmt_of_all_sizes():
+        Settings(**contender.settings)
 
 
 def test_the_environment_that_is_missing_is_named(tmp_path):

@@ -5,14 +5,18 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 import zipfile
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
+from benchmarks.gpu.race import Race
 from benchmarks.gpu.rows import loss_rows, seconds_to
 from benchmarks.peers.contender import Contender, Measured
 from benchmarks.peers.settings import Record
+from benchmarks.table import _verdict
 from benchmarks.workloads.translation import write_translation
 
 REPOSITORY = Path(__file__).parent.parent.parent
@@ -113,4 +117,14 @@ def test_a_loss_that_is_not_reached_is_told_so():
     ours = measured("Noria (any)", record(curve=[(33.0, 3.0)], warmup_seconds=30.0))
     theirs = measured("loop (any)", record(curve=[(64.0, 2.5)], warmup_seconds=54.0))
     assert seconds_to(ours, 2.5) is None
-    assert all("NOT REACHED" in row.claim for row in loss_rows(ours, theirs))
+    rows = loss_rows(ours, theirs)
+    assert all("NOT REACHED" in row.claim and row.ratio is None for row in rows)
+    assert _verdict({**asdict(rows[0]), "ratio": rows[0].ratio}) == "**missed**"
+
+
+def test_a_stage_in_which_nobody_ran_costs_no_later_one(tmp_path):
+    race = Race(tmp_path, deadline=time.monotonic() - 1, repeats=2)
+    contender = Contender("Noria (any)", "benchmarks.peers.noria_training")
+    heard = []
+    race.finish([(contender,)], best=lambda candidates: candidates[0], tell=heard.append)
+    assert heard == []

@@ -337,6 +337,7 @@ def test_fsdp2_shards_parameters_and_saves_them_whole(two_ranks: list[dict[str, 
     assert all(0.45 < rank["share"] < 0.6 for rank in found)
     assert all(rank["sharded"] for rank in found)
     assert all(rank["whole"] and rank["restored"] and rank["skipped"] for rank in found)
+    assert all(rank["goes_on"] for rank in found)  # training, on its own weights, behind a judge of averaged ones
     assert [rank["newest"] for rank in found] == ["second", "second"]
     assert [rank["raised"] for rank in found] == ["only the first knew"] * 2
 

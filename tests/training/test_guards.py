@@ -1,5 +1,6 @@
 """Steps without a number are left out and counted; a training that diverges goes back, and not for ever."""
 
+import json
 import logging
 import math
 import os
@@ -11,15 +12,18 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
-from training_fixtures import Listener, branch, labels, phase_of, same_weights, small_job, some_tokens
+from training_fixtures import Listener, branch, labels, masked_tokens, phase_of, same_weights, small_job, some_tokens
 
 from noria.config import GuardConfig
 from noria.errors import Preempted, TrainingError
+from noria.events import record
 from noria.model.text_classifier import DeepBranch
+from noria.training import loop
 from noria.training.batch import Batch
 from noria.training.distributed import Ranks
-from noria.training.guards import Diverged, Guard, Interruption, finite
-from noria.training.recipe import Objective
+from noria.training.guards import Diverged, Guard, Interruption, finite, preemptible
+from noria.training.recipe import Fit, Objective
+from noria.training.report import training_table
 from noria.training.run import Outcome, run_job
 from noria.training.state import StateStore, Sums, TrainingState
 
@@ -72,13 +76,16 @@ def test_one_step_without_a_number_is_left_out_and_told_with_its_rows(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     objective = Changed(lambda step, loss: loss * math.nan if step == 7 else loss)
-    with caplog.at_level(logging.WARNING):
+    with caplog.at_level(logging.WARNING), record(tmp_path / "events.jsonl"):
         deep, told, _ = train(tmp_path, objective, checkpoint_every_s=1e-9)
     assert state_of(tmp_path).skipped == 1
     (warning,) = [record.getMessage() for record in caplog.records if "left out" in record.getMessage()]
     rows = objective.inner.batch(7).rows.tolist()
     assert "step 7" in warning and "loss nan" in warning
     assert all(f"row-{row}" in warning for row in rows[:5])
+    events = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
+    (event,) = [event for event in events if event["kind"] == "left_out"]
+    assert event["step"] == 7 and event["rows"] == [f"row-{row}" for row in rows]  # every one of them
     assert all(math.isfinite(value) for _, values in told.curve() for value in values.values())
     assert told.curve()[-1][0] == 3 * len(objective)
     assert all(torch.isfinite(tensor).all() for tensor in deep.state_dict().values())
@@ -166,6 +173,79 @@ def test_after_a_divergence_at_a_high_rate_it_ends_well_at_a_lower_one(tmp_path:
     assert all(torch.isfinite(tensor).all() for tensor in deep.state_dict().values())
 
 
+def test_so_it_does_where_every_state_that_looks_well_is_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was saved while the loss began to rise is a state that a lower rate leads out of."""
+    monkeypatch.setattr(loop, "_LOOK_EVERY_S", 0.0)
+    wild = {"optimizer": "sgd", "lr": 3.0, "max_grad_norm": 1e9, "checkpoint_every_s": 1e-9}
+    guard = {"max_rollbacks": 3, "rollback_rate": 0.003}
+    _, told, _ = train(tmp_path, Changed(lambda step, loss: loss), epochs=4.0, guard=guard, **wild)
+    losses = [values["train_loss"] for _, values in told.curve() if "train_loss" in values]
+    assert losses[-1] < 0.75 and 1 <= state_of(tmp_path).rollbacks <= 3
+
+
+def test_the_best_epoch_stays_the_best_behind_a_rollback(tmp_path: Path) -> None:
+    """The second epoch, the best, is behind the save that training goes back to: its weights are still there."""
+    objective = Changed(lambda step, loss: loss)
+    length, seen = len(objective), []
+    deep, told = branch(), Listener()
+    said = iter([0.5, 0.3, math.nan, 0.9, 0.8])
+
+    def judge() -> Mapping[str, float]:
+        seen.append({name: tensor.clone() for name, tensor in deep.state_dict().items()})
+        return {"holdout_loss": next(said)}
+
+    phase = phase_of(objective, deep, lr=1e-3, epochs=3.0, judge=judge)
+    outcome = run_job(small_job(tmp_path, deep, [phase], told=told, checkpoint_every_s=1e9, patience=2))
+    assert outcome.facts["best_epoch"] == 2 and outcome.facts["best_loss"] == 0.3
+    assert same_weights(deep.state_dict(), seen[1]) and len(seen) == 5  # patience counts from the rollback on
+    steps = [point.step for point in outcome.history]
+    assert steps == sorted(steps) and steps[-1] == 2 * length and [p.step for p in told.points] != steps
+    assert "| Transformer's hold-out loss, best epoch | 0.3000 |" in training_table(outcome.history, best_loss=0.3)
+
+
+@pytest.mark.parametrize("num_taken", [0, 1, 4])
+def test_a_short_phase_that_took_no_step_or_hardly_any_is_no_training(num_taken: int, tmp_path: Path) -> None:
+    objective = Changed(lambda step, loss: loss * math.nan if step >= num_taken else loss)
+    with pytest.raises(TrainingError, match=f"the last {8 - num_taken} of 8 steps were left out") as caught:
+        train(tmp_path, objective, epochs=8 / len(objective))
+    assert "`left_out`" in str(caught.value)
+
+
+def test_a_divergence_at_the_end_is_found_where_no_holdout_would(tmp_path: Path) -> None:
+    objective = Changed(lambda step, loss: loss * 100 if step >= 20 else loss)
+    changes = {"guard": {"max_rollbacks": 0}, "epochs": 34 / len(objective)}
+    with pytest.raises(TrainingError, match="the loss became"):
+        train(tmp_path / "alone", objective, **changes)
+    train(tmp_path / "judged", objective, judge=lambda: {"holdout_loss": 0.5}, **changes)  # it has kept the best
+
+
+def test_told_to_end_in_the_epoch_that_patience_ends_it_goes_on_behind_the_phase(tmp_path: Path) -> None:
+    def told_in(step: int) -> Objective:
+        sent = []
+
+        def change(at: int, loss: torch.Tensor) -> torch.Tensor:
+            if at == step and not sent:
+                sent.append(at)
+                os.kill(os.getpid(), signal.SIGTERM)
+            return loss
+
+        return Changed(change)
+
+    def go(directory: Path, objective: Objective, losses: list[float]) -> tuple[DeepBranch, Listener, Outcome]:
+        said = iter(losses)
+        judge = lambda: {"holdout_loss": next(said)}  # noqa: E731
+        return train(directory, objective, epochs=5.0, judge=judge, patience=1)
+
+    last = 2 * len(told_in(-1)) - 1
+    with pytest.raises(Preempted, match="its state is saved"):
+        go(tmp_path / "ended", told_in(last), [0.5, 0.6])
+    assert state_of(tmp_path / "ended").step == last + 1
+    resumed, curve, outcome = go(tmp_path / "ended", told_in(-1), [])  # no epoch is judged any more
+    whole, expected, uninterrupted = go(tmp_path / "whole", told_in(-1), [0.5, 0.6])
+    assert same_weights(resumed.state_dict(), whole.state_dict())
+    assert curve.curve() == expected.curve() and dict(outcome.facts) == dict(uninterrupted.facts)
+
+
 def test_a_holdout_without_a_number_is_a_divergence_too(tmp_path: Path) -> None:
     said = iter([0.5, math.nan, 0.4, 0.3])
     _, told, outcome = train(
@@ -230,8 +310,8 @@ def test_a_state_in_trouble_is_not_saved_to_go_back_to() -> None:
     guard = Guard(GuardConfig(), row_id=str)
     assert guard.well(TrainingState(phase="train"))
     assert guard.well(TrainingState(phase="train", recent=[0.7, 0.9, 0.6]))
-    assert guard.well(TrainingState(phase="train", recent=[0.7, 50.0, 0.6]))
-    assert not guard.well(TrainingState(phase="train", recent=[0.7, 50.0, 60.0]))
+    assert guard.well(TrainingState(phase="train", recent=[3.9, 4.1, 4.0]))  # noise of the first steps
+    assert not guard.well(TrainingState(phase="train", recent=[0.7, 14.6, 0.0]))  # so a divergence begins
     assert not guard.well(TrainingState(phase="train", skipped_in_a_row=1))
     assert not guard.well(TrainingState(phase="train", first_loss=2.0, lowest_loss=1.0, recent=[3.1]))
 
@@ -244,6 +324,20 @@ def test_what_judging_would_go_back_from_is_diverging_and_noise_is_not() -> None
     assert guard.diverging(TrainingState(phase="train", skipped_in_a_row=1))
     assert not guard.diverging(TrainingState(phase="train", first_loss=2.0, lowest_loss=1.0, recent=[2.9]))
     assert guard.diverging(TrainingState(phase="train", first_loss=2.0, lowest_loss=1.0, recent=[3.1]))
+
+
+def test_a_state_is_saved_as_often_as_asked_from_the_first_step_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "_LOOK_EVERY_S", 0.0)  # as where steps are long
+    deep, seen = branch(), []
+    objective = masked_tokens(some_tokens(56), batch_tokens=32)
+    phase = phase_of(objective, deep, name="pretrain", lr=1e-3, head=deep.masked_token_head)
+    job = small_job(tmp_path, deep, [phase], told=Listener(), checkpoint_every_s=1e-9)
+    write = job.store.save
+    monkeypatch.setattr(job.store, "save", lambda state, **more: (seen.append(state.step), write(state, **more)))
+    run_job(job)
+    assert seen == list(range(len(objective) + 1))
 
 
 def test_few_steps_prove_nothing() -> None:
@@ -283,6 +377,17 @@ def test_a_signal_that_came_too_late_for_the_block_is_passed_on() -> None:
         assert heard == ["outside"]
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def test_outside_of_the_steps_a_signal_is_the_error_that_is_tried_again(tmp_path: Path) -> None:
+    def end() -> Mapping[str, float]:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return {}
+
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Preempted) as caught, preemptible():
+        run_job(small_job(tmp_path, branch(), [Fit("end", end)], told=Listener()))
+    assert "saved;" not in str(caught.value) and signal.getsignal(signal.SIGTERM) is before
 
 
 def test_a_thread_that_gets_no_signals_trains_all_the_same() -> None:

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 from training_fixtures import (
+    Listener,
     branch,
     labels,
     masked_tokens,
@@ -15,6 +17,7 @@ from training_fixtures import (
     ragged,
     run_of,
     same_weights,
+    small_job,
     some_tokens,
     step,
 )
@@ -23,6 +26,7 @@ from noria.model.text_classifier import DeepBranch
 from noria.training.batch import Batch
 from noria.training.loop import my_units, take_step
 from noria.training.recipe import Objective
+from noria.training.run import run_job
 from noria.training.state import optimizer_states
 
 
@@ -51,6 +55,14 @@ def test_a_step_in_parts_is_the_same_step_though_some_are_empty(make: Callable[.
     whole = objective.batch(0)
     assert (len(whole.rows) < parts) == (parts == 30)
     assert_same(stepped(objective), stepped(objective, parts=parts), tolerance=1e-6)
+
+
+def test_a_point_says_the_rate_of_adamw_and_that_of_muon(tmp_path: Path) -> None:
+    deep, told = branch(), Listener()
+    phase = phase_of(labels(some_tokens(), batch_tokens=64), deep, lr=1e-3, muon_lr=0.02)
+    run_job(small_job(tmp_path, deep, [phase], told=told, optimizer="muon"))
+    values = next(point.values for point in told.points if "train_loss" in point.values)
+    assert (values["lr"], values["muon_lr"]) == (1e-3, 0.02)
 
 
 def test_a_step_in_parts_accumulates_too() -> None:

@@ -89,7 +89,7 @@ def test_without_a_gpu_its_energy_and_memory_are_unknown_and_no_error() -> None:
     usage = Meter(CPU, previous=Usage(wall_s=5, peak_gpu_memory_bytes=7, gpu_energy_j=100.0)).read()
     assert usage.gpu_energy_j is None  # the part on this machine can't be added
     assert usage.peak_gpu_memory_bytes == 7
-    assert resources_of(Meter(CPU).read(), price_per_hour=0).keys() == {"wall_s", "cpu_s", "peak_memory_bytes"}
+    assert resources_of(Meter(CPU).read(), price_per_hour=0, nodes=1).keys() == {"wall_s", "cpu_s", "peak_memory_bytes"}
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
@@ -106,8 +106,9 @@ def test_on_a_gpu_energy_and_memory_are_counted() -> None:
 
 
 def test_cost_is_shown_when_the_price_is_known() -> None:
-    assert resources_of(Usage(wall_s=1800), price_per_hour=3.0)["cost"] == pytest.approx(1.5)
-    assert "cost" not in resources_of(Usage(wall_s=1800), price_per_hour=0.0)
+    assert resources_of(Usage(wall_s=1800), price_per_hour=3.0, nodes=1)["cost"] == pytest.approx(1.5)
+    assert resources_of(Usage(wall_s=1800), price_per_hour=3.0, nodes=4)["cost"] == pytest.approx(6.0)
+    assert "cost" not in resources_of(Usage(wall_s=1800), price_per_hour=0.0, nodes=4)
 
 
 def test_ranks_share_the_clock_and_add_up_the_rest() -> None:

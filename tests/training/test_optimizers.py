@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from torch import nn
 from training_fixtures import branch
 
-from noria.training.optimizers import build_optimizers, orthogonalize, set_rate, skip_where
+from noria.config import LoraConfig
+from noria.model.lora import low_rank
+from noria.training.optimizers import build_optimizers, orthogonalize, rates, set_rate, skip_where
 
 
 @given(st.integers(1, 3), st.integers(2, 24), st.integers(2, 24))
@@ -30,6 +32,15 @@ def test_muon_takes_the_matrices_and_adamw_the_rest() -> None:
     assert {p.shape for p in chosen} == {(3, 16, 16), (16, 16), (32, 16), (16, 32)}
     assert len(chosen) + len(rest) == len(list(deep.parameters()))
     assert any(p is deep.frontend.tokens for p in rest)
+
+
+def test_low_rank_factors_are_no_matrices_for_muon() -> None:
+    deep = branch()
+    with low_rank(deep, deep.encoder, head=deep.head, config=LoraConfig(rank=2), seed=0):
+        (adamw,) = build_optimizers("muon", deep, matrices=deep.encoder, lr=1e-3, muon_lr=0.02, weight_decay=0.0)
+        assert isinstance(adamw, torch.optim.AdamW)
+        taken = {id(param) for group in adamw.param_groups for param in group["params"]}
+        assert taken == {id(param) for param in deep.parameters() if param.requires_grad}
 
 
 def test_a_step_of_muon_is_its_formula() -> None:
@@ -53,6 +64,13 @@ def test_every_group_is_set_to_a_factor_of_its_own_peak() -> None:
     set_rate(optimizers, 0.5)
     set_rate(optimizers, 0.25)
     assert [optimizer.param_groups[0]["lr"] for optimizer in optimizers] == [0.005, 0.00025]
+    assert rates(optimizers) == {"muon_lr": 0.005, "lr": 0.00025}
+
+
+def test_without_muon_there_is_one_rate() -> None:
+    deep = branch()
+    optimizers = build_optimizers("adamw", deep, matrices=deep.encoder, lr=1e-3, muon_lr=0.02, weight_decay=0.0)
+    assert rates(optimizers) == {"lr": 1e-3}
 
 
 def everything(module: nn.Module, optimizers: list[torch.optim.Optimizer]) -> dict[str, torch.Tensor]:

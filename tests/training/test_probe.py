@@ -19,7 +19,8 @@ CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize(("fast", "slow"), [("fp32", "bf16"), ("bf16", "fp32")])
-def test_the_faster_precision_is_chosen(fast: str, slow: str) -> None:
+def test_the_faster_precision_is_chosen(fast: str, slow: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe, "cpu_has_bf16", lambda: True)
     seconds = {probe.PRECISIONS[fast]: 0.001, probe.PRECISIONS[slow]: 0.03}
     config = tiny_config(precision="auto", threads=1).train
     chosen = choose(
@@ -37,6 +38,14 @@ def test_the_faster_number_of_threads_is_chosen(one_is_faster: bool) -> None:
     config = tiny_config(precision="fp32", threads=0).train
     chosen = choose(config, device=CPU, attempt=attempt, blocks=nn.Module(), num_passes=1)
     assert chosen.threads == (1 if one_is_faster else num_cores()) == torch.get_num_threads()
+
+
+def test_bfloat16_is_not_even_tried_on_a_cpu_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe, "cpu_has_bf16", lambda: False)
+    tried: list[torch.dtype] = []
+    config = tiny_config(precision="auto", threads=1).train
+    chosen = choose(config, device=CPU, attempt=tried.append, blocks=nn.Module(), num_passes=1)
+    assert chosen.precision == "fp32" and set(tried) == {torch.float32}
 
 
 def test_what_is_set_by_hand_is_not_probed() -> None:

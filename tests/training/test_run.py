@@ -191,6 +191,23 @@ def test_points_are_told_at_the_same_steps_and_at_the_end_of_epochs(
     assert outcome.facts["final_loss"] == 0.5 and outcome.choices["precision"] == "fp32"
 
 
+@pytest.mark.parametrize(
+    ("accumulate", "ends"), [(1, [11, 22]), (2, [6, 11]), (5, [3, 4]), (6, [2, 4]), (16, [1]), (64, [1])]
+)
+def test_epochs_are_passes_over_the_batches_however_many_make_a_step(
+    accumulate: int, ends: list[int], tmp_path: Path
+) -> None:
+    """No batch is left out of an epoch for being none of a whole step: the step is of two epochs."""
+    deep, told = branch(), Listener()
+    objective = Watched(labels(ragged([np.arange(3, 11)] * 22), batch_tokens=16))
+    assert len(objective) == 11
+    phase = phase_of(objective, deep, lr=1e-3, epochs=2.0, judge=judged(deep))
+    outcome = run_job(small_job(tmp_path, deep, [phase], told=told, accumulate=accumulate))
+    assert [step for step, values in told.curve() if "holdout_loss" in values] == ends
+    assert objective.asked[-accumulate * ends[-1] :] == list(range(accumulate * ends[-1]))
+    assert outcome.facts["best_epoch"] in (1, 2, accumulate * ends[-1] // 11)
+
+
 def test_a_run_that_only_does_what_follows_still_knows_how_the_phases_ran(tmp_path: Path) -> None:
     class Killed(Exception):
         pass

@@ -1,4 +1,6 @@
+import errno
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -7,12 +9,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from training_fixtures import SCENARIO, tiny_checkpoint, tiny_config, tiny_rows, tiny_splits
 
 from noria.artifacts import Artifact, read_artifact, write_artifact
 from noria.data.rows import ShardWriter, row_schema
-from noria.errors import ArtifactError, TrainingError
+from noria.errors import ArtifactError, DiskFull, Preempted, TrainingError
 from noria.evaluation.torch_run import torch_outputs
 from noria.training import train
 from noria.training.checkpoint import load_trained
@@ -82,6 +85,35 @@ def test_a_changed_setting_starts_anew_instead_of_resuming(splits: Artifact, tmp
     config = tiny_config(lr=1e-3)
     anew = train_model(splits, tmp_path / "out", scenario=SCENARIO, config=config, scratch=scratch)
     assert anew.digest == tiny_checkpoint(tmp_path / "clean", splits=splits, config=config).digest
+
+
+@pytest.mark.parametrize("settings", [{}, {"distributed": "ddp", "processes": 1}], ids=["alone", "before the ranks"])
+def test_told_to_end_while_it_prepares_it_is_tried_again_and_says_nothing_of_a_state(
+    settings: dict[str, object], splits: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, scratch = signal.getsignal(signal.SIGTERM), tmp_path / "scratch"
+    monkeypatch.setattr(train, "_encode", lambda *given: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(Preempted) as caught:
+        train_model(splits, tmp_path / "out", scenario=SCENARIO, config=tiny_config(**settings), scratch=scratch)
+    assert caught.value.exit_code == os.EX_TEMPFAIL and "state is saved" not in str(caught.value)
+    assert not (scratch / "complete").exists() and signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize(
+    "error",
+    [SafetensorError("I/O error: No space left on device (os error 28)"), OSError(errno.ENOSPC, "full")],
+    ids=str,
+)
+def test_no_room_for_the_checkpoint_is_a_full_disk_which_no_rank_tries_again(
+    error: Exception, splits: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*given: object) -> None:
+        raise error
+
+    monkeypatch.setattr("noria.training.checkpoint.save_file", full)
+    with pytest.raises(DiskFull, match="no room for the trained model"):
+        tiny_checkpoint(tmp_path / "out", splits=splits, config=tiny_config(epochs=1, pretrain={"epochs": 0}))
+    assert list((tmp_path / "out-scratch" / "state").iterdir()) and not (tmp_path / "out").exists()
 
 
 def test_other_code_starts_anew_instead_of_resuming(splits: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import matplotlib.image
 import numpy as np
+import pytest
 
+from noria.training import report
 from noria.training.report import (
     LEARNING_CURVE,
     RESOURCES,
@@ -40,9 +42,10 @@ def made_up_points() -> list[Point]:
 def test_a_report_says_what_was_reached_and_what_was_used(tmp_path: Path) -> None:
     resources = {"wall_s": 162.0, "cpu_s": 300.0, "peak_memory_bytes": 1_230_000_000, "gpu_energy_j": None}
     resources |= {"mfu": {"pretrain": 0.4, "train": 0.31}, "precision": "bf16", "threads": 2, "compile": False}
-    write_training_report(made_up_points(), tmp_path, resources=resources)
+    write_training_report(made_up_points(), tmp_path, resources=resources, best_loss=0.31)
     table = (tmp_path / TABLE).read_text()
     for line in (
+        "| Transformer's hold-out loss, best epoch | 0.3100 |",
         "| hold-out accuracy, both | 0.8700 |",
         "| model FLOPs utilization | pretrain 40.0%, train 31.0% |",
         "| time | 2.7 min |",
@@ -63,6 +66,17 @@ def test_phases_follow_each_other_though_their_steps_begin_anew() -> None:
     assert list(curves) == ["pretrain", "train"]
     assert curves["pretrain"][-1][0] == 1_000
     assert curves["train"][0][0] == 1_020 and curves["train"][-1][0] == 1_500
+
+
+def test_the_picture_has_a_line_for_each_of_two_rates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: dict[str, list[str]] = {}
+    monkeypatch.setattr(report, "_draw_panel", lambda axes, title, curves: drawn.update({title: list(curves)}))
+    points = made_up_points()
+    draw_learning_curves(points, tmp_path / "one.png")
+    assert drawn["learning rate"] == ["pretrain", "train"]
+    points = [Point(p.step, {**p.values, "muon_lr": 0.02} if "lr" in p.values else p.values) for p in points]
+    draw_learning_curves(points, tmp_path / "two.png")
+    assert drawn["learning rate"] == ["pretrain", "train", "pretrain, Muon", "train, Muon"]
 
 
 def test_a_value_that_is_no_number_is_left_out_of_its_curve(tmp_path: Path) -> None:

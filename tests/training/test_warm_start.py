@@ -121,6 +121,11 @@ def test_a_start_of_other_settings_is_refused_and_what_differs_is_named(
     assert run(splits, tmp_path / "regularized", regularized, start).facts["started_from"] == start.digest
 
 
+def test_a_start_without_the_branch_is_refused_by_its_weight(start: Artifact, splits: Artifact, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"model\.deep_weight: 1\.0 there, 0\.0 here"):
+        run(splits, tmp_path / "wide-only", config_of(model={"deep_weight": 0.0}), start)
+
+
 @pytest.mark.parametrize("key", ["split.validation_share", "train.holdout_share"])
 def test_a_start_that_was_fitted_to_rows_that_judge_now_is_refused(
     key: str, start: Artifact, splits: Artifact, tmp_path: Path

@@ -81,7 +81,11 @@ def sharded(directory: Path, ranks: Ranks) -> dict[str, object]:
         deep.zero_grad()
     skipped = all(torch.equal(a, whole(b.detach())) for a, b in zip(before, deep.parameters(), strict=True))
     skipped &= all(torch.equal(averaged[name], whole(tensor)) for name, tensor in average.tensors.items())
-    state = TrainingState("train", average=average.tensors)
+    state = TrainingState("train", average=average.saved)
+    own = float(objective.loss(deep, objective.batch(0)))
+    with average.applied(), torch.no_grad():
+        judged = float(objective.loss(deep, objective.batch(0)))
+    back = float(objective.loss(deep, objective.batch(0)))
     store = StateStore(directory / "state", fingerprint="same", writes=ranks.leads)
     store.save(state, model=deep, optimizers=optimizers)
     store.wait()
@@ -92,7 +96,7 @@ def sharded(directory: Path, ranks: Ranks) -> dict[str, object]:
     restore(deep, optimizers, saved)
     average.load(saved.state.average)
     average.keep()
-    averaged = all(torch.equal(whole(deep.get_parameter(n).detach()), t) for n, t in saved.state.average.items())
+    averaged = all(torch.equal(whole(deep.get_parameter(n).detach()), saved.state.average[n]) for n in average.tensors)
     raised = ""
     try:
         ranks.raise_any(TrainingError("only the first knew") if ranks.leads else None)
@@ -104,6 +108,7 @@ def sharded(directory: Path, ranks: Ranks) -> dict[str, object]:
         "whole": all(torch.equal(t, saved.model[n]) for n, t in plain.state_dict().items()),
         "restored": averaged,
         "skipped": skipped,
+        "goes_on": judged != own and back == own,
         "newest": ranks.newest(["first", "second"][ranks.rank], age=lambda text: (len(text),)),
         "raised": raised,
     }

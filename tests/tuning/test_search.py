@@ -1,7 +1,9 @@
 """Searches with real trainings: killed, they go on; what is bad ends early; what fails is kept as that."""
 
+import argparse
 import fcntl
 import json
+import math
 import os
 import signal
 import subprocess
@@ -16,12 +18,13 @@ import pytest
 import tuned
 from tuned import make_workspace, search
 
-from noria.errors import ArtifactError, StageFailed, WorkspaceBusy
+from noria.cli.tune import _end
+from noria.errors import ArtifactError, ConfigError, StageFailed, WorkspaceBusy
 from noria.evaluation.inference import num_cores
 from noria.lease import hold, holder
-from noria.tuning.report import summarize, verdict
+from noria.tuning.report import summarize, trials_table, verdict, write_report
 from noria.tuning.search import Limits, TrialRecord, begin_search
-from noria.tuning.worker import TrialFiles
+from noria.tuning.worker import Ended, TrialFiles, run_worker, unheard_s
 from noria.workspace import Workspace
 
 TRIALS = 3
@@ -122,6 +125,93 @@ def test_a_trial_that_dies_is_kept_as_failed_and_the_current_parameters_stay(tmp
         summary = summarize(found, workspace)
     assert summary.trials[1].state == "failed" and "SIGKILL" in summary.trials[1].error
     assert summary.diff == "" and "keep them" in verdict(summary)
+
+
+def losses(monkeypatch, *told: float) -> None:
+    """Trainings that end at once, with these losses in turn."""
+    ends = iter(told)
+    monkeypatch.setattr(
+        "noria.tuning.search.run_worker", lambda *args, **kwargs: Ended("complete", {"final_loss": next(ends)})
+    )
+
+
+@pytest.mark.parametrize("later", [None, "name: [", "train: &t {lr: 0.0007}\n"], ids=["gone", "no YAML", "other"])
+def test_a_diff_that_can_not_be_made_costs_no_report(tmp_path, monkeypatch, capsys, later):
+    workspace = make_workspace(tmp_path / "ws", tune=TWO_RATES)
+    losses(monkeypatch, 0.9, 0.5)
+    with begin_search(workspace, Limits(trials=2, minutes=0, parallel=1), wait_s=1) as found:
+        while (job := found.ask()) is not None:
+            found.run(job)
+        workspace.params.unlink() if later is None else workspace.params.write_text(later)
+        summary = summarize(found, workspace)
+    write_report(summary, tmp_path / "report")
+    assert {"tuning.md", "tuning.json", "history.png"} <= {path.name for path in (tmp_path / "report").iterdir()}
+    assert summary.diff == "" and "lowers the hold-out loss" in verdict(summary)
+    assert "set by hand: train.lr: 1.0e-07" in (tmp_path / "report" / "tuning.md").read_text()
+    for apply, code in ((False, 0), (True, ConfigError.exit_code)):
+        assert _end(summary, workspace.params, argparse.Namespace(apply=apply, json=False)) == code
+        assert "set by hand" in capsys.readouterr().out
+
+
+def unheard(files: TrialFiles, *, epochs: list[float], final: float | None = None) -> None:
+    """What a training wrote while no search listened: an epoch every 30 s, and an end."""
+    events = [{"kind": "started"}]
+    events += [{"kind": "metric", "step": 10 * n, "values": {"holdout_loss": loss}} for n, loss in enumerate(epochs, 1)]
+    events += [] if final is None else [{"kind": "metric", "step": 99, "values": {"final_loss": final}}]
+    lines = [json.dumps({"time": 1e9 + 30 * n, **event}) + "\n" for n, event in enumerate(events)]
+    files.events.write_text("".join(lines))
+
+
+def test_a_training_that_ended_unheard_keeps_its_epochs_and_its_time(tmp_path):
+    workspace = make_workspace(tmp_path / "ws")
+    with begin_search(workspace, Limits(trials=1, minutes=0, parallel=1), wait_s=1) as found:
+        job = found.ask()
+        unheard(job.files, epochs=[0.9, 0.8], final=0.7)
+        found.run(job)
+        (record,) = found.records()
+    assert (record.state, record.loss, record.epochs) == ("complete", 0.7, (0.9, 0.8))
+    assert 90 <= record.seconds < 95
+
+
+def test_what_was_heard_already_is_not_counted_twice(tmp_path):
+    files = TrialFiles(tmp_path)
+    assert unheard_s(files, since=0.0) == 0.0
+    unheard(files, epochs=[0.9, 0.8])
+    assert unheard_s(files, since=0.0) == 60.0
+    assert unheard_s(files, since=1e9 + 45) == 15.0
+    assert unheard_s(files, since=2e9) == 0.0
+
+
+def test_a_hopeless_training_that_nobody_heard_is_not_gone_on_with(tmp_path):
+    files = TrialFiles(tmp_path)
+    unheard(files, epochs=[0.9, 0.8])
+    heard = []
+    ended = run_worker(files, on_epoch=lambda *epoch: bool(heard.append(epoch)), stopping=lambda: False)
+    assert ended.state == "pruned" and heard == [(10, 0.9), (20, 0.8)] and not files.lock.exists()
+
+
+def test_a_loss_that_is_no_number_is_a_failure_with_its_reason(tmp_path):
+    workspace = make_workspace(tmp_path / "ws", tune=TWO_RATES)
+    with begin_search(workspace, Limits(trials=2, minutes=0, parallel=1), wait_s=1) as found:
+        for loss in (0.7, math.nan):
+            job = found.ask()
+            unheard(job.files, epochs=[], final=loss)
+            found.run(job)
+        assert [record.state for record in found.records()] == ["complete", "failed"]
+        assert "its loss is nan" in trials_table(found.records())
+
+
+def test_a_search_whose_first_loss_is_no_number_ends_and_says_so(tmp_path):
+    workspace = make_workspace(tmp_path / "ws", tune=TWO_RATES)
+    for _ in range(2):  # also when it is called again
+        with (
+            pytest.raises(StageFailed, match="current parameters failed: its loss is nan"),
+            begin_search(workspace, Limits(trials=2, minutes=0, parallel=1), wait_s=1) as found,
+        ):
+            job = found.ask()
+            unheard(job.files, epochs=[], final=math.nan)
+            found.run(job)
+            assert found.ask() is None
 
 
 @pytest.mark.slow
