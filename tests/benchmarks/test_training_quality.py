@@ -9,9 +9,10 @@ from benchmarks import training_quality
 from benchmarks.peers.contender import Contender, Measured
 from benchmarks.peers.settings import Record
 from benchmarks.table import _verdict
+from noria.errors import TrainingError
 
 TRAINER = Contender("Hugging Face Trainer, best", "benchmarks.peers.hugging_face_trainer", {"batch_size": 8})
-FINALS = {(5e-4, 0.0): 0.5, (5e-4, 0.1): 0.4, (1e-3, 0.0): 0.6, (1e-3, 0.1): 0.45}
+FINALS = {(2e-4, 0.0): 0.5, (2e-4, 0.1): 0.4, (3e-4, 0.0): 0.6, (3e-4, 0.1): 0.45}
 
 
 def record(*curve: tuple[float, float]) -> Record:
@@ -54,6 +55,13 @@ def test_ours_is_held_against_the_best_loss_of_the_trainer(
     monkeypatch.setattr(training_quality, "run_contender", run)
     monkeypatch.setattr(training_quality, "run_in_turn", in_turn)
     (row,) = training_quality.measure(Path("anywhere"), num_rows=800)
-    assert "(0.4000)" in row.claim and "lr 0.0005, dropout 0.1" in str(row.peer)
+    assert "(0.4000)" in row.claim and "lr 0.0002, dropout 0.1" in str(row.peer)
     assert (row.ours, row.ratio) == (seconds, ratio)
     assert _verdict({**asdict(row), "ratio": row.ratio}) == verdict
+
+
+def test_a_trainer_that_has_learned_nothing_is_no_target(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training_quality, "best_set", lambda work, workload: [TRAINER])
+    monkeypatch.setattr(training_quality, "run_contender", lambda trainer, workload: record((100.0, 0.69)))
+    with pytest.raises(TrainingError, match="learned nothing"):
+        training_quality.measure(Path("anywhere"), num_rows=800)

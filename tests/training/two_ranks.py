@@ -82,10 +82,14 @@ def sharded(directory: Path, ranks: Ranks) -> dict[str, object]:
     skipped = all(torch.equal(a, whole(b.detach())) for a, b in zip(before, deep.parameters(), strict=True))
     skipped &= all(torch.equal(averaged[name], whole(tensor)) for name, tensor in average.tensors.items())
     state = TrainingState("train", average=average.saved)
-    own = float(objective.loss(deep, objective.batch(0)))
-    with average.applied(), torch.no_grad():
-        judged = float(objective.loss(deep, objective.batch(0)))
-    back = float(objective.loss(deep, objective.batch(0)))
+    with torch.no_grad():
+        own = objective.loss(deep, objective.batch(0))
+    replica(objective.batch(0)).backward()  # as a step does: behind it, all is sharded
+    deep.zero_grad()
+    with torch.no_grad():
+        with average.applied():
+            judged = objective.loss(deep, objective.batch(0))
+        back = objective.loss(deep, objective.batch(0))
     store = StateStore(directory / "state", fingerprint="same", writes=ranks.leads)
     store.save(state, model=deep, optimizers=optimizers)
     store.wait()
@@ -108,7 +112,7 @@ def sharded(directory: Path, ranks: Ranks) -> dict[str, object]:
         "whole": all(torch.equal(t, saved.model[n]) for n, t in plain.state_dict().items()),
         "restored": averaged,
         "skipped": skipped,
-        "goes_on": judged != own and back == own,
+        "goes_on": bool(judged != own) and bool(back == own),
         "newest": ranks.newest(["first", "second"][ranks.rank], age=lambda text: (len(text),)),
         "raised": raised,
     }
