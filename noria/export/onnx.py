@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,39 +15,38 @@ from onnxscript import optimizer
 from noria.errors import ExportError
 from noria.evaluation.inference import LOGITS
 from noria.export.quiet import quiet
-from noria.scenarios.base import Tensors
+from noria.scenarios.base import Part, Tensors
 
 _ANY_SIZE = 1 << 31
 
 
-def export_onnx(model: torch.nn.Module, example: Tensors, path: Path, *, opset: int) -> None:
-    """Write the module's graph in fp32: the encoder's tensors in by name, `logits` (B, C) out.
+def whole_model(model: torch.nn.Module, example: Tensors) -> Part:
+    """A model that is one graph as it stands, with `logits` for its output."""
+    return Part("model", _Named(model, tuple(example)), example, (LOGITS,))
 
-    Equal models give equal bytes.
 
-    Parameters
-    ----------
-    model:
-        In evaluation mode, on the CPU, in fp32.
-    example:
-        A collated batch of at least two rows; its sizes stay open in the graph.
+def export_part(part: Part, path: Path, *, opset: int) -> None:
+    """Write the graph of a part in fp32: its inputs and outputs by name, sizes open that are not fixed.
+
+    The module is in evaluation mode, on the CPU, in fp32, and its example has at least two rows. Equal
+    models give equal bytes.
 
     Raises
     ------
     ExportError
-        When a size was fixed to the example's: such a graph could serve nothing else.
+        When a size was fixed to the example's that should be open: such a graph could serve nothing else.
     """
-    inputs = {name: torch.from_numpy(array) for name, array in example.items()}
-    open_sizes = {name: dict.fromkeys(range(array.ndim), torch.export.Dim.AUTO) for name, array in example.items()}
+    inputs = {name: torch.from_numpy(array) for name, array in part.inputs.items()}
+    open_axes = {name: set(range(x.ndim)) - set(part.fixed.get(name, ())) for name, x in inputs.items()}
     with torch.inference_mode(), quiet():
         program = torch.onnx.export(
-            model,
-            kwargs=inputs,
+            _Positional(part.module),
+            args=tuple(inputs.values()),
             dynamo=True,
             opset_version=opset,
-            dynamic_shapes=open_sizes,
+            dynamic_shapes=(tuple(dict.fromkeys(axes, torch.export.Dim.AUTO) for axes in open_axes.values()),),
             input_names=list(inputs),
-            output_names=[LOGITS],
+            output_names=list(part.outputs),
             verbose=False,
         )
         assert program is not None
@@ -55,7 +54,7 @@ def export_onnx(model: torch.nn.Module, example: Tensors, path: Path, *, opset: 
         # Weights that the module reshapes (three projections in one parameter) become constants: they can be quantized.
         optimizer.fold_constants(graph_model, input_size_limit=_ANY_SIZE, output_size_limit=_ANY_SIZE)
         optimizer.remove_unused_nodes(graph_model)
-    _name_sizes(graph_model, path)
+    _name_sizes(graph_model, path, open_axes)
     _forget_sources(graph_model)
     ir.save(graph_model, path)
 
@@ -98,13 +97,38 @@ def check_parity(expected: Sequence[Tensors], found: Sequence[Tensors], *, name:
             )
 
 
-def _name_sizes(model: ir.Model, path: Path) -> None:
+class _Named(torch.nn.Module):
+    """A module whose inputs are given in order."""
+
+    def __init__(self, module: torch.nn.Module, names: tuple[str, ...]) -> None:
+        super().__init__()
+        self.module = module
+        self.names = names
+
+    def forward(self, *inputs: torch.Tensor) -> object:
+        return self.module(**dict(zip(self.names, inputs, strict=True)))
+
+
+class _Positional(torch.nn.Module):
+    """A module of any signature, as the exporter wants to hear of sizes: input by input."""
+
+    def __init__(self, module: torch.nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, *inputs: torch.Tensor) -> object:
+        return self.module(*inputs)
+
+
+def _name_sizes(model: ir.Model, path: Path, open_axes: Mapping[str, Collection[int]]) -> None:
     """Call the open sizes `batch`, `token_ids_1` … instead of by the exporter's counters."""
     names: dict[str, str] = {}
     for put in model.graph.inputs:
         assert put.shape is not None
         for axis, size in enumerate(put.shape):
             if isinstance(size, int):
+                if axis not in open_axes[str(put.name)]:
+                    continue
                 raise ExportError(
                     f"the exported graph fixes dimension {axis} of `{put.name}` to {size}",
                     where=str(path),
