@@ -8,7 +8,7 @@ Shapes: B batch, K beams, P prefix, S source, T tokens so far, V vocabulary, H h
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -33,7 +33,8 @@ _PAST_TOKENS = 3  # of the example: any size but those that an exporter takes fo
 class GeneratorModule(Generator, Protocol):
     """A module that generates from what `start` makes of the encoder's tensors, in their order."""
 
-    def start(self, *inputs: Tensor) -> Start:
+    @property
+    def start(self) -> Callable[..., Start]:
         """What is known before the first token."""
         ...
 
