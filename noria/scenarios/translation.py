@@ -61,13 +61,22 @@ DEFAULTS: Mapping[str, object] = {
 """Small data: dropout, many passes. `docs/scenarios/translation.md` has the measurements."""
 
 _PACKAGES = {
-    "django": ("zh_Hans",),
-    "wagtail": ("zh_Hans",),
-    "sphinx": ("zh_CN",),
-    "oscar": ("zh_CN",),
     "cms": ("zh_CN",),
+    "django": ("zh_Hans",),
+    "horizon": ("zh_Hans",),
+    "jupyterlab_language_pack_zh_CN": ("zh_CN",),
+    "openstack_dashboard": ("zh_Hans",),
+    "oscar": ("zh_CN",),
+    "sphinx": ("zh_CN",),
+    "spyder": ("zh_CN",),
+    "wagtail": ("zh_Hans",),
 }
-_DISTRIBUTIONS = {"oscar": "django-oscar", "cms": "django-cms"}
+_DISTRIBUTIONS = {
+    "cms": "django-cms",
+    "jupyterlab_language_pack_zh_CN": "jupyterlab-language-pack-zh-CN",
+    "openstack_dashboard": "horizon",
+    "oscar": "django-oscar",
+}
 """Permissively licensed packages whose wheels bring catalogs, and their locales for simplified Chinese."""
 
 
