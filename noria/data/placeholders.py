@@ -33,6 +33,8 @@ def same_placeholders(source: str, target: str) -> bool:
 
 def mend_placeholders(source: str, target: str) -> str:
     """The target with full-width or spaced placeholders as the source has them; as it is, where that mends nothing."""
+    if same_placeholders(source, target):
+        return target
     narrow = _WIDE_PARENTHESES.sub(r"%(\1)", target.translate(_WIDE))
     for mended in (narrow, _SPACED.sub("%", narrow)):
         if same_placeholders(source, mended):

@@ -31,7 +31,9 @@ def write(base: Path, name: str, content: str | bytes) -> None:
 def test_catalogs_of_a_language_are_found_by_their_path_and_what_is_no_pair_is_kept_in_quarantine(tmp_path):
     for locale in ("de", "de_AT", "fr", "zh_CN"):
         write(tmp_path, f"{locale}/LC_MESSAGES/a.po", f'msgid "in"\nmsgstr "{locale}"\n')
-    write(tmp_path, "po/app.de.po", '#, fuzzy\nmsgid "a"\nmsgstr "b"\n\nmsgid "c"\nmsgstr ""\n\nmsgid "x"\nmsgstr "y"\n')
+    write(
+        tmp_path, "po/app.de.po", '#, fuzzy\nmsgid "a"\nmsgstr "b"\n\nmsgid "c"\nmsgstr ""\n\nmsgid "x"\nmsgstr "y"\n'
+    )
     rows, refused = read(tmp_path, languages={"target": "de"})
     assert rows == [("in", "de"), ("in", "de_AT"), ("x", "y")]
     assert refused == [("po/app.de.po:2", "fuzzy"), ("po/app.de.po:5", "untranslated")]
