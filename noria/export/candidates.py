@@ -91,7 +91,7 @@ def reference_of(model: torch.nn.Module, *, encoder: Encoder, scenario: Scenario
 
 
 def build_graphs(reference: Reference, directory: Path, *, config: OptimizeConfig) -> Mapping[str, Path | ExportError]:
-    """Export, fuse and quantize into `directory`; a form that can't be built is its error.
+    """Export, fuse and quantize into `directory`, part by part; a form that can't be built is its error.
 
     int8 is made of the fused graph where there is one: fewer nodes around the same products. fp32
     is among them in any case, for the parity with PyTorch that it has to show.
@@ -107,8 +107,8 @@ def build_graphs(reference: Reference, directory: Path, *, config: OptimizeConfi
         export_part(part, sources[part.name], opset=config.opset)
     graphs: dict[str, Path | ExportError] = {"fp32": _joined(whole, sources, directory / "fp32.onnx")}
     for name, build in (("fused", fuse), ("int8", quantize)):
-        if name == "int8" and name not in config.candidates:
-            continue
+        if name not in config.candidates and (name == "int8" or len(sources) > 1):
+            continue  # one step of a generator has little to fuse: it is not tried for int8's sake
         targets = {piece: directory / f"{name}.{piece}.onnx" for piece in sources}
         try:
             for piece, target in targets.items():

@@ -56,7 +56,12 @@ DEFAULTS: Mapping[str, object] = {
         "batch_tokens": 2_048,
         "label_smoothing": 0.1,
     },
-    "optimize": {"max_quality_drop": 0.01, "max_slice_drop": 0.05, "latency_repeats": 50},
+    "optimize": {
+        "candidates": ["fp32", "int8"],
+        "max_quality_drop": 0.01,
+        "max_slice_drop": 0.05,
+        "latency_repeats": 50,
+    },
 }
 """Small data: dropout, many passes. `docs/scenarios/translation.md` has the measurements."""
 

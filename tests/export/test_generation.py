@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from noria.config import GenerationConfig, ModelConfig
+from noria.errors import ExportError
 from noria.export.generation import STEP, TOKENS, generation_parts
-from noria.export.onnx import export_part
+from noria.export.onnx import check_parity, export_part
 from noria.export.quantize import quantize
 from noria.model.generation import PADDING
 from noria.model.translator import END, Translator
@@ -101,3 +102,16 @@ def test_an_int8_graph_has_integer_products_inside_the_loop_and_answers_nearly_t
     assert len(found) == 12
     behind_end = np.cumsum(found == END, axis=1) - (found == END) > 0
     assert (found[behind_end] == PADDING).all()
+
+
+def test_a_row_in_a_hundred_may_be_decided_otherwise_and_more_is_no_parity():
+    said = [{"tokens": np.array([5, 6, 2, 0])} for _ in range(100)]
+    wider = [{"tokens": np.array([5, 6, 2])} for _ in range(100)]
+    check_parity(said, wider, name="fp32")
+    wider[3] = {"tokens": np.array([5, 7, 2])}
+    check_parity(said, wider, name="fp32")
+    wider[4] = {"tokens": np.array([5, 6])}
+    with pytest.raises(ExportError, match="share of rows"):
+        check_parity(said, wider, name="fp32")
+    with pytest.raises(ExportError, match="share of rows"):
+        check_parity(said[:40], wider[:40], name="fp32")
