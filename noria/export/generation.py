@@ -8,7 +8,7 @@ Shapes: B batch, K beams, P prefix, S source, T tokens so far, V vocabulary, H h
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -94,13 +94,14 @@ def _memory(start: Start) -> dict[str, Tensor]:
     return {} if start.memory_real is None else {"real": start.memory_real, **_layers("memory", start.memory)}
 
 
-def _layers(name: str, layers: object) -> dict[str, Tensor]:
-    assert isinstance(layers, list | tuple)
-    named = ((f"{name}_{part}_{number}", getattr(layer, part)) for number, layer in enumerate(layers) for part in _KV)
+def _layers(name: str, layers: Sequence[KeysValues]) -> dict[str, Tensor]:
+    """Every tensor by name: `past_keys_0`, `past_values_0`, `past_keys_1` …"""
+    named = (
+        (f"{name}_{part}_{number}", tensor)
+        for number, layer in enumerate(layers)
+        for part, tensor in zip(KeysValues._fields, layer, strict=True)
+    )
     return dict(named)
-
-
-_KV = ("keys", "values")
 
 
 def _pairs(tensors: tuple[Tensor, ...]) -> list[KeysValues]:

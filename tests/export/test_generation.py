@@ -14,7 +14,9 @@ from noria.errors import ExportError
 from noria.export.generation import STEP, TOKENS, generation_parts
 from noria.export.onnx import check_parity, export_part
 from noria.export.quantize import quantize
-from noria.model.generation import PADDING
+from noria.model.attention import KeysValues
+from noria.model.generation import PADDING, Start, Vocabulary, generate
+from noria.model.language_model import LanguageModel
 from noria.model.translator import END, Translator
 from noria.scenarios.base import Parts
 from noria.serving.predictor import onnx_run
@@ -102,6 +104,50 @@ def test_an_int8_graph_has_integer_products_inside_the_loop_and_answers_nearly_t
     assert len(found) == 12
     behind_end = np.cumsum(found == END, axis=1) - (found == END) > 0
     assert (found[behind_end] == PADDING).all()
+
+
+class Prompted(torch.nn.Module):
+    """A language model that goes on behind prompts of different lengths: a decoder alone, without a source."""
+
+    vocabulary = Vocabulary(end=END)
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.language_model = LanguageModel(config, vocabulary_size=60, max_tokens=16)
+
+    def start(self, prompt: torch.Tensor) -> Start:
+        return Start(prompt, torch.full_like(prompt[:, 0], 11))
+
+    def empty_past(self, like: torch.Tensor, *, num_beams: int) -> list[KeysValues]:
+        empty = torch.zeros(len(like), num_beams, self.config.heads, 0, self.config.dim // self.config.heads)
+        return [KeysValues(empty, empty) for _ in range(self.config.layers)]
+
+    def step(self, token_BK, place_1, past, start):
+        x_BKD, past = self.language_model.decoder.step(
+            self.language_model.frontend.step(token_BK, place_1), past, place_1
+        )
+        return self.language_model.head(x_BKD, self.language_model.frontend.tokens), past
+
+
+@pytest.mark.parametrize("generation", [GREEDY, BEAMS], ids=["greedy", "beams"])
+def test_a_decoder_alone_goes_on_behind_its_prompts(generation, tmp_path):
+    torch.manual_seed(0)
+    config = ModelConfig(layers=1, dim=32, heads=2, feed_forward_dim=48, bigram_buckets=0, positions="rotary")
+    model = Prompted(config).eval()
+    with torch.no_grad():
+        model.language_model.frontend.tokens.mul_(10)
+    parts = generation_parts(model, {"prompt": sources(4, 3, 2)}, config=generation)
+    graphs = {part.name: tmp_path / f"{part.name}.onnx" for part in parts.parts}
+    for part in parts.parts:
+        export_part(part, graphs[part.name], opset=20)
+    parts.join(graphs, tmp_path / "model.onnx")
+    prompts = sources(1, 6, 3, 2)
+    with torch.inference_mode():
+        expected = generate(model, model.start(torch.from_numpy(prompts)), config=generation).numpy()
+    found = onnx_run(tmp_path / "model.onnx")({"prompt": prompts})[TOKENS]
+    np.testing.assert_array_equal(found, expected)
+    assert found[1, :5].tolist() == prompts[1, 1:].tolist()
 
 
 def test_a_row_in_a_hundred_may_be_decided_otherwise_and_more_is_no_parity():
