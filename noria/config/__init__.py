@@ -14,6 +14,7 @@ from noria.config.serving import DeployConfig, EvaluateConfig, OptimizeConfig, S
 from noria.config.training import (
     AverageConfig,
     DistillConfig,
+    GenerationConfig,
     GuardConfig,
     LoraConfig,
     ModelConfig,
@@ -33,6 +34,7 @@ __all__ = [
     "DeployConfig",
     "DistillConfig",
     "EvaluateConfig",
+    "GenerationConfig",
     "GuardConfig",
     "LoraConfig",
     "ModelConfig",

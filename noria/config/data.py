@@ -12,13 +12,23 @@ from noria.config.section import NonNegative, Positive, Section, Share
 Similarity = Annotated[float, Field(ge=0.2, le=1.0)]  # below it, MinHash of bounded size misses pairs
 
 
+class LanguagesConfig(Section):
+    """Of sources that hold translations; a language without a region stands for all of its regions."""
+
+    source: str = ""
+    """What is translated: the ending of the one of two aligned files, the `xml:lang` in TMX."""
+    target: str = ""
+    """Into what; of catalogs, those with it in their path. Empty: all catalogs, the second language of TMX."""
+
+
 class SourceConfig(Section):
     """Where the rows come from."""
 
     path: str = Field(min_length=1)
     """A file, a directory, or a URL that fsspec reads (`s3://bucket/reviews/`)."""
-    format: Literal["auto", "csv", "jsonl", "parquet", "text"] = "auto"
-    """`auto` goes by the file extension; `text` is one row a line."""
+    format: Literal["auto", "csv", "jsonl", "parquet", "text", "gettext", "tmx", "xliff", "aligned"] = "auto"
+    """`auto` goes by the file extension; `text` is one row a line, `aligned` one file a language, line by line."""
+    languages: LanguagesConfig = LanguagesConfig()
     columns: Mapping[str, str] = Field(default_factory=dict)
     """The scenario's column -> the source's column, where the names differ."""
     label_from: Literal["column", "file", "directory"] = "column"
@@ -45,6 +55,13 @@ class CheckConfig(Section):
     """Failing rows shown per expectation in the verdict (all their ids are kept)."""
 
 
+class CleanTranslationConfig(Section):
+    """Pairs of a text and its translation."""
+
+    max_length_ratio: Annotated[float, Field(ge=1)] = 4.0
+    """Bytes (UTF-8) of the longer side, and ten, over those of the shorter, and ten."""
+
+
 class CleanConfig(Section):
     """What the cleaner repairs and what it refuses."""
 
@@ -54,8 +71,9 @@ class CleanConfig(Section):
     """Smallest share of Han characters among letters."""
     near_duplicate_similarity: Similarity = 0.9
     """Jaccard similarity of character 3-grams from which two rows are duplicates; 1 means exact ones only."""
-    label_conflicts: Literal["quarantine", "majority"] = "quarantine"
-    """What happens to one text with several labels: all rows out, or the most frequent label kept."""
+    label_conflicts: Literal["quarantine", "majority", "most_frequent"] = "quarantine"
+    """One text with several labels: all rows out; the most frequent label kept; or that, and of equals the first."""
+    translation: CleanTranslationConfig = CleanTranslationConfig()
 
     @model_validator(mode="after")
     def _bounds_in_order(self) -> Self:

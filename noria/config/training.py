@@ -29,6 +29,19 @@ class WideConfig(Section):
     """C of the L2-regularized logistic regressions."""
 
 
+class GenerationConfig(Section):
+    """How a model that answers with a sequence finds it."""
+
+    beams: Positive = 1
+    """Hypotheses that are kept side by side; 1 takes the likeliest token at every step (greedy)."""
+    length_penalty: Annotated[float, Field(ge=0)] = 1.0
+    """Exponent of the length that beams' scores are divided by (Wu et al. 2016, arXiv:1609.08144); 0 favours short."""
+    max_tokens: Positive = 128
+    """Longest answer."""
+    max_source_ratio: Annotated[float, Field(gt=0)] = 2.0
+    """With a source: so many tokens for each of its own, and ten more, are the longest answer."""
+
+
 class ModelConfig(Section):
     """The Transformer, and what stands beside it."""
 
@@ -41,6 +54,7 @@ class ModelConfig(Section):
     """Vectors for hashed token bigrams, added to the token embeddings; 0 leaves them out."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of embeddings, attention weights, hidden and added values that is zeroed in each training step."""
+    generation: GenerationConfig = GenerationConfig()
     wide: WideConfig = WideConfig()
     deep_weight: Annotated[float, Field(ge=0)] = 1.0
     """Weight of the Transformer against the wide branch, both brought to unit spread; 0 leaves it out."""

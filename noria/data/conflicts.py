@@ -33,11 +33,15 @@ class Settled:
     other: Indices
 
 
-def settle(*, equal: Indices, clusters: Indices, labels: Indices, policy: Literal["quarantine", "majority"]) -> Settled:
+Policy = Literal["quarantine", "majority", "most_frequent"]
+
+
+def settle(*, equal: Indices, clusters: Indices, labels: Indices, policy: Policy) -> Settled:
     """Keep the first row of each cluster; with several labels, none (or the majority's first).
 
     `equal` and `clusters` name, for each row, the first equal row and the first row of its cluster;
-    `labels` are codes from 0. A majority is more rows than any other label has.
+    `labels` are codes from 0. A majority is more rows than any other label has;
+    `most_frequent` settles a tie by the label that came first.
     """
     winner = _winning_labels(clusters, labels, policy=policy)[clusters]
     other = _first_with_another_label(clusters, labels)
@@ -57,11 +61,13 @@ def _winning_labels(clusters: Indices, labels: Indices, *, policy: str) -> Indic
     num_labels = labels.max(initial=0) + 1
     pairs, counts = np.unique(clusters * num_labels + labels, return_counts=True)
     cluster, label = pairs // num_labels, pairs % num_labels
-    order = np.lexsort((-counts, cluster))  # within a cluster, the most frequent label first
+    order = np.lexsort((label, -counts, cluster))  # within a cluster the most frequent label first, then the earliest
     cluster, label, counts = cluster[order], label[order], counts[order]
     _, first = np.unique(cluster, return_index=True)
     contested = np.zeros(len(cluster), dtype=bool)
     contested[:-1] = cluster[1:] == cluster[:-1]
+    if policy == "most_frequent":
+        contested[:] = False
     if policy == "majority":
         contested[:-1] &= counts[1:] == counts[:-1]
     winner = np.full(len(clusters), -1, dtype=np.int64)

@@ -11,8 +11,9 @@ import pyarrow as pa
 
 from noria.artifacts import Artifact, Ledger, read_artifact, write_artifact
 from noria.config import SourceConfig
+from noria.data.blocks import Block, Rejected
 from noria.data.quarantine import QuarantineWriter
-from noria.data.records import Block, Rejected, read_records
+from noria.data.records import read_records
 from noria.data.rows import GROUP, SYSTEM_FIELDS, RowIds, ShardWriter, row_schema
 from noria.data.sources import SourceFile, find_files
 from noria.errors import ConfigError, SourceError

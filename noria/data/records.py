@@ -1,4 +1,4 @@
-"""Records of CSV, JSONL, Parquet and text files, in blocks; what is no record is set aside, never dropped."""
+"""Records of files, in blocks (of CSV, JSONL, Parquet and text here); what is no record is set aside, never dropped."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ import difflib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from noria.config import SourceConfig
+from noria.data.bitexts import read_aligned, read_gettext, read_tmx, read_xliff
+from noria.data.blocks import Block, Rejected, Wanted
 from noria.data.lines import LongLine, is_ascii_compatible, read_lines
 from noria.data.sources import SourceFile
 from noria.errors import ConfigError, SourceError
@@ -29,47 +30,6 @@ _ENCODING_ADVICE = (
 _PARQUET_ROWS = 10_000
 
 
-@dataclass(frozen=True)
-class Block:
-    """Consecutive records of one file, by column."""
-
-    file: str
-    numbers: Sequence[int]
-    """1-based line (Parquet: row) of each record."""
-    columns: Mapping[str, Sequence[object]]
-    """Values by the scenario's column names."""
-
-
-@dataclass(frozen=True)
-class Rejected:
-    """Something in a file that is no record."""
-
-    origin: str
-    payload: Mapping[str, object]
-    rule: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """Which columns a file must have.
-
-    Attributes
-    ----------
-    columns:
-        The scenario's column -> the source's.
-    label:
-        (column, value) where the label is the file's or the directory's name.
-    """
-
-    columns: Mapping[str, str]
-    label: tuple[str, str] | None
-
-    def with_label(self, columns: Mapping[str, Sequence[object]], num_rows: int) -> Mapping[str, Sequence[object]]:
-        """The columns, and the label of the file where the file has one."""
-        return columns if self.label is None else {**columns, self.label[0]: [self.label[1]] * num_rows}
-
-
 def read_records(
     file: SourceFile, *, source: SourceConfig, schema: pa.Schema, target: str
 ) -> Iterator[Block | Rejected]:
@@ -84,7 +44,16 @@ def read_records(
     """
     wanted = _wanted(file, source=source, schema=schema, target=target)
     _check_encoding(source.encoding)
-    readers = {"csv": _read_csv, "jsonl": _read_jsonl, "parquet": _read_parquet, "text": _read_text}
+    readers = {
+        "csv": _read_csv,
+        "jsonl": _read_jsonl,
+        "parquet": _read_parquet,
+        "text": _read_text,
+        "gettext": read_gettext,
+        "tmx": read_tmx,
+        "xliff": read_xliff,
+        "aligned": read_aligned,
+    }
     yield from readers[file.format](file, source, wanted)
 
 

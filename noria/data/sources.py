@@ -18,7 +18,7 @@ from fsspec.core import OpenFile, get_compression, url_to_fs
 from noria.config import SourceConfig
 from noria.errors import SourceError
 
-Format = Literal["csv", "jsonl", "parquet", "text"]
+Format = Literal["csv", "jsonl", "parquet", "text", "gettext", "tmx", "xliff", "aligned"]
 
 _FORMATS: dict[str, Format] = {
     ".csv": "csv",
@@ -30,6 +30,11 @@ _FORMATS: dict[str, Format] = {
     ".pq": "parquet",
     ".txt": "text",
     ".text": "text",
+    ".po": "gettext",
+    ".mo": "gettext",
+    ".tmx": "tmx",
+    ".xlf": "xliff",
+    ".xliff": "xliff",
 }
 _COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
 _BLOCK_BYTES = 8 << 20  # read-ahead of remote files; s3fs would hold 50 MB
@@ -107,7 +112,7 @@ def find_files(source: SourceConfig, *, base: str) -> list[SourceFile]:
     files = [
         SourceFile(name, path, format, filesystem)
         for name, path in zip(names, paths, strict=True)
-        if (format := _format_of(name, source.format))
+        if (format := _format_of(name, source))
     ]
     if not files:
         endings = sorted({PurePosixPath(name).suffix or name for name in names})
@@ -129,11 +134,25 @@ def _filesystem(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
     return filesystem, str(root)
 
 
-def _format_of(name: str, format: str) -> Format | None:
-    if format != "auto":
-        return cast("Format", format)
+def _format_of(name: str, source: SourceConfig) -> Format | None:
     path = PurePosixPath(name.lower())
-    return _FORMATS.get(path.with_suffix("").suffix if path.suffix in _COMPRESSIONS else path.suffix)
+    path = path.with_suffix("") if path.suffix in _COMPRESSIONS else path
+    languages = source.languages
+    if languages.target and source.format in ("auto", "aligned") and path.suffix == f".{languages.target.lower()}":
+        return None  # it is read beside the one that it translates
+    if languages.source and source.format in ("auto", "aligned") and path.suffix == f".{languages.source.lower()}":
+        return "aligned"
+    found = _FORMATS.get(path.suffix) if source.format == "auto" else source.format
+    if found == "gettext" and languages.target:
+        names = (part for whole in path.with_suffix("").parts for part in (whole, *whole.split(".")))
+        return found if any(is_language(part, languages.target) for part in names) else None
+    return found
+
+
+def is_language(tag: str, wanted: str) -> bool:
+    """Whether a tag (`zh_CN`, `zh-cn`) is of a language (`zh_CN`, or `zh` for all of its regions)."""
+    ours, theirs = (text.lower().replace("_", "-") for text in (wanted, tag))
+    return theirs == ours or theirs.startswith(f"{ours}-")
 
 
 def _is_hidden(path: str, root: str) -> bool:

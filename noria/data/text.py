@@ -9,7 +9,7 @@ from __future__ import annotations
 import html
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 import pyarrow as pa
@@ -109,8 +109,10 @@ def repair(values: Mapping[str, object], config: CleanConfig, *, column: str = "
     return Repaired({**values, column: repaired}, repairs=repairs)
 
 
-def repair_text(text: str) -> tuple[str, tuple[str, ...]]:
+def repair_text(text: str, *, without: Collection[str] = ()) -> tuple[str, tuple[str, ...]]:
     """The repaired text and the names of the repairs that changed it; repairing twice changes nothing more.
+
+    `without` names repairs to leave out: in a text whose tags are content, `html`.
 
     Wrong decoding is undone first (its control characters are bytes of the text), then markup goes
     and entities are resolved, then control characters, then Unicode is normalized and white space
@@ -126,7 +128,7 @@ def repair_text(text: str) -> tuple[str, tuple[str, ...]]:
     while text != before:
         before = text
         for name, step in _STEPS:
-            stepped = step(text)
+            stepped = text if name in without else step(text)
             if stepped != text:
                 repairs[name] = None
                 text = stepped

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,9 +19,9 @@ from noria.evaluation.latency import Latency, measure_latency
 from noria.evaluation.metrics import main_metric, value
 from noria.evaluation.torch_run import single_threaded, torch_outputs, torch_run
 from noria.export.fuse import fuse
-from noria.export.onnx import check_parity, export_onnx, largest_difference
+from noria.export.onnx import check_parity, export_part, largest_difference, whole_model
 from noria.export.quantize import quantize
-from noria.scenarios.base import Encoder, Row, Scenario, Tensors
+from noria.scenarios.base import Encoder, Parts, Row, Scenario, Tensors
 from noria.serving.predictor import CANT_RUN, onnx_run
 
 logger = logging.getLogger(__name__)
@@ -90,7 +91,7 @@ def reference_of(model: torch.nn.Module, *, encoder: Encoder, scenario: Scenario
 
 
 def build_graphs(reference: Reference, directory: Path, *, config: OptimizeConfig) -> Mapping[str, Path | ExportError]:
-    """Export, fuse and quantize into `directory`; a form that can't be built is its error.
+    """Export, fuse and quantize into `directory`, part by part; a form that can't be built is its error.
 
     int8 is made of the fused graph where there is one: fewer nodes around the same products. fp32
     is among them in any case, for the parity with PyTorch that it has to show.
@@ -100,21 +101,43 @@ def build_graphs(reference: Reference, directory: Path, *, config: OptimizeConfi
     ExportError
         When fp32 can't be exported: everything else rests on it.
     """
-    graphs: dict[str, Path | ExportError] = {"fp32": directory / "fp32.onnx"}
-    source = directory / "fp32.onnx"
-    export_onnx(reference.model, _example(reference), source, opset=config.opset)
+    whole = _parts_of(reference)
+    sources = {part.name: directory / f"fp32.{part.name}.onnx" for part in whole.parts}
+    for part in whole.parts:
+        export_part(part, sources[part.name], opset=config.opset)
+    graphs: dict[str, Path | ExportError] = {"fp32": _joined(whole, sources, directory / "fp32.onnx")}
     for name, build in (("fused", fuse), ("int8", quantize)):
-        if name == "int8" and name not in config.candidates:
-            continue
-        target = directory / f"{name}.onnx"
+        if name not in config.candidates and (name == "int8" or len(sources) > 1):
+            continue  # one step of a generator has little to fuse: it is not tried for int8's sake
+        targets = {piece: directory / f"{name}.{piece}.onnx" for piece in sources}
         try:
-            build(source, target)
+            for piece, target in targets.items():
+                build(sources[piece], target)
         except ExportError as error:
             logger.warning("%s: %s", name, error.what)
             graphs[name] = error
             continue
-        graphs[name] = source = target
+        sources = targets
+        graphs[name] = _joined(whole, sources, directory / f"{name}.onnx")
     return {name: graph for name, graph in graphs.items() if name in config.candidates or name == "fp32"}
+
+
+def _parts_of(reference: Reference) -> Parts:
+    """The model in the parts that its scenario exports: itself, where nothing else is said."""
+    scenario, example = reference.scenario, _example(reference)
+    if scenario.parts is not None:
+        return scenario.parts(reference.model, example)
+    whole = whole_model(reference.model, example)
+
+    def as_it_is(graphs: Mapping[str, Path], target: Path) -> None:
+        shutil.copyfile(graphs[whole.name], target)
+
+    return Parts((whole,), as_it_is)
+
+
+def _joined(whole: Parts, graphs: Mapping[str, Path], target: Path) -> Path:
+    whole.join(graphs, target)
+    return target
 
 
 def judge_candidates(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -46,6 +47,13 @@ class Packing:
 
 
 Mask = Tensor | Packing | None
+
+
+class KeysValues(NamedTuple):
+    """What one layer's attention reads, (..., H, S, K) each."""
+
+    keys: Tensor
+    values: Tensor
 
 
 def attend(
@@ -154,20 +162,42 @@ class Attention(nn.Module):
         self.output = nn.Parameter(torch.randn(dim, dim) * gain / math.sqrt(dim))
 
     def forward(self, x_BTD: Tensor, mask: Mask = None, memory_BSD: Tensor | None = None) -> Tensor:
-        weight_3DD = self.projections.to(x_BTD.dtype)
-        if memory_BSD is None:
-            q_BTD, k_BSD, v_BSD = F.linear(x_BTD, weight_3DD.flatten(0, 1)).chunk(3, dim=-1)
-        else:
-            q_BTD = F.linear(x_BTD, weight_3DD[0])
-            k_BSD, v_BSD = F.linear(memory_BSD, weight_3DD[1:].flatten(0, 1)).chunk(2, dim=-1)
-        q_BHTK, k_BHSK, v_BHSK = (self._split(part) for part in (q_BTD, k_BSD, v_BSD))
-        if self.rotary and memory_BSD is None:
+        if memory_BSD is not None:
+            return self.read(x_BTD, self.remember(memory_BSD), mask)
+        q_BHTK, k_BHSK, v_BHSK = self._project(x_BTD)
+        if self.rotary:
             place_T = mask.places(x_BTD.shape[1]) if isinstance(mask, Packing) else None
             q_BHTK, k_BHSK = rotate(q_BHTK, place_T), rotate(k_BHSK, place_T)
+        return self._mix(q_BHTK, KeysValues(k_BHSK, v_BHSK), mask, causal=self.causal)
+
+    def remember(self, memory_BSD: Tensor) -> KeysValues:
+        """What cross-attention reads of a memory, (B, H, S, K) each: made once, read at every step."""
+        weight_3DD = self.projections.to(memory_BSD.dtype)
+        k_BSD, v_BSD = F.linear(memory_BSD, weight_3DD[1:].flatten(0, 1)).chunk(2, dim=-1)
+        return KeysValues(self._split(k_BSD), self._split(v_BSD))
+
+    def read(self, x_BTD: Tensor, memory: KeysValues, mask: Mask = None) -> Tensor:
+        """Cross-attention over what `remember` made."""
+        q_BTD = F.linear(x_BTD, self.projections[0].to(x_BTD.dtype))
+        return self._mix(self._split(q_BTD), memory, mask, causal=False)
+
+    def step(self, x_B1D: Tensor, past: KeysValues, place_1: Tensor) -> tuple[Tensor, KeysValues]:
+        """Self-attention of one more position, at `place_1` behind the `past`; and the past with it."""
+        q_BH1K, k_BH1K, v_BH1K = self._project(x_B1D)
+        if self.rotary:
+            q_BH1K, k_BH1K = rotate(q_BH1K, place_1), rotate(k_BH1K, place_1)
+        past = KeysValues(torch.cat([past.keys, k_BH1K], dim=2), torch.cat([past.values, v_BH1K], dim=2))
+        return self._mix(q_BH1K, past, None, causal=False), past
+
+    def _project(self, x_BTD: Tensor) -> list[Tensor]:
+        weight_3DD = self.projections.to(x_BTD.dtype)
+        return [self._split(part) for part in F.linear(x_BTD, weight_3DD.flatten(0, 1)).chunk(3, dim=-1)]
+
+    def _mix(self, q_BHTK: Tensor, read: KeysValues, mask: Mask, *, causal: bool) -> Tensor:
         dropped = self.dropout if self.training else 0.0
-        mixed_BHTK = attend(q_BHTK, k_BHSK, v_BHSK, mask, causal=self.causal, dropout=dropped)
+        mixed_BHTK = attend(q_BHTK, read.keys, read.values, mask, causal=causal, dropout=dropped)
         mixed_BTD = mixed_BHTK.transpose(1, 2).flatten(2)
-        return F.linear(mixed_BTD, self.output.to(x_BTD.dtype))
+        return F.linear(mixed_BTD, self.output.to(mixed_BTD.dtype))
 
     def _split(self, x_BTD: Tensor) -> Tensor:
         head_dim = x_BTD.shape[-1] // self.num_heads

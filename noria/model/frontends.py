@@ -1,6 +1,6 @@
 """How a modality enters the Transformer.
 
-Shapes: B batch, T length, D model dimension, V vocabulary.
+Shapes: B batch, T length, K beams, D model dimension, V vocabulary.
 """
 
 from __future__ import annotations
@@ -42,6 +42,15 @@ class TextFrontend(nn.Module):
             buckets_BT = hash_bigrams(token_ids_BT, num_buckets=len(self.bigrams), packing=packing)
             x_BTD = x_BTD + F.embedding(buckets_BT, self.bigrams)
         out: Tensor = dropout(self.norm(x_BTD), self.dropout if self.training else 0.0)
+        return out
+
+    def step(self, token_ids_BK: Tensor, place_1: Tensor) -> Tensor:
+        """Vectors (B, K, D) of one token of every beam, all at `place_1`; there are no bigrams then."""
+        assert self.bigrams is None, "a bigram needs the token before"
+        x_BKD = F.embedding(token_ids_BK, self.tokens)
+        if self.positions is not None:
+            x_BKD = x_BKD + self.positions[place_1]
+        out: Tensor = self.norm(x_BKD)
         return out
 
 

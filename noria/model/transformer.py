@@ -1,19 +1,22 @@
 """The Transformer core: pre-norm blocks as encoder, decoder, or both.
 
-Shapes: B batch, T target length, S source length, D model dimension.
+Shapes: B batch, T target length, S source length, D model dimension; when generating, K beams, P past
+positions, H heads and E dimension of a head.
 Masks are boolean and True means "attend"; a padding mask has shape (B, T) and True at real positions.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from noria.config import ModelConfig
-from noria.model.attention import Attention, Mask, Packing
+from noria.model.attention import Attention, KeysValues, Mask, Packing
 from noria.model.layers import FeedForward, LayerNorm, dropout
 
 
@@ -61,6 +64,29 @@ class Block(nn.Module):
         out: Tensor = x_BTD + dropout(self.feed_forward(self.feed_forward_norm(x_BTD)), dropped)
         return out
 
+    def step(
+        self,
+        x_BKD: Tensor,
+        past: KeysValues,
+        place_1: Tensor,
+        memory: KeysValues | None = None,
+        memory_mask: Tensor | None = None,
+    ) -> tuple[Tensor, KeysValues]:
+        """One more position of every beam: its vectors, and the past (B, K, H, P, E) with it.
+
+        The beams of a row read one memory, so they are to cross-attention what positions are.
+        """
+        num_beams = x_BKD.shape[1]
+        flat = KeysValues(past.keys.flatten(0, 1), past.values.flatten(0, 1))
+        mixed_N1D, flat = self.attention.step(self.attention_norm(x_BKD).flatten(0, 1)[:, None], flat, place_1)
+        x_BKD = x_BKD + mixed_N1D.view(x_BKD.shape)
+        if self.cross_norm is not None and self.cross_attention is not None:
+            assert memory is not None, "a block with cross-attention needs a memory"
+            x_BKD = x_BKD + self.cross_attention.read(self.cross_norm(x_BKD), memory, memory_mask)
+        x_BKD = x_BKD + self.feed_forward(self.feed_forward_norm(x_BKD))
+        keys, values = (part.view(-1, num_beams, *part.shape[1:]) for part in flat)
+        return x_BKD, KeysValues(keys, values)
+
 
 class Encoder(nn.Module):
     """Every real position sees every real position."""
@@ -101,6 +127,29 @@ class Decoder(nn.Module):
             x_BTD = block(x_BTD, packing, memory_BSD, memory_mask)
         out: Tensor = self.norm(x_BTD)
         return out
+
+    def remember(self, memory_BSD: Tensor) -> list[KeysValues]:
+        """What the cross-attention of each layer reads of a memory."""
+        crossing = (cast("Block", block).cross_attention for block in self.blocks)
+        return [cross.remember(memory_BSD) for cross in crossing if cross is not None]
+
+    def step(
+        self,
+        x_BKD: Tensor,
+        past: Sequence[KeysValues],
+        place_1: Tensor,
+        memory: Sequence[KeysValues] = (),
+        memory_real_BS: Tensor | None = None,
+    ) -> tuple[Tensor, list[KeysValues]]:
+        """The vectors of one more position, which stands at `place_1`, and the past of each layer with it."""
+        memory_mask = None if memory_real_BS is None else memory_real_BS[:, None, None, :]
+        now = []
+        for number, block in enumerate(self.blocks):
+            read = memory[number] if memory else None
+            x_BKD, layer = cast("Block", block).step(x_BKD, past[number], place_1, read, memory_mask)
+            now.append(layer)
+        out: Tensor = self.norm(x_BKD)
+        return out, now
 
 
 class EncoderDecoder(nn.Module):

@@ -5,16 +5,22 @@ Shapes: B pairs, S source width, T target width, N real target tokens.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from noria.config import Config
 from noria.data.batching import BatchPlan
 from noria.data.ragged import Rows, pad
+from noria.model.translator import Translator
 from noria.training.batch import Batch
+from noria.training.data import TrainingRows
 from noria.training.losses import linear_cross_entropy
+from noria.training.meter import flops_per_token
+from noria.training.recipe import Fit, Phase
 
 PADDING = 0
 
@@ -73,3 +79,63 @@ class TargetTokens:
             batch.inputs["source"], batch.inputs["target"], batch.positions
         )
         return linear_cross_entropy(x_ND, weight_VD, batch.targets, bias_V, label_smoothing=self._label_smoothing)
+
+
+def translation_recipe(config: Config, *, rows: TrainingRows, model: Translator) -> tuple[Fit | Phase, ...]:
+    """The training of `model`, which changes as it learns: one phase, of which the best epoch is kept."""
+    train = config.train
+
+    def objective(*, holdout: bool) -> TargetTokens:
+        return TargetTokens(
+            rows.view("source", holdout=holdout),
+            rows.view("target", holdout=holdout),
+            batch_tokens=train.batch_tokens,
+            label_smoothing=0.0 if holdout else train.label_smoothing,
+            seed=config.seed,
+        )
+
+    held_out, learned = objective(holdout=True), objective(holdout=False)
+    lengths = [float(rows.view(name, holdout=False).lengths.mean()) for name in ("source", "target")]
+
+    def judge() -> Mapping[str, float]:
+        return {"holdout_loss": mean_loss(model, held_out)}
+
+    phase = Phase(
+        "train",
+        objective=learned,
+        model=model,
+        matrices=model.transformer,
+        head=model.head,
+        epochs=train.epochs,
+        lr=train.lr,
+        muon_lr=train.muon_lr,
+        schedule=train.schedule,
+        flops_per_token=_flops_per_token(config, *lengths, vocabulary_size=len(model.frontend.tokens)),
+        judge=judge,
+    )
+    return (phase, Fit("finish", lambda: _finish(model)))
+
+
+def _finish(model: Translator) -> Mapping[str, float]:
+    model.compute_dtype = torch.float32
+    return {}
+
+
+@torch.inference_mode()
+def mean_loss(model: nn.Module, objective: TargetTokens) -> float:
+    """Cross entropy a target token, in nats, over one epoch of an objective; the model is left in evaluation mode."""
+    model.eval()
+    device = next(model.parameters()).device
+    total, num_targets = 0.0, 0
+    for index in range(len(objective)):
+        batch = objective.batch(index)
+        total += float(objective.loss(model, batch.to(device)))
+        num_targets += batch.num_targets
+    return total / num_targets
+
+
+def _flops_per_token(config: Config, source: float, target: float, *, vocabulary_size: int) -> float:
+    """Of a source and a target token on average: two stacks, each over its own tokens."""
+    encoder = flops_per_token(config.model, length=source)
+    decoder = flops_per_token(config.model, length=target, vocabulary_size=vocabulary_size, memory_length=source)
+    return (source * encoder + target * decoder) / (source + target)

@@ -73,6 +73,35 @@ class Repaired:
 
 
 @dataclass(frozen=True)
+class Part:
+    """A part of a model that is exported, fused and quantized as a graph of its own.
+
+    Attributes
+    ----------
+    module:
+        Takes `inputs` in their order, without names, and returns the tensors that `outputs` names.
+    inputs:
+        An example, by name.
+    fixed:
+        By input, the axes whose size is that of the example in every call; all others stay open.
+    """
+
+    name: str
+    module: torch.nn.Module
+    inputs: Tensors
+    outputs: tuple[str, ...]
+    fixed: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A model in parts, and what makes one graph of theirs: (graph of each part by name, where to write)."""
+
+    parts: tuple[Part, ...]
+    join: Callable[[Mapping[str, Path], Path], None]
+
+
+@dataclass(frozen=True)
 class Scenario:
     """One kind of ML problem.
 
@@ -119,6 +148,8 @@ class Scenario:
         From a row to a request that JSON can hold, and from a validated request to the values of a row.
     request_of_text:
         What `noria predict TEXT` asks: by default, TEXT is the request's first field.
+    parts:
+        For a model that is no single graph when it is exported: (model, collated rows) -> its parts.
     report:
         Writes more files into the evaluation report: (rows, outputs a row, what was judged, encoder, directory).
     """
@@ -146,6 +177,7 @@ class Scenario:
     request_of: Callable[[Row], Mapping[str, object]] | None = None
     row_of: Callable[[BaseModel], Row] = field(default=BaseModel.model_dump)
     request_of_text: Callable[[str], Mapping[str, object]] | None = None
+    parts: Callable[[torch.nn.Module, Tensors], Parts] | None = None
     report: Callable[[Sequence[Row], Sequence[Tensors], Judged, Encoder, Path], None] | None = None
 
     def as_request(self, row: Row) -> Mapping[str, object]:

@@ -206,7 +206,7 @@ def _encode(material: Material, start: Trained | None, scenario: Scenario, confi
     """Fit the encoder, or take that of the start; encode the rows; have the teacher answer those to fit."""
     side = TrainingSide(material.splits.path / "train", scenario=scenario, holdout_share=config.train.holdout_share)
     encoder = scenario.fit_encoder(side.fitting_rows(), config) if start is None else start.encoder
-    if material.start is not None:
+    if material.start is not None and scenario.labels is not None:
         check_targets(material.start, side.fitting_rows(), target=scenario.target, encoder=encoder)
     rows = side.encode(encoder, scratch=scratch / _ROWS)
     num_held = int(rows.holdout.sum())

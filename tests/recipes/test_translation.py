@@ -44,7 +44,7 @@ def test_the_target_is_shifted_and_padding_is_asked_for_nothing() -> None:
 def test_the_loss_is_that_of_the_logits_at_real_positions_and_the_sum_of_its_parts() -> None:
     plan, translator = TargetTokens(*pairs(), batch_tokens=80, label_smoothing=0.1, seed=1), model()
     batch = plan.batch(1)
-    logits = translator(batch.inputs["source"], batch.inputs["target"]).flatten(0, 1)[batch.positions]
+    logits = translator.logits(batch.inputs["source"], batch.inputs["target"]).flatten(0, 1)[batch.positions]
     expected = torch.nn.functional.cross_entropy(logits, batch.targets, reduction="sum", label_smoothing=0.1)
     torch.testing.assert_close(plan.loss(translator, batch), expected, rtol=1e-5, atol=1e-4)
     parts = sum(plan.loss(translator, batch.part(number, of=2)) for number in range(2))

@@ -1,0 +1,47 @@
+"""What reading a file gives: records in blocks, and what is no record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Block:
+    """Consecutive records of one file, by column."""
+
+    file: str
+    numbers: Sequence[int]
+    """1-based line (Parquet: row) of each record."""
+    columns: Mapping[str, Sequence[object]]
+    """Values by the scenario's column names."""
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """Something in a file that is no record."""
+
+    origin: str
+    payload: Mapping[str, object]
+    rule: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which columns a file must have.
+
+    Attributes
+    ----------
+    columns:
+        The scenario's column -> the source's.
+    label:
+        (column, value) where the label is the file's or the directory's name.
+    """
+
+    columns: Mapping[str, str]
+    label: tuple[str, str] | None
+
+    def with_label(self, columns: Mapping[str, Sequence[object]], num_rows: int) -> Mapping[str, Sequence[object]]:
+        """The columns, and the label of the file where the file has one."""
+        return columns if self.label is None else {**columns, self.label[0]: [self.label[1]] * num_rows}

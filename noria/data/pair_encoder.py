@@ -1,0 +1,171 @@
+"""Pairs of texts to tensors: one byte-level vocabulary for both sides, so that no character is ever lost.
+
+Fitted on the training rows and nothing else; saved as JSON; imports no torch. Case and white space stay
+as they are. A text that looks like a special token is text: the tokenizer knows none, they are numbers.
+
+Shapes: S source tokens, T target tokens.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from noria.config import TokenizerConfig
+from noria.data.codepoints import HAN, LETTER, codepoints, count_flags
+from noria.data.ragged import pad
+from noria.errors import ArtifactError, TrainingError
+
+PAD, BEGIN, END = 0, 1, 2
+_RESERVED = ["[PAD]", "[BEGIN]", "[END]"]
+_HAN_SHARE = 0.3
+_KANA_HANGUL = range(0x3040, 0x3100), range(0xAC00, 0xD7B0), range(0x0E00, 0x0E80)
+_MOST_CHARS = 20_000
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """What `encoder.json` says."""
+
+    source_column: str
+    target_column: str
+    max_tokens: int
+    bleu_tokens: str
+
+
+class PairEncoder:
+    """The fitted encoder; see noria.scenarios.base.Encoder for its protocol."""
+
+    def __init__(self, tokenizer: Tokenizer, settings: _Settings) -> None:
+        self._tokenizer = tokenizer
+        self._settings = settings
+
+    @property
+    def vocabulary_size(self) -> int:
+        return int(self._tokenizer.get_vocab_size())
+
+    @property
+    def max_tokens(self) -> int:
+        """Of a side, begin and end included."""
+        return self._settings.max_tokens
+
+    @property
+    def bleu_tokens(self) -> str:
+        """What BLEU counts as words in the target's language: `13a`, `zh` or `char`."""
+        return self._settings.bleu_tokens
+
+    def encode(self, values: Mapping[str, object]) -> dict[str, np.ndarray]:
+        """`source` int64 (S): its tokens, and the end."""
+        return self.encode_batch([values])[0]
+
+    def encode_batch(self, rows: Sequence[Mapping[str, object]]) -> list[dict[str, np.ndarray]]:
+        """Many rows, much faster than one by one; a source that is too long is cut off."""
+        most = self.max_tokens - 1
+        texts = [str(row[self._settings.source_column])[:_MOST_CHARS] for row in rows]
+        return [{"source": np.array([*ids[:most], END], np.int64)} for ids in self._ids(texts)]
+
+    def targets(self, rows: Sequence[Mapping[str, object]]) -> list[dict[str, np.ndarray] | None]:
+        """`target` int64 (T): begin, tokens, end; None where a side has more than `max_tokens`: half would be a lie."""
+        columns = (self._settings.source_column, self._settings.target_column)
+        sources, targets = (self._ids([str(row[column])[:_MOST_CHARS] for row in rows]) for column in columns)
+        most = self.max_tokens - 2
+        return [
+            {"target": np.array([BEGIN, *target, END], np.int64)} if max(len(source), len(target)) <= most else None
+            for source, target in zip(sources, targets, strict=True)
+        ]
+
+    def collate(self, encoded: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+        """Pad to (B, S)."""
+        return {"source": pad([row["source"] for row in encoded])}
+
+    def num_tokens(self, encoded: Mapping[str, np.ndarray]) -> int:
+        """Of the source."""
+        return len(encoded["source"])
+
+    def decode(self, tokens_T: np.ndarray) -> str:
+        """The text of an answer, up to its end; bytes that are no character are left out."""
+        ids = [int(token) for token in tokens_T]
+        ids = ids[: ids.index(END)] if END in ids else ids
+        text = self._tokenizer.decode([token for token in ids if token >= len(_RESERVED)], skip_special_tokens=False)
+        return str(text).replace("\ufffd", "").strip()
+
+    def save(self, directory: Path) -> None:
+        """Write `tokenizer.json` and `encoder.json`."""
+        directory.mkdir(parents=True, exist_ok=True)
+        self._tokenizer.save(str(directory / "tokenizer.json"))
+        (directory / "encoder.json").write_text(json.dumps(asdict(self._settings), indent=2) + "\n", encoding="utf-8")
+
+    def _ids(self, texts: list[str]) -> list[list[int]]:
+        encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False) if texts else []
+        return [encoding.ids for encoding in encodings]
+
+
+def fit_pair_encoder(
+    rows: Iterable[Mapping[str, object]], *, source_column: str, target_column: str, config: TokenizerConfig
+) -> PairEncoder:
+    """Train the vocabulary on both sides together.
+
+    Raises
+    ------
+    TrainingError
+        When there is no text.
+    """
+    pairs = [(str(row[source_column])[:_MOST_CHARS], str(row[target_column])[:_MOST_CHARS]) for row in rows]
+    if not pairs:
+        raise TrainingError("there are no pairs to learn from", expected="training rows with both texts")
+    tokenizer = _tokenizer(models.BPE())
+    trainer = trainers.BpeTrainer(
+        vocab_size=config.vocabulary_size,
+        min_frequency=2,
+        max_token_length=config.max_piece_chars,
+        special_tokens=_RESERVED,
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator((text for pair in pairs for text in pair), trainer, length=2 * len(pairs))
+    learned = json.loads(tokenizer.to_str())["model"]
+    merges = [tuple(merge) for merge in learned["merges"]]
+    settings = _Settings(
+        source_column, target_column, config.max_tokens, bleu_tokens_of([target for _, target in pairs])
+    )
+    return PairEncoder(_tokenizer(models.BPE(vocab=learned["vocab"], merges=merges)), settings)
+
+
+def bleu_tokens_of(targets: Sequence[str]) -> str:
+    """`zh` where much of the letters is Han, `char` for other scripts without spaces, else `13a`."""
+    codes, offsets = codepoints(targets)
+    num_letters = max(int(count_flags(codes, offsets, LETTER).sum()), 1)
+    unspaced = sum(int(((codes >= part.start) & (codes < part.stop)).sum()) for part in _KANA_HANGUL)
+    if unspaced / num_letters > _HAN_SHARE:
+        return "char"
+    return "zh" if int(count_flags(codes, offsets, HAN).sum()) / num_letters > _HAN_SHARE else "13a"
+
+
+def load_pair_encoder(directory: Path) -> PairEncoder:
+    """Read what `save` wrote.
+
+    Raises
+    ------
+    ArtifactError
+        When a file is missing.
+    """
+    try:
+        values = json.loads((directory / "encoder.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ArtifactError(
+            "there is no encoder of pairs here", where=str(directory), expected="encoder.json, tokenizer.json"
+        ) from None
+    return PairEncoder(Tokenizer.from_file(str(directory / "tokenizer.json")), _Settings(**values))
+
+
+def _tokenizer(model: models.BPE) -> Tokenizer:
+    """Byte-pair encoding of bytes (Radford et al. 2019, GPT-2); without added tokens nothing in a text is special."""
+    tokenizer = Tokenizer(model)
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer

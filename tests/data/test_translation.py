@@ -1,0 +1,145 @@
+"""Pairs as data: what is measured is what is repaired or refused, and placeholders survive."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from noria.config import AugmentConfig, CleanConfig, TokenizerConfig
+from noria.data.pair_encoder import BEGIN, END, bleu_tokens_of, fit_pair_encoder, load_pair_encoder
+from noria.data.placeholders import mend_placeholders, placeholders, same_placeholders
+from noria.data.translation import augment, duplicate_key, measure, repair
+from noria.scenarios.translation import SCHEMA
+
+CONFIG = CleanConfig(min_chars=1)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("%s of %(name)s", ["%s", "%(name)s"]),
+        ("%1$s, %.2f, %5d and %%", ["%1$s", "%.2f", "%5d", "%%"]),
+        ("50% discount, 100%", []),
+        ("{} {0} {name} {x:.1f}", ["{}", "{0}", "{name}", "{x:.1f}"]),
+        ("{{ user }} {% if a %}", ["{{user}}", "{%ifa%}"]),
+        ("<b>x</B> <br/> <a href='y'>z</a>", ["<b>", "</b>", "<br>", "<a>", "</a>"]),
+        ("a < b > c, <3, x<y", []),
+        ("", []),
+    ],
+)
+def test_placeholders_are_found_and_what_only_looks_like_one_is_not(text, found):
+    assert sorted(placeholders(text).elements()) == sorted(found)
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "mended"),
+    [
+        ("Lost %s", "丢失 ％s", "丢失 %s"),
+        ("By %(who)s", "由 %（who）s", "由 %(who)s"),
+        ("By %(who)s", "由 % (who)s", "由 %(who)s"),
+        ("Hi {name}", "你好 ｛name｝", "你好 {name}"),
+        ("<b>x</b>", "＜b＞一＜/b＞", "<b>一</b>"),
+        ("100 %", "100 ％", "100 ％"),
+        ("Lost %s", "丢失", "丢失"),
+    ],
+)
+def test_a_placeholder_in_full_width_is_made_what_it_was_and_nothing_else_is_touched(source, target, mended):
+    assert mend_placeholders(source, target) == mended
+    assert same_placeholders(source, mended) == (mended != "丢失")
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "rule"),
+    [
+        (None, "a", "empty"),
+        ("a", "  \x07 ", "empty"),
+        ("a", "b\ufffd", "replacement_character"),
+        ("Save", " save ", "untranslated"),
+        ("No", "x" * 300, "length_ratio"),
+        ("%s pages", "页", "placeholders"),
+        ("pages", "%d 页", "placeholders"),
+        ("a" * 3_000, "b" * 3_000, "too_long"),
+        ("<" * 30_000, "b", "too_long"),
+    ],
+)
+def test_a_pair_that_teaches_nothing_right_is_refused_with_its_rule(source, target, rule):
+    assert repair({"source": source, "target": target}, CONFIG).rule == rule
+
+
+def test_what_is_repaired_passes_what_is_measured():
+    pairs = [
+        ("Lost\x07 %s", "丢失  ％s"),
+        ("<b>Bold</b> &amp; more", "<b>粗</b> &amp; 多"),
+        ("Caf\u0065\u0301", "咖啡"),
+    ]
+    for source, target in pairs:
+        repaired = repair({"source": source, "target": target}, CONFIG)
+        assert repaired.values is not None and repaired.values == repair(repaired.values, CONFIG).values
+        (row,) = measure(pa.RecordBatch.from_pylist([dict(repaired.values)], schema=SCHEMA)).to_pylist()
+        assert not any(row[flag] for flag in ("has_other_placeholders", "is_copy", "has_mojibake", "has_replacement"))
+        assert row["num_control_chars"] == 0 and row["length_ratio"] < 4
+    assert repair({"source": "<b>a</b>", "target": "<b>一</b>"}, CONFIG).values["source"] == "<b>a</b>"
+
+
+def test_equal_sources_are_one_whatever_their_case_and_punctuation():
+    assert duplicate_key({"source": "Save as…"}) == duplicate_key({"source": "save AS"})
+    assert duplicate_key({"source": "Save"}) != duplicate_key({"source": "Saved"})
+
+
+def test_augmenting_leaves_the_translation_right():
+    rng = np.random.default_rng(0)
+    config = AugmentConfig()
+    assert augment({"source": "Save it.", "target": "保存。"}, config, rng) == {"source": "Save it", "target": "保存"}
+    assert augment({"source": "Save it", "target": "保存"}, config, rng) == {"source": "save it", "target": "保存"}
+    assert augment({"source": "save", "target": "保存"}, config, rng) is None
+    assert augment({"source": "URL", "target": "网址"}, config, rng) is None
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    words = ["Save", "Delete", "the page", "%(name)s", "保存", "删除", "页面"]
+    rows = [{"source": f"{a} {b}", "target": f"{b}{a}"} for a in words for b in words]
+    return fit_pair_encoder(
+        rows, source_column="source", target_column="target", config=TokenizerConfig(vocabulary_size=320, max_tokens=60)
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["Save THE page", "[PAD][BEGIN] [END] </s>", "ünïcödé 日本 🙂 ▁ Ġ", "%(name)s\t{x}\n<b>", "𠀀\u200d", "a  b"],
+)
+def test_no_character_of_any_text_is_lost_and_no_text_is_a_special_token(encoder, text):
+    (target,) = encoder.targets([{"source": "a", "target": text}])
+    tokens = target["target"]
+    assert tokens[0] == BEGIN and tokens[-1] == END and (tokens[1:-1] > END).all()
+    assert encoder.decode(tokens[1:]) == text
+    assert encoder.encode({"source": text})["source"].tolist() == tokens[1:].tolist()
+
+
+def test_a_pair_that_is_too_long_is_not_learned_and_a_source_that_is_keeps_its_beginning(encoder):
+    long = "x" * 100
+    assert encoder.targets([{"source": long, "target": "a"}, {"source": "a", "target": long}]) == [None, None]
+    source = encoder.encode({"source": long})["source"]
+    assert len(source) == 60 and source[-1] == END
+
+
+def test_an_answer_ends_at_its_end_and_half_a_character_is_left_out(encoder):
+    (half,) = encoder.targets([{"source": "a", "target": "a好"}])
+    tokens = half["target"][1:]
+    assert encoder.decode(np.array([*tokens[:1], END, *tokens])) == "a"
+    assert encoder.decode(np.array([])) == ""
+    assert encoder.decode(np.array([0, BEGIN, 0])) == ""
+
+
+def test_what_was_saved_encodes_the_same(encoder, tmp_path):
+    encoder.save(tmp_path)
+    loaded = load_pair_encoder(tmp_path)
+    row = {"source": "Delete 页面 %(name)s"}
+    assert loaded.encode(row)["source"].tolist() == encoder.encode(row)["source"].tolist()
+    assert (loaded.vocabulary_size, loaded.max_tokens, loaded.bleu_tokens) == (encoder.vocabulary_size, 60, "13a")
+
+
+def test_words_are_counted_as_the_target_s_script_has_them():
+    assert bleu_tokens_of(["保存 page", "删除页面"]) == "zh"
+    assert bleu_tokens_of(["ページを保存", "ファイル"]) == "char"
+    assert bleu_tokens_of(["Seite speichern"]) == "13a"
+    assert bleu_tokens_of([""]) == "13a"

@@ -1,0 +1,163 @@
+"""A model that generates, in one ONNX graph: token for token what PyTorch says, whatever the batch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from noria.config import GenerationConfig, ModelConfig
+from noria.errors import ExportError
+from noria.export.generation import STEP, TOKENS, generation_parts
+from noria.export.onnx import check_parity, export_part
+from noria.export.quantize import quantize
+from noria.model.attention import KeysValues
+from noria.model.generation import PADDING, Start, Vocabulary, generate
+from noria.model.language_model import LanguageModel
+from noria.model.translator import END, Translator
+from noria.scenarios.base import Parts
+from noria.serving.predictor import onnx_run
+
+GREEDY = GenerationConfig(max_tokens=14)
+BEAMS = GenerationConfig(beams=3, length_penalty=0.6, max_tokens=14)
+SETTINGS = [(GREEDY, "rotary"), (BEAMS, "rotary"), (BEAMS, "learned")]
+
+
+def translator(generation: GenerationConfig, positions: str) -> Translator:
+    torch.manual_seed(0)
+    config = ModelConfig(
+        layers=2, dim=32, heads=2, feed_forward_dim=48, bigram_buckets=0, positions=positions, generation=generation
+    )
+    model = Translator(config, vocabulary_size=60, max_tokens=16).eval()
+    with torch.no_grad():  # far from ties, and with some answers that end early
+        model.frontend.tokens.mul_(10)
+        model.head.bias.copy_(torch.randn(60))
+        model.head.bias[END] += 5
+    return model
+
+
+def sources(*lengths: int) -> np.ndarray:
+    """Rows of these lengths, int64 (B, S)."""
+    rng = np.random.default_rng(len(lengths))
+    source_BS = np.zeros((len(lengths), max(lengths)), np.int64)
+    for row, length in zip(source_BS, lengths, strict=True):
+        row[:length] = rng.integers(3, 60, length)
+    return source_BS
+
+
+def parts_of(model: Translator) -> Parts:
+    return generation_parts(model, {"source": sources(6, 4, 3)}, config=model.config.generation)
+
+
+@pytest.fixture(scope="module", params=SETTINGS, ids=lambda each: f"{each[0].beams}-{each[1]}")
+def exported(request, tmp_path_factory) -> tuple[Translator, dict[str, Path], Path]:
+    """The model, its parts, and where the whole graph is to be written."""
+    model, directory = translator(*request.param), tmp_path_factory.mktemp("parts")
+    parts = parts_of(model)
+    graphs = {part.name: directory / f"{part.name}.onnx" for part in parts.parts}
+    for part in parts.parts:
+        export_part(part, graphs[part.name], opset=20)
+    parts.join(graphs, directory / "model.onnx")
+    return model, graphs, directory / "model.onnx"
+
+
+@pytest.mark.parametrize("lengths", [(1,), (7,), (9, 2, 5), (3, 3), tuple(range(1, 13))])
+def test_the_graph_says_what_pytorch_says_token_for_token(exported, lengths):
+    model, _, path = exported
+    source_BS = sources(*lengths)
+    with torch.inference_mode():
+        expected = model(torch.from_numpy(source_BS))["tokens"].numpy()
+    found = onnx_run(path)({"source": source_BS})[TOKENS]
+    assert found.dtype == np.int64
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_the_graph_is_valid_and_holds_each_weight_once(exported):
+    _, graphs, path = exported
+    onnx.checker.check_model(str(path), full_check=True)
+    model = onnx.load(str(path))
+    (loop,) = (node for node in model.graph.node if node.op_type == "Loop")
+    (body,) = (attribute.g for attribute in loop.attribute if attribute.name == "body")
+    weights = [weight for weight in (*model.graph.initializer, *body.initializer) if np.prod(weight.dims) > 100]
+    contents = [weight.raw_data for weight in weights]
+    assert len(contents) == len(set(contents))
+    assert [put.name for put in model.graph.input] == ["source"]
+    assert path.stat().st_size < sum(graph.stat().st_size for graph in graphs.values())
+
+
+def test_an_int8_graph_has_integer_products_inside_the_loop_and_answers_nearly_the_same(exported, tmp_path):
+    model, graphs, _ = exported
+    small = {name: tmp_path / f"{name}.onnx" for name in graphs}
+    for name, graph in graphs.items():
+        quantize(graph, small[name])
+    parts_of(model).join(small, tmp_path / "model.onnx")
+    body = onnx.load(str(small[STEP])).graph
+    assert sum(node.op_type == "MatMulInteger" for node in body.node) >= 6 * 2
+    source_BS = sources(*range(1, 13))
+    found = onnx_run(tmp_path / "model.onnx")({"source": source_BS})[TOKENS]
+    with torch.inference_mode():
+        expected = model(torch.from_numpy(source_BS))["tokens"].numpy()
+    assert np.mean(found[:, 0] == expected[:, 0]) > 0.7  # later tokens follow from the first
+    assert len(found) == 12
+    behind_end = np.cumsum(found == END, axis=1) - (found == END) > 0
+    assert (found[behind_end] == PADDING).all()
+
+
+class Prompted(torch.nn.Module):
+    """A language model that goes on behind prompts of different lengths: a decoder alone, without a source."""
+
+    vocabulary = Vocabulary(end=END)
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.language_model = LanguageModel(config, vocabulary_size=60, max_tokens=16)
+
+    def start(self, prompt: torch.Tensor) -> Start:
+        return Start(prompt, torch.full_like(prompt[:, 0], 11))
+
+    def empty_past(self, like: torch.Tensor, *, num_beams: int) -> list[KeysValues]:
+        empty = torch.zeros(len(like), num_beams, self.config.heads, 0, self.config.dim // self.config.heads)
+        return [KeysValues(empty, empty) for _ in range(self.config.layers)]
+
+    def step(self, token_BK, place_1, past, start):
+        x_BKD, past = self.language_model.decoder.step(
+            self.language_model.frontend.step(token_BK, place_1), past, place_1
+        )
+        return self.language_model.head(x_BKD, self.language_model.frontend.tokens), past
+
+
+@pytest.mark.parametrize("generation", [GREEDY, BEAMS], ids=["greedy", "beams"])
+def test_a_decoder_alone_goes_on_behind_its_prompts(generation, tmp_path):
+    torch.manual_seed(0)
+    config = ModelConfig(layers=1, dim=32, heads=2, feed_forward_dim=48, bigram_buckets=0, positions="rotary")
+    model = Prompted(config).eval()
+    with torch.no_grad():
+        model.language_model.frontend.tokens.mul_(10)
+    parts = generation_parts(model, {"prompt": sources(4, 3, 2)}, config=generation)
+    graphs = {part.name: tmp_path / f"{part.name}.onnx" for part in parts.parts}
+    for part in parts.parts:
+        export_part(part, graphs[part.name], opset=20)
+    parts.join(graphs, tmp_path / "model.onnx")
+    prompts = sources(1, 6, 3, 2)
+    with torch.inference_mode():
+        expected = generate(model, model.start(torch.from_numpy(prompts)), config=generation).numpy()
+    found = onnx_run(tmp_path / "model.onnx")({"prompt": prompts})[TOKENS]
+    np.testing.assert_array_equal(found, expected)
+    assert found[1, :5].tolist() == prompts[1, 1:].tolist()
+
+
+def test_a_row_in_a_hundred_may_be_decided_otherwise_and_more_is_no_parity():
+    said = [{"tokens": np.array([5, 6, 2, 0])} for _ in range(100)]
+    wider = [{"tokens": np.array([5, 6, 2])} for _ in range(100)]
+    check_parity(said, wider, name="fp32")
+    wider[3] = {"tokens": np.array([5, 7, 2])}
+    check_parity(said, wider, name="fp32")
+    wider[4] = {"tokens": np.array([5, 6])}
+    with pytest.raises(ExportError, match="share of rows"):
+        check_parity(said, wider, name="fp32")
+    with pytest.raises(ExportError, match="share of rows"):
+        check_parity(said[:40], wider[:40], name="fp32")
