@@ -7,7 +7,15 @@ sections empty: DVC wants to see those that a stage depends on (`noria init` add
 """
 
 from noria.config.config import Config, schema_text
-from noria.config.data import AugmentConfig, CheckConfig, CleanConfig, PreprocessConfig, SourceConfig, SplitConfig
+from noria.config.data import (
+    AugmentConfig,
+    CheckConfig,
+    CleanConfig,
+    EventsConfig,
+    PreprocessConfig,
+    SourceConfig,
+    SplitConfig,
+)
 from noria.config.load import load_config, read_params
 from noria.config.section import Section
 from noria.config.serving import DeployConfig, EvaluateConfig, OptimizeConfig, ServeConfig, UpdateConfig
@@ -15,6 +23,7 @@ from noria.config.training import (
     AverageConfig,
     DistillConfig,
     GuardConfig,
+    HistoryConfig,
     LoraConfig,
     ModelConfig,
     PretrainConfig,
@@ -33,7 +42,9 @@ __all__ = [
     "DeployConfig",
     "DistillConfig",
     "EvaluateConfig",
+    "EventsConfig",
     "GuardConfig",
+    "HistoryConfig",
     "LoraConfig",
     "ModelConfig",
     "OptimizeConfig",

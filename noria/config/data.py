@@ -17,8 +17,8 @@ class SourceConfig(Section):
 
     path: str = Field(min_length=1)
     """A file, a directory, or a URL that fsspec reads (`s3://bucket/reviews/`)."""
-    format: Literal["auto", "csv", "jsonl", "parquet", "text"] = "auto"
-    """`auto` goes by the file extension; `text` is one row a line."""
+    format: Literal["auto", "csv", "jsonl", "parquet", "text", "atomic"] = "auto"
+    """`auto` goes by the file extension; `text` is one row a line, `atomic` RecBole's `.inter` (`user_id:token`)."""
     columns: Mapping[str, str] = Field(default_factory=dict)
     """The scenario's column -> the source's column, where the names differ."""
     label_from: Literal["column", "file", "directory"] = "column"
@@ -45,6 +45,22 @@ class CheckConfig(Section):
     """Failing rows shown per expectation in the verdict (all their ids are kept)."""
 
 
+class EventsConfig(Section):
+    """Which events of a log can be meant."""
+
+    min_time: float = 631_152_000.0
+    """Seconds since 1970, UTC: earlier events (1990 by default) have a wrong time."""
+    max_time: float = 4_102_444_800.0
+    """Later ones too (2100): set it to the day of the export."""
+    max_id_chars: Positive = 500
+
+    @model_validator(mode="after")
+    def _bounds_in_order(self) -> Self:
+        if self.min_time >= self.max_time:
+            raise ValueError(f"min_time ({self.min_time:g}) must be below max_time ({self.max_time:g})")
+        return self
+
+
 class CleanConfig(Section):
     """What the cleaner repairs and what it refuses."""
 
@@ -56,6 +72,7 @@ class CleanConfig(Section):
     """Jaccard similarity of character 3-grams from which two rows are duplicates; 1 means exact ones only."""
     label_conflicts: Literal["quarantine", "majority"] = "quarantine"
     """What happens to one text with several labels: all rows out, or the most frequent label kept."""
+    events: EventsConfig = EventsConfig()
 
     @model_validator(mode="after")
     def _bounds_in_order(self) -> Self:
@@ -80,7 +97,8 @@ class AugmentConfig(Section):
 class SplitConfig(Section):
     """Train and validation, by hash of the row's group."""
 
-    validation_share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
+    validation_share: Annotated[float, Field(gt=0.0, le=1.0)] = 0.1
+    """Share of the groups that judge; 1 only where a scenario holds out a part of each group."""
     group_by: str | None = None
     """A column whose equal values stay on one side; default: each row and what is augmented from it."""
     near_duplicate_similarity: Similarity = 0.8

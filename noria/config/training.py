@@ -29,6 +29,15 @@ class WideConfig(Section):
     """C of the L2-regularized logistic regressions."""
 
 
+class HistoryConfig(Section):
+    """What a recommender sees of a user, and what it may answer."""
+
+    max_events: Positive = 200
+    """The last events of a history that the model reads."""
+    repeats: bool = False
+    """Whether items of the history may be recommended (and count when the model is judged): music, groceries."""
+
+
 class ModelConfig(Section):
     """The Transformer, and what stands beside it."""
 
@@ -41,6 +50,7 @@ class ModelConfig(Section):
     """Vectors for hashed token bigrams, added to the token embeddings; 0 leaves them out."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of embeddings, attention weights, hidden and added values that is zeroed in each training step."""
+    history: HistoryConfig = HistoryConfig()
     wide: WideConfig = WideConfig()
     deep_weight: Annotated[float, Field(ge=0)] = 1.0
     """Weight of the Transformer against the wide branch, both brought to unit spread; 0 leaves it out."""

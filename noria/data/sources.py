@@ -18,7 +18,7 @@ from fsspec.core import OpenFile, get_compression, url_to_fs
 from noria.config import SourceConfig
 from noria.errors import SourceError
 
-Format = Literal["csv", "jsonl", "parquet", "text"]
+Format = Literal["csv", "jsonl", "parquet", "text", "atomic"]
 
 _FORMATS: dict[str, Format] = {
     ".csv": "csv",
@@ -30,6 +30,7 @@ _FORMATS: dict[str, Format] = {
     ".pq": "parquet",
     ".txt": "text",
     ".text": "text",
+    ".inter": "atomic",
 }
 _COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
 _BLOCK_BYTES = 8 << 20  # read-ahead of remote files; s3fs would hold 50 MB
