@@ -7,7 +7,15 @@ sections empty: DVC wants to see those that a stage depends on (`noria init` add
 """
 
 from noria.config.config import Config, schema_text
-from noria.config.data import AugmentConfig, CheckConfig, CleanConfig, PreprocessConfig, SourceConfig, SplitConfig
+from noria.config.data import (
+    AugmentConfig,
+    CheckConfig,
+    CleanConfig,
+    EventsConfig,
+    PreprocessConfig,
+    SourceConfig,
+    SplitConfig,
+)
 from noria.config.load import load_config, read_params
 from noria.config.section import Section
 from noria.config.serving import DeployConfig, EvaluateConfig, OptimizeConfig, ServeConfig, UpdateConfig
@@ -16,6 +24,7 @@ from noria.config.training import (
     DistillConfig,
     GenerationConfig,
     GuardConfig,
+    HistoryConfig,
     LoraConfig,
     ModelConfig,
     PretrainConfig,
@@ -34,8 +43,10 @@ __all__ = [
     "DeployConfig",
     "DistillConfig",
     "EvaluateConfig",
+    "EventsConfig",
     "GenerationConfig",
     "GuardConfig",
+    "HistoryConfig",
     "LoraConfig",
     "ModelConfig",
     "OptimizeConfig",

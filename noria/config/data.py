@@ -26,8 +26,9 @@ class SourceConfig(Section):
 
     path: str = Field(min_length=1)
     """A file, a directory, or a URL that fsspec reads (`s3://bucket/reviews/`)."""
-    format: Literal["auto", "csv", "jsonl", "parquet", "text", "gettext", "tmx", "xliff", "aligned"] = "auto"
-    """`auto` goes by the file extension; `text` is one row a line, `aligned` one file a language, line by line."""
+    format: Literal["auto", "csv", "jsonl", "parquet", "text", "atomic", "gettext", "tmx", "xliff", "aligned"] = "auto"
+    """`auto` goes by the file extension; `text` is one row a line, `aligned` one file a language, line by line,
+    `atomic` RecBole's `.inter` (`user_id:token`)."""
     languages: LanguagesConfig = LanguagesConfig()
     columns: Mapping[str, str] = Field(default_factory=dict)
     """The scenario's column -> the source's column, where the names differ."""
@@ -62,6 +63,22 @@ class CleanTranslationConfig(Section):
     """Bytes (UTF-8) of the longer side, and ten, over those of the shorter, and ten."""
 
 
+class EventsConfig(Section):
+    """Which events of a log can be meant."""
+
+    min_time: float = 631_152_000.0
+    """Seconds since 1970, UTC: earlier events (1990 by default) have a wrong time."""
+    max_time: float = 4_102_444_800.0
+    """Later ones too (2100): set it to the day of the export."""
+    max_id_chars: Positive = 500
+
+    @model_validator(mode="after")
+    def _bounds_in_order(self) -> Self:
+        if self.min_time >= self.max_time:
+            raise ValueError(f"min_time ({self.min_time:g}) must be below max_time ({self.max_time:g})")
+        return self
+
+
 class CleanConfig(Section):
     """What the cleaner repairs and what it refuses."""
 
@@ -74,6 +91,7 @@ class CleanConfig(Section):
     label_conflicts: Literal["quarantine", "majority", "most_frequent"] = "quarantine"
     """One text with several labels: all rows out; the most frequent label kept; or that, and of equals the first."""
     translation: CleanTranslationConfig = CleanTranslationConfig()
+    events: EventsConfig = EventsConfig()
 
     @model_validator(mode="after")
     def _bounds_in_order(self) -> Self:
@@ -98,7 +116,8 @@ class AugmentConfig(Section):
 class SplitConfig(Section):
     """Train and validation, by hash of the row's group."""
 
-    validation_share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
+    validation_share: Annotated[float, Field(gt=0.0, le=1.0)] = 0.1
+    """Share of the groups that judge; 1 only where a scenario holds out a part of each group."""
     group_by: str | None = None
     """A column whose equal values stay on one side; default: each row and what is augmented from it."""
     near_duplicate_similarity: Similarity = 0.8

@@ -42,6 +42,15 @@ class GenerationConfig(Section):
     """With a source: so many tokens for each of its own, and ten more, are the longest answer."""
 
 
+class HistoryConfig(Section):
+    """What a recommender sees of a user, and what it may answer."""
+
+    max_events: Positive = 200
+    """The last events of a history that the model reads."""
+    repeats: bool = False
+    """Whether items of the history may be recommended (and count when the model is judged): music, groceries."""
+
+
 class ModelConfig(Section):
     """The Transformer, and what stands beside it."""
 
@@ -55,6 +64,7 @@ class ModelConfig(Section):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of embeddings, attention weights, hidden and added values that is zeroed in each training step."""
     generation: GenerationConfig = GenerationConfig()
+    history: HistoryConfig = HistoryConfig()
     wide: WideConfig = WideConfig()
     deep_weight: Annotated[float, Field(ge=0)] = 1.0
     """Weight of the Transformer against the wide branch, both brought to unit spread; 0 leaves it out."""

@@ -12,6 +12,7 @@ import pyarrow as pa
 from noria.artifacts import Artifact, Ledger, read_artifact, write_artifact
 from noria.config import SourceConfig
 from noria.data.blocks import Block, Rejected
+from noria.data.moments import number_of
 from noria.data.quarantine import QuarantineWriter
 from noria.data.records import read_records
 from noria.data.rows import GROUP, SYSTEM_FIELDS, RowIds, ShardWriter, row_schema
@@ -133,12 +134,22 @@ def _batch(block: Block, schema: pa.Schema) -> pa.RecordBatch:
 
 
 def _array(values: Sequence[object], type: pa.DataType) -> pa.Array:
+    if pa.types.is_floating(type):
+        return _numbers(values, type)
     if not pa.types.is_string(type):
         return pa.array(values).cast(type) if values else pa.array([], type)
     try:
         return pa.array(values, type)
     except (pa.ArrowTypeError, pa.ArrowInvalid):  # numbers where text should be: a label 1 is the label "1"
         return pa.array([json.dumps(v) if isinstance(v, int | float) else v for v in values], type)
+
+
+def _numbers(values: Sequence[object], type: pa.DataType) -> pa.Array:
+    """Numbers as they are or as text; where some are neither, one by one: moments in time, and fields left empty."""
+    try:
+        return pa.array(values).cast(type)
+    except (pa.ArrowException, OverflowError):
+        return pa.array([number_of(value) for value in values], type)
 
 
 def _misfit(one: Block, error: Exception) -> Rejected:

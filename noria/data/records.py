@@ -7,6 +7,7 @@ import difflib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -53,6 +54,7 @@ def read_records(
         "tmx": read_tmx,
         "xliff": read_xliff,
         "aligned": read_aligned,
+        "atomic": _read_csv,
     }
     yield from readers[file.format](file, source, wanted)
 
@@ -173,7 +175,8 @@ def _complete_objects(
 def _read_csv(file: SourceFile, source: SourceConfig, wanted: Wanted) -> Iterator[Block | Rejected]:
     """CSV with a header (RFC 4180; comma, tab, semicolon or bar, whichever the header shows).
 
-    A quote that is never closed costs its own line and no other: reading goes on at the next.
+    A quote that is never closed costs its own line and no other: reading goes on at the next. Atomic
+    files (RecBole's: tabs, no quotes, a header of `name:type`) are read as such, without the types.
     """
     csv.field_size_limit(max(csv.field_size_limit(), source.max_row_bytes))  # the module's limit is per process
     reader = _CsvReader(file, source, wanted)
@@ -196,6 +199,8 @@ class _CsvReader:
         self.wanted = wanted
         self.header: list[str] = []
         self.delimiter = ","
+        self._is_atomic = file.format == "atomic"
+        self._quoting: Literal[0, 3] = csv.QUOTE_NONE if self._is_atomic else csv.QUOTE_MINIMAL
         self._open: list[str] = []
         self._first = 1
 
@@ -231,7 +236,8 @@ class _CsvReader:
         records: list[list[str]] = []
         numbers: list[int] = []
         end = start
-        reader = csv.reader((line + "\n" for line in lines[start:]), delimiter=self.delimiter, strict=True)
+        texts = (line + "\n" for line in lines[start:])
+        reader = csv.reader(texts, delimiter=self.delimiter, quoting=self._quoting, strict=True)
         try:
             for record in reader:
                 if record:
@@ -244,7 +250,8 @@ class _CsvReader:
 
     def _read_header(self, line: str) -> None:
         def columns_by(delimiter: str) -> list[str]:
-            return next(csv.reader([line], delimiter=delimiter))
+            names = next(csv.reader([line], delimiter=delimiter, quoting=self._quoting))
+            return [name.rpartition(":")[0] or name for name in names] if self._is_atomic else names
 
         keys = set(self.wanted.columns.values())
         self.delimiter = max(_DELIMITERS, key=lambda delimiter: len(keys & set(columns_by(delimiter))))

@@ -68,6 +68,8 @@ def split_table(splits: Artifact) -> str:
         shares = [f"{_share(labels[side].get(name, 0), counts[side])}" for name in names]
         lines.append(f"| {side} | {counts[side]:,} | {_share(counts[side], total)} | " + " | ".join(shares) + " |")
     lines += ["", f"{counts['augmented']:,} of the training rows are augmented."]
+    if isinstance(held_out := splits.facts.get("held_out"), Mapping):
+        lines.append("; ".join(f"{name}: {count:,}" for name, count in held_out.items()) + ".")
     if counts["quarantined"]:
         lines.append(f"{counts['quarantined']:,} rows would have leaked into training: `noria quarantine list`.")
     return "\n".join(lines)

@@ -18,7 +18,7 @@ from fsspec.core import OpenFile, get_compression, url_to_fs
 from noria.config import SourceConfig
 from noria.errors import SourceError
 
-Format = Literal["csv", "jsonl", "parquet", "text", "gettext", "tmx", "xliff", "aligned"]
+Format = Literal["csv", "jsonl", "parquet", "text", "atomic", "gettext", "tmx", "xliff", "aligned"]
 
 _FORMATS: dict[str, Format] = {
     ".csv": "csv",
@@ -35,6 +35,7 @@ _FORMATS: dict[str, Format] = {
     ".tmx": "tmx",
     ".xlf": "xliff",
     ".xliff": "xliff",
+    ".inter": "atomic",
 }
 _COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
 _BLOCK_BYTES = 8 << 20  # read-ahead of remote files; s3fs would hold 50 MB

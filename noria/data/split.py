@@ -1,4 +1,4 @@
-"""Train and validation: by hash of the row's group, leak-free, and stable as data grows.
+"""Train and validation: by hash of the row's group, or by the scenario's own rule; leak-free, stable as data grows.
 
 **Stability.** A row's side depends on its group alone (`noria.data.sides`), never on other rows. A
 near-duplicate cluster can't be the group: clusters change as data grows (a new row joins two of
@@ -13,6 +13,9 @@ quarantine, never in validation.
 **Limits.** A training row can be taken out when a near duplicate of it arrives on the validation
 side. A pair at the threshold is missed once in a million (`noria.data.duplicates`), and of a text
 with more than a hundred near duplicates that share no copy, only the nearest are compared.
+
+**A scenario's own rule** (`Scenario.hold_out`) decides where rows are parts of something longer, such
+as the events of a user. Its validation rows carry what they need of the others (docs/decisions/0015).
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from noria.artifacts import Artifact, Ledger, read_artifact, write_artifact
 from noria.config import SplitConfig
@@ -36,7 +40,7 @@ from noria.data.rows import GROUP, ShardWriter, count_rows, read_batches, read_s
 from noria.data.sides import check_group_by, group_of, in_validation
 from noria.errors import ConfigError
 from noria.events import progress
-from noria.scenarios.base import Scenario
+from noria.scenarios.base import HeldOut, Scenario
 
 SIDES = ("train", "validation")
 
@@ -50,6 +54,8 @@ class _Sides:
     leak: Indices
     """The validation row that a row of the training side, or its parent, is nearly the same as, or -1."""
     ids: npt.NDArray[np.bytes_]
+    held: HeldOut | None
+    """What the scenario's own rule says, where there is one."""
 
 
 def split_rows(
@@ -58,7 +64,7 @@ def split_rows(
     """Write `target`/train and `target`/validation, with a column `group`; rows that would leak go to `quarantine`.
 
     The counts of the artifact are rows per side, augmented and quarantined rows; where answers are
-    classes, `facts["labels"]` has the rows per side and label.
+    classes, `facts["labels"]` has the rows per side and label; `facts["held_out"]` what a scenario's own rule counted.
 
     Raises
     ------
@@ -68,7 +74,7 @@ def split_rows(
     content = unmeasured_schema(read_schema(augmented.path), scenario.measure).names
     check_group_by(config, columns=content)
     sides = _assign(augmented.path, content, scenario=scenario, config=config)
-    _check_both(sides, config)
+    _check_both(sides, config, by_hash=scenario.hold_out is None)
     with (
         QuarantineWriter(quarantine, parents=(augmented,)) as refused,
         write_artifact(target, kind="splits", parents=(augmented,)) as draft,
@@ -79,17 +85,20 @@ def split_rows(
         draft.counts = {**written, "quarantined": refused.num_rows}
         if scenario.labels is not None:
             draft.facts = {"labels": {side: _count_labels(draft.path / side, scenario.target) for side in SIDES}}
+        if sides.held is not None:
+            draft.facts = {**draft.facts, "held_out": dict(sides.held.counts)}
     return read_artifact(target, verify=False)
 
 
-def _check_both(sides: _Sides, config: SplitConfig) -> None:
+def _check_both(sides: _Sides, config: SplitConfig, *, by_hash: bool) -> None:
     masks = {"train": sides.train & (sides.leak < 0), "validation": sides.validation}
     for side, mask in masks.items():
         if not mask.any():
             raise ConfigError(
                 f"of {len(mask):,} rows none is on the {side} side",
                 where=f"params.yaml: split.validation_share: {config.validation_share:g}, by hash of "
-                + (f"`{config.group_by}`" if config.group_by else "the row's id"),
+                + (f"`{config.group_by}`" if config.group_by else "the row's id")
+                + ("" if by_hash else ", then by the scenario's rule"),
                 expected="rows on both sides",
                 next_step="a `group_by` with more different values, more rows, or another share",
             )
@@ -109,11 +118,24 @@ def _assign(source: Path, content: list[str], *, scenario: Scenario, config: Spl
             ids.append(np.array([row["id"] for row in rows], bytes))
             parents.append(np.array([row["parent_id"] or row["id"] for row in rows], bytes))
             shown.advance(len(rows))
-    side = np.concatenate(held_out)
-    train, validation = ~side, side & np.concatenate(originals)
+    row_ids, is_original = np.concatenate(ids), np.concatenate(originals)
+    parent = _rows_of(np.concatenate(parents), row_ids)
+    side, held = np.concatenate(held_out), _held_out(source, content, scenario=scenario, config=config)
+    if held is not None:
+        judges = np.zeros(len(side), bool)
+        judges[is_original] = held.judges
+        side = judges[parent]
+    train, validation = ~side, side & is_original
     leak = _leaks(keys.array(), train, validation, threshold=config.near_duplicate_similarity)
-    row_ids = np.concatenate(ids)
-    return _Sides(train, validation, _with_parent(leak, row_ids, np.concatenate(parents)), row_ids)
+    return _Sides(train, validation, np.where(leak < 0, leak[parent], leak), row_ids, held)
+
+
+def _held_out(source: Path, content: list[str], *, scenario: Scenario, config: SplitConfig) -> HeldOut | None:
+    """The scenario's own rule, which sees all original rows at once; None where there is none."""
+    if scenario.hold_out is None:
+        return None
+    rows = pa.Table.from_batches(read_batches(source, columns=content))
+    return scenario.hold_out(rows.filter(pc.is_null(rows.column("parent_id"))), config)
 
 
 def _leaks(keys: pa.LargeStringArray, train: Mask, validation: Mask, *, threshold: float) -> Indices:
@@ -136,11 +158,11 @@ def _leaks(keys: pa.LargeStringArray, train: Mask, validation: Mask, *, threshol
     return np.where(train, near[text], -1)
 
 
-def _with_parent(leak: Indices, ids: npt.NDArray[np.bytes_], parents: npt.NDArray[np.bytes_]) -> Indices:
-    """`leak` in which what was made from a row that leaks does so too; an original's parent is itself."""
+def _rows_of(parents: npt.NDArray[np.bytes_], ids: npt.NDArray[np.bytes_]) -> Indices:
+    """The row of each row's parent, int64 (R,); an original's parent is itself."""
     order = np.argsort(ids)
-    parent = order[np.searchsorted(ids, parents, sorter=order)]
-    return np.where(leak < 0, leak[parent], leak)
+    rows: Indices = order[np.searchsorted(ids, parents, sorter=order)]
+    return rows
 
 
 def _write(
@@ -155,10 +177,12 @@ def _write(
     """Write both sides and the quarantine; rows per side, and augmented rows among the training rows."""
     schema = read_schema(source)
     content = unmeasured_schema(schema, scenario.measure).names
+    context = sides.held.context if sides.held else pa.table({})
+    schemas = {"train": schema.append(GROUP), "validation": pa.schema([*schema, GROUP, *context.schema])}
     masks = {"train": sides.train & (sides.leak < 0), "validation": sides.validation}
     num_augmented = 0
     with ExitStack() as stack:
-        shards = {side: stack.enter_context(ShardWriter(target / side, schema.append(GROUP))) for side in SIDES}
+        shards = {side: stack.enter_context(ShardWriter(target / side, schemas[side])) for side in SIDES}
         start = 0
         for batch in read_batches(source):
             part = slice(start, start + batch.num_rows)
@@ -167,6 +191,8 @@ def _write(
             for side in SIDES:
                 chosen = grouped.filter(pa.array(masks[side][part]))
                 num_augmented += chosen.num_rows - chosen.column("parent_id").null_count
+                if side == "validation":
+                    chosen = _with_context(chosen, context.slice(shards[side].num_rows, chosen.num_rows))
                 if chosen.num_rows:
                     shards[side].write(chosen)
             left_out = np.flatnonzero(~masks["train"][part] & ~masks["validation"][part])
@@ -175,6 +201,13 @@ def _write(
                 refused.add(row, rule=rule, reason=reason)
             start = part.stop
     return {**{side: writer.num_rows for side, writer in shards.items()}, "augmented": num_augmented}
+
+
+def _with_context(batch: pa.RecordBatch, context: pa.Table) -> pa.RecordBatch:
+    """The batch and more columns of its rows."""
+    for field, column in zip(context.schema, context.columns, strict=True):
+        batch = batch.append_column(field, pa.concat_arrays([pa.array([], field.type), *column.chunks]))
+    return batch
 
 
 def _group_columns(config: SplitConfig) -> list[str]:

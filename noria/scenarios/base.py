@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 from pydantic import BaseModel
 
-from noria.config import AugmentConfig, CleanConfig, Config
+from noria.config import AugmentConfig, CleanConfig, Config, SplitConfig
 
 if TYPE_CHECKING:
     import torch
@@ -102,6 +102,25 @@ class Parts:
 
 
 @dataclass(frozen=True)
+class HeldOut:
+    """Which of R rows judge, and what they must bring along because the other rows are not there when they do.
+
+    Attributes
+    ----------
+    judges:
+        bool (R,).
+    context:
+        More columns of the rows that judge, in their order.
+    counts:
+        What is worth telling, by name.
+    """
+
+    judges: np.ndarray
+    context: pa.Table
+    counts: Mapping[str, int]
+
+
+@dataclass(frozen=True)
 class Scenario:
     """One kind of ML problem.
 
@@ -152,6 +171,9 @@ class Scenario:
         For a model that is no single graph when it is exported: (model, collated rows) -> its parts.
     report:
         Writes more files into the evaluation report: (rows, outputs a row, what was judged, encoder, directory).
+    hold_out:
+        Which rows judge, where that depends on other rows: (all rows but augmented ones, config). By default it
+        is decided by the hash of a row's group. A row that was trained on must never judge later, as data grows.
     """
 
     name: str
@@ -179,6 +201,7 @@ class Scenario:
     request_of_text: Callable[[str], Mapping[str, object]] | None = None
     parts: Callable[[torch.nn.Module, Tensors], Parts] | None = None
     report: Callable[[Sequence[Row], Sequence[Tensors], Judged, Encoder, Path], None] | None = None
+    hold_out: Callable[[pa.Table, SplitConfig], HeldOut] | None = None
 
     def as_request(self, row: Row) -> Mapping[str, object]:
         """What a client would send to have this row answered."""
