@@ -6,9 +6,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-from workspaces import noria
 
 from noria.cli import build_parser
+from workspaces import noria
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

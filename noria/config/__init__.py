@@ -7,14 +7,24 @@ sections empty: DVC wants to see those that a stage depends on (`noria init` add
 """
 
 from noria.config.config import Config, schema_text
-from noria.config.data import AugmentConfig, CheckConfig, CleanConfig, PreprocessConfig, SourceConfig, SplitConfig
+from noria.config.data import (
+    AugmentConfig,
+    CheckConfig,
+    CleanAudioConfig,
+    CleanConfig,
+    PreprocessConfig,
+    SourceConfig,
+    SplitConfig,
+)
 from noria.config.load import load_config, read_params
 from noria.config.section import Section
 from noria.config.serving import DeployConfig, EvaluateConfig, OptimizeConfig, ServeConfig, UpdateConfig
 from noria.config.training import (
+    AudioConfig,
     AverageConfig,
     DistillConfig,
     GuardConfig,
+    HearingConfig,
     LoraConfig,
     ModelConfig,
     PretrainConfig,
@@ -25,15 +35,18 @@ from noria.config.training import (
 from noria.config.tune import TuneConfig
 
 __all__ = [
+    "AudioConfig",
     "AugmentConfig",
     "AverageConfig",
     "CheckConfig",
+    "CleanAudioConfig",
     "CleanConfig",
     "Config",
     "DeployConfig",
     "DistillConfig",
     "EvaluateConfig",
     "GuardConfig",
+    "HearingConfig",
     "LoraConfig",
     "ModelConfig",
     "OptimizeConfig",

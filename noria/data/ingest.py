@@ -11,8 +11,9 @@ import pyarrow as pa
 
 from noria.artifacts import Artifact, Ledger, read_artifact, write_artifact
 from noria.config import SourceConfig
+from noria.data.blocks import Block, Rejected
 from noria.data.quarantine import QuarantineWriter
-from noria.data.records import Block, Rejected, read_records
+from noria.data.records import read_records
 from noria.data.rows import GROUP, SYSTEM_FIELDS, RowIds, ShardWriter, row_schema
 from noria.data.sources import SourceFile, find_files
 from noria.errors import ConfigError, SourceError
@@ -91,7 +92,8 @@ def _ingest_file(
             elif piece.num_rows:
                 shards.write(_with_identity(piece, ids))
     written, left_out = shards.num_rows - num_rows, refused.num_rows - num_refused
-    logger.info("%s: %s rows, %s to quarantine", file.name, f"{written:,}", f"{left_out:,}")
+    if file.format != "media":
+        logger.info("%s: %s rows, %s to quarantine", file.name, f"{written:,}", f"{left_out:,}")
     return num_records
 
 

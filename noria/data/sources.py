@@ -18,7 +18,7 @@ from fsspec.core import OpenFile, get_compression, url_to_fs
 from noria.config import SourceConfig
 from noria.errors import SourceError
 
-Format = Literal["csv", "jsonl", "parquet", "text"]
+Format = Literal["csv", "jsonl", "parquet", "text", "media"]
 
 _FORMATS: dict[str, Format] = {
     ".csv": "csv",
@@ -31,6 +31,8 @@ _FORMATS: dict[str, Format] = {
     ".txt": "text",
     ".text": "text",
 }
+_MEDIA = (".wav", ".flac", ".ogg", ".oga", ".mp3")
+"""Files that are a row each (`label_from: pattern`), or that rows name."""
 _COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
 _BLOCK_BYTES = 8 << 20  # read-ahead of remote files; s3fs would hold 50 MB
 
@@ -63,6 +65,25 @@ class SourceFile:
     def directory(self) -> str:
         """The name of the directory that it lies in."""
         return PurePosixPath(self.path).parent.name
+
+    def beside(self, path: str) -> SourceFile:
+        """The media file that a row of this one names, by its path from here."""
+        directory = PurePosixPath(self.path).parent
+        return SourceFile(path, str(directory / path), "media", self.filesystem)
+
+    def read_bytes(self, *, most: int) -> tuple[bytes, int]:
+        """The beginning of the file, `most` bytes at most, and its true size; never decompressed.
+
+        Raises
+        ------
+        SourceError
+            When it can't be read.
+        """
+        try:
+            with self.filesystem.open(self.path, "rb") as file:
+                return bytes(file.read(most)), int(self.filesystem.size(self.path))
+        except _errors() as error:
+            raise _unreadable(self.path, error) from error
 
     @contextmanager
     def open(self) -> Iterator[BinaryIO]:
@@ -107,14 +128,14 @@ def find_files(source: SourceConfig, *, base: str) -> list[SourceFile]:
     files = [
         SourceFile(name, path, format, filesystem)
         for name, path in zip(names, paths, strict=True)
-        if (format := _format_of(name, source.format))
+        if (format := _format_of(name, source))
     ]
     if not files:
         endings = sorted({PurePosixPath(name).suffix or name for name in names})
         raise SourceError(
             "no file here has a format that can be read",
             where=f"{source.path}: {', '.join(endings[:10])}",
-            expected=f"files ending in {', '.join(_FORMATS)}, or one of these compressed ({', '.join(_COMPRESSIONS)})",
+            expected=_expected(source),
             next_step="set `source.format` in params.yaml if the ending doesn't say what the files are",
         )
     return files
@@ -129,10 +150,34 @@ def _filesystem(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
     return filesystem, str(root)
 
 
-def _format_of(name: str, format: str) -> Format | None:
-    if format != "auto":
-        return cast("Format", format)
+def has_media(source: SourceConfig, *, base: str) -> bool:
+    """Whether any file of a source would be a row of its own under `label_from: pattern`.
+
+    Raises
+    ------
+    SourceError
+        When the source is missing or unreadable.
+    """
+    try:
+        return bool(find_files(source.model_copy(update={"label_from": "pattern"}), base=base))
+    except SourceError as error:
+        if error.expected:  # files, and none of them media
+            return False
+        raise
+
+
+def _expected(source: SourceConfig) -> str:
+    if source.label_from == "pattern":
+        return f"files ending in {', '.join(_MEDIA)}"
+    return f"files ending in {', '.join(_FORMATS)}, or one of these compressed ({', '.join(_COMPRESSIONS)})"
+
+
+def _format_of(name: str, source: SourceConfig) -> Format | None:
     path = PurePosixPath(name.lower())
+    if source.label_from == "pattern":
+        return "media" if path.suffix in _MEDIA else None
+    if source.format != "auto":
+        return cast("Format", source.format)
     return _FORMATS.get(path.with_suffix("").suffix if path.suffix in _COMPRESSIONS else path.suffix)
 
 

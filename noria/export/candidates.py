@@ -102,7 +102,8 @@ def build_graphs(reference: Reference, directory: Path, *, config: OptimizeConfi
     """
     graphs: dict[str, Path | ExportError] = {"fp32": directory / "fp32.onnx"}
     source = directory / "fp32.onnx"
-    export_onnx(reference.model, _example(reference), source, opset=config.opset)
+    example, fixed = _example(reference)
+    export_onnx(reference.model, example, source, opset=config.opset, fixed=fixed)
     for name, build in (("fused", fuse), ("int8", quantize)):
         if name == "int8" and name not in config.candidates:
             continue
@@ -179,8 +180,11 @@ def choose(candidates: Sequence[Candidate], *, config: OptimizeConfig) -> tuple[
     return chosen, "; ".join([reason, *refused])
 
 
-def _example(reference: Reference) -> Mapping[str, np.ndarray]:
-    """A batch of rows of different lengths, so that no two open sizes look equal by chance."""
+def _example(reference: Reference) -> tuple[Tensors, frozenset[tuple[str, int]]]:
+    """A batch of rows of different lengths, so that no two open sizes look equal by chance.
+
+    With it (input, axis) of the sizes that the shortest and the longest row share: no length, but what a row has.
+    """
     encoded = sorted(reference.encoder.encode_batch(reference.rows[:100]), key=reference.encoder.num_tokens)
     if len(encoded) < 2:
         raise ExportError(
@@ -189,7 +193,10 @@ def _example(reference: Reference) -> Mapping[str, np.ndarray]:
             expected="rows of different lengths, so that every size stays open in the graph",
             next_step="bring more rows, or raise `split.validation_share`",
         )
-    return reference.encoder.collate([encoded[0], *encoded[-_LONGEST_EXAMPLE_ROWS:]])
+    alone = [reference.encoder.collate([row]) for row in (encoded[0], encoded[-1])]
+    shapes = [{(name, axis): size for name in one for axis, size in enumerate(one[name].shape)} for one in alone]
+    shared = frozenset(place for place, size in shapes[0].items() if place[1] and shapes[1][place] == size)
+    return reference.encoder.collate([encoded[0], *encoded[-_LONGEST_EXAMPLE_ROWS:]]), shared
 
 
 def _judged(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,14 @@ from noria.scenarios.base import Tensors
 _ANY_SIZE = 1 << 31
 
 
-def export_onnx(model: torch.nn.Module, example: Tensors, path: Path, *, opset: int) -> None:
+def export_onnx(
+    model: torch.nn.Module,
+    example: Tensors,
+    path: Path,
+    *,
+    opset: int,
+    fixed: Collection[tuple[str, int]] = (),
+) -> None:
     """Write the module's graph in fp32: the encoder's tensors in by name, `logits` (B, C) out.
 
     Equal models give equal bytes.
@@ -31,6 +38,8 @@ def export_onnx(model: torch.nn.Module, example: Tensors, path: Path, *, opset: 
         In evaluation mode, on the CPU, in fp32.
     example:
         A collated batch of at least two rows; its sizes stay open in the graph.
+    fixed:
+        (input, axis) of sizes that all rows share, such as the bands of a spectrum: the graph may fix them.
 
     Raises
     ------
@@ -55,7 +64,7 @@ def export_onnx(model: torch.nn.Module, example: Tensors, path: Path, *, opset: 
         # Weights that the module reshapes (three projections in one parameter) become constants: they can be quantized.
         optimizer.fold_constants(graph_model, input_size_limit=_ANY_SIZE, output_size_limit=_ANY_SIZE)
         optimizer.remove_unused_nodes(graph_model)
-    _name_sizes(graph_model, path)
+    _name_sizes(graph_model, path, fixed)
     _forget_sources(graph_model)
     ir.save(graph_model, path)
 
@@ -98,12 +107,14 @@ def check_parity(expected: Sequence[Tensors], found: Sequence[Tensors], *, name:
             )
 
 
-def _name_sizes(model: ir.Model, path: Path) -> None:
+def _name_sizes(model: ir.Model, path: Path, fixed: Collection[tuple[str, int]]) -> None:
     """Call the open sizes `batch`, `token_ids_1` … instead of by the exporter's counters."""
     names: dict[str, str] = {}
     for put in model.graph.inputs:
         assert put.shape is not None
         for axis, size in enumerate(put.shape):
+            if isinstance(size, int) and (put.name, axis) in fixed:
+                continue
             if isinstance(size, int):
                 raise ExportError(
                     f"the exported graph fixes dimension {axis} of `{put.name}` to {size}",

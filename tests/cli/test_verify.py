@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 
-from workspaces import noria
-
 from noria.cli.model import store_of
 from noria.errors import StoreError
 from tasks.deploy import deploy
+from workspaces import noria
 
 
 def test_verify_reads_every_checkpoint_of_the_store(workspace):

@@ -7,11 +7,11 @@ import sys
 from collections import namedtuple
 
 import pytest
-from workspaces import good_rows, make_workspace, noria
 
 from noria.errors import ConfigError, DiskFull, SourceError
 from noria.preflight import check_ready
 from noria.workspace import Workspace
+from workspaces import good_rows, make_workspace, noria
 
 HEAVY = ("torch", "prefect", "dvc", "great_expectations", "onnxruntime", "pyarrow", "pydantic", "numpy")
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import s3fs
 from s3_server import s3_server
+
 from workspaces import environment
 
 pytestmark = pytest.mark.slow

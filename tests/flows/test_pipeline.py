@@ -8,6 +8,7 @@ from contextlib import chdir
 from pathlib import Path
 
 import pytest
+
 from workspaces import QUIET, good_rows, hopeless_rows, last_run, make_workspace, noria
 
 pytestmark = pytest.mark.slow

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+
 from workspaces import noria
 
 pytestmark = pytest.mark.slow

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import yaml
 from tuned import make_workspace
-from workspaces import environment, noria, noria_command
 
 from noria.errors import ConfigError
+from workspaces import environment, noria, noria_command
 
 RATES = {"pruner": "none", "startup_trials": 1, "space": {"train.lr": [1.0e-6, 3.0e-3]}}
 

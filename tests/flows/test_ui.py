@@ -11,6 +11,7 @@ from contextlib import closing
 
 import pytest
 from playwright.sync_api import expect, sync_playwright
+
 from workspaces import environment
 
 CHROMIUM = shutil.which("chromium")

@@ -10,10 +10,10 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-import workspaces
 import yaml
 from fastapi.testclient import TestClient
 
+import workspaces
 from noria.artifacts import Artifact, read_artifact
 from noria.cli import main
 from noria.config import Config, ServeConfig
