@@ -24,6 +24,7 @@ SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".mp3")
 
 _PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
 _UNKNOWN_SIZES = (0, 0xFFFFFFFF, 0x7FFFFFFF, 0x7FFFF000)  # what programs write that don't know the size yet
+_LARGEST = 1e9  # full scale is 1, or 32,768 in some files of floats
 _FLOATS = {32: "<f4", 64: "<f8"}
 
 
@@ -94,8 +95,8 @@ def decode(payload: bytes) -> Sound:
     if not len(samples_SC):
         raise BadAudio("empty", "the recording has no samples")
     samples = samples_SC.mean(axis=1, dtype=np.float32)
-    if not np.isfinite(samples).all():
-        raise BadAudio("not_finite", "samples that are no finite numbers")
+    if not np.abs(samples).max() <= _LARGEST:
+        raise BadAudio("not_finite", "samples that are no numbers, or beyond all measure")
     return Sound(samples, header.sample_rate_hz, header.num_channels)
 
 

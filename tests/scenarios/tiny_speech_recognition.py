@@ -9,7 +9,7 @@ from noria.data.audio import encode_wav
 
 SETTINGS: Mapping[str, Mapping[str, object]] = {
     "model": {"layers": 1, "dim": 32, "heads": 2, "feed_forward_dim": 64, "audio": {"num_mels": 24}, "dropout": 0.0},
-    "train": {"epochs": 30, "threads": 1, "precision": "fp32", "lr": 0.005, "muon_lr": 0.03, "batch_tokens": 1024},
+    "train": {"epochs": 15, "threads": 1, "precision": "fp32", "lr": 0.005, "muon_lr": 0.03, "batch_tokens": 1024},
     "evaluate": {"resamples": 200, "min_slice_rows": 5},
     "optimize": {"latency_repeats": 10, "max_quality_drop": 0.2, "max_slice_drop": 1.0},
 }
@@ -35,7 +35,7 @@ def write_source(path: Path, *, dirty: bool) -> Path:
     folder = path / "clips"
     folder.mkdir()
     generator = np.random.default_rng(0)
-    for number in range(400 if dirty else 150):
+    for number in range(300 if dirty else 150):
         word = "".join(generator.choice(list(_TONES), size=2))
         samples = clip(word, generator)
         (folder / f"{word}_s{number % 7}_{number}.wav").write_bytes(encode_wav(samples, sample_rate_hz=RATE_HZ))
