@@ -22,8 +22,8 @@ Samples = NDArray[np.float32]
 
 SAMPLE_RATE_HZ = 16_000
 HOP, WINDOW, TRANSFORM = 160, 400, 512
-EDGE_SAMPLES = 800
-"""Silence around every clip, 50 ms: a clip of a fifth of a second still has frames for its letters."""
+EDGE_SAMPLES = 960
+"""Silence around every clip, 60 ms: a clip of a fifth of a second still has frames for its letters."""
 
 _LOWEST_HZ, _HIGHEST_HZ = 20.0, 7_600.0
 _FINEST_RATIO = 1_000  # of sample rates: within 1e-6 of the true one, and filters stay short

@@ -181,8 +181,8 @@ def read_batches(
 
 def _row_bytes(metadata: pq.FileMetaData) -> int:
     """Bytes of an average row, not compressed; at least 1."""
-    groups: Iterator[int] = (metadata.row_group(number).total_byte_size for number in range(metadata.num_row_groups))
-    return max(1, sum(groups) // max(1, metadata.num_rows))
+    groups = [int(metadata.row_group(number).total_byte_size) for number in range(metadata.num_row_groups)]
+    return max(1, sum(groups) // max(1, int(metadata.num_rows)))
 
 
 def read_rows(directory: Path, *, columns: Sequence[str] | None = None) -> Iterator[dict[str, object]]:

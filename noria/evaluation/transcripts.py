@@ -93,7 +93,7 @@ def judge_transcripts(
 def write_transcript_report(judged: Judged, origins: Sequence[str], directory: Path) -> None:
     """Write `wer_by_speaker.png`, `misheard.csv` (which for which, how often) and `worst.csv` (row by row)."""
     said, heard, speakers, sure = (judged.columns[name] for name in (SAID, HEARD, SPEAKER, CONFIDENCE))
-    wrong = np.flatnonzero(judged.outputs[:, EXACT] == 0)
+    wrong = np.flatnonzero(judged.outputs[:, EXACT] == 0).tolist()
     worst = sorted(wrong, key=lambda i: (-judged.outputs[i, CHAR_EDITS] / judged.outputs[i, CHARS], judged.ids[i]))
     with (directory / "worst.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)

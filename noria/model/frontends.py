@@ -1,6 +1,6 @@
 """How a modality enters the Transformer.
 
-Shapes: B batch, T length, D model dimension, V vocabulary, F mel bands, U = ceil(T / 2).
+Shapes: B batch, T length, D model dimension, V vocabulary, F mel bands, U = ceil(T / 4).
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def hash_bigrams(token_ids_BT: Tensor, *, num_buckets: int, packing: Packing | N
 
 
 class AudioFrontend(nn.Module):
-    """Two convolutions over time, the second of which halves it, and a normalization; positions are the encoder's.
+    """Two convolutions over time, each of which halves it, and a normalization; positions are the encoder's.
 
     Padding is zero before each convolution, so it says nothing to real frames.
     """
@@ -65,7 +65,7 @@ class AudioFrontend(nn.Module):
         super().__init__()
         wide, narrow = 5, 3
         self.listen = nn.Parameter(torch.randn(config.dim, num_mels, wide) / math.sqrt(num_mels * wide))
-        self.halve = nn.Parameter(torch.randn(config.dim, config.dim, narrow) / math.sqrt(config.dim * narrow))
+        self.mix = nn.Parameter(torch.randn(config.dim, config.dim, narrow) / math.sqrt(config.dim * narrow))
         self.norm = LayerNorm(config.dim)
         self.dropout = config.dropout
 
@@ -74,7 +74,8 @@ class AudioFrontend(nn.Module):
         frame_T = torch.arange(mel_BTF.shape[1], device=mel_BTF.device)
         real_BT = frame_T < num_frames_B[:, None]
         x_BFT = (mel_BTF * real_BT[..., None]).mT
-        x_BDT = squared_relu(F.conv1d(x_BFT, self.listen.to(x_BFT.dtype), padding=2)) * real_BT[:, None]
-        x_BUD = F.conv1d(x_BDT, self.halve.to(x_BDT.dtype), stride=2, padding=1).mT
+        x_BDT = squared_relu(F.conv1d(x_BFT, self.listen.to(x_BFT.dtype), stride=2, padding=2))
+        x_BDT = x_BDT * real_BT[:, None, ::2]
+        x_BUD = F.conv1d(x_BDT, self.mix.to(x_BDT.dtype), stride=2, padding=1).mT
         out: Tensor = dropout(self.norm(x_BUD), self.dropout if self.training else 0.0)
-        return out, real_BT[:, ::2]
+        return out, real_BT[:, ::4]

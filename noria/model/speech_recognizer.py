@@ -1,6 +1,6 @@
 """Log-mel frames to characters: convolutional frontend, encoder, and a distribution over letters for every frame.
 
-Shapes: B batch, T frames, U = ceil(T / 2) frames behind the frontend, F mel bands, D model dimension,
+Shapes: B batch, T frames, U = ceil(T / 4) frames behind the frontend, F mel bands, D model dimension,
 V characters with the blank (0).
 """
 

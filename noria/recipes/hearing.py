@@ -57,7 +57,7 @@ def _overdriven(samples: Samples, generator: Generator, config: HearingConfig) -
 def _at_speed(samples: Samples, factor: float) -> Samples:
     """Linear interpolation: its images lie far below speech, and a little treble is lost, as on any tape."""
     places = np.arange(0, len(samples) - 1, factor)
-    return np.interp(places, np.arange(len(samples)), samples).astype(np.float32)
+    return np.asarray(np.interp(places, np.arange(len(samples)), samples), dtype=np.float32)
 
 
 def _shifted(samples: Samples, generator: Generator, config: HearingConfig) -> Samples:

@@ -87,12 +87,12 @@ class HeardLetters:
 def ctc_loss(logits_BUV: Tensor, num_frames_B: Tensor, letters_BL: Tensor, num_letters_B: Tensor) -> Tensor:
     """Sum over the rows of -log p(letters); a transcript that does not fit into its frames teaches nothing.
 
-    `num_frames_B` counts frames before the frontend halves them.
+    `num_frames_B` counts frames before the frontend halves them twice.
     """
     return F.ctc_loss(
         logits_BUV.transpose(0, 1),
         letters_BL,
-        (num_frames_B + 1) // 2,
+        (num_frames_B + 3) // 4,
         num_letters_B,
         blank=BLANK,
         reduction="sum",

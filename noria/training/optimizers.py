@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -15,14 +16,21 @@ _NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 _BETAS = (0.9, 0.98)
 
 
+@lru_cache(maxsize=1)
+def has_bfloat16() -> bool:
+    """Whether this processor multiplies bfloat16 itself, and PyTorch need not emulate it."""
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
 def orthogonalize(matrices: Tensor, *, steps: int = 5) -> Tensor:
     """The nearest (semi-)orthogonal matrices, roughly: singular values go to about 0.7 to 1.2.
 
     Newton-Schulz iteration with the quintic coefficients of Jordan et al. 2024
-    (https://kellerjordan.github.io/posts/muon/), in bfloat16. `matrices`: float (..., R, C); so is the result.
+    (https://kellerjordan.github.io/posts/muon/), in bfloat16 where the processor has it: elsewhere float32 takes a
+    fifth of the time. `matrices`: float (..., R, C); so is the result.
     """
     a, b, c = _NEWTON_SCHULZ
-    x: Tensor = matrices.bfloat16()
+    x: Tensor = matrices.bfloat16() if matrices.device.type != "cpu" or has_bfloat16() else matrices.float()
     tall = x.shape[-2] > x.shape[-1]
     x = x.mT if tall else x
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)

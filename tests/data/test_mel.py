@@ -30,12 +30,12 @@ def tone(hz: float, *, rate: int, seconds: float = 0.5) -> np.ndarray:
 
 def written_out(samples: np.ndarray, *, num_mels: int, range_db: float) -> np.ndarray:
     """The formula, cell by cell."""
-    padded = np.concatenate([np.zeros(1_000), samples.astype(np.float64), np.zeros(1_000)])
+    padded = np.concatenate([np.zeros(1_160), samples.astype(np.float64), np.zeros(1_160)])
     window = [0.5 - 0.5 * math.cos(2 * math.pi * n / 400) for n in range(400)]
     top = 2595 * math.log10(1 + 7_600 / 700)
     bottom = 2595 * math.log10(1 + 20 / 700)
     edges = [700 * (10 ** ((bottom + (top - bottom) * i / (num_mels + 1)) / 2595) - 1) for i in range(num_mels + 2)]
-    level = np.zeros((1 + (len(samples) + 1_600) // 160, num_mels))
+    level = np.zeros((1 + (len(samples) + 1_920) // 160, num_mels))
     for frame in range(len(level)):
         block = padded[frame * 160 : frame * 160 + 400] * window
         for band in range(num_mels):

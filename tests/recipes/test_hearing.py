@@ -115,11 +115,11 @@ def test_padding_changes_no_answer_and_is_answered_by_blanks(length):
     with torch.no_grad():
         alone = model(short, torch.tensor([length]))
         together = model(padded, torch.tensor([length, 48]))
-    frames = (length + 1) // 2
+    frames = (length + 3) // 4
     assert alone.shape == (1, frames, 8)
     torch.testing.assert_close(together[0, :frames], alone[0], atol=1e-5, rtol=0)
     assert (together[0, frames:, 0] == 0).all() and (together[0, frames:, 1:] < -10).all()
-    torch.testing.assert_close(together[1].exp().sum(-1), torch.ones(24))
+    torch.testing.assert_close(together[1].exp().sum(-1), torch.ones(12))
 
 
 def test_a_transcript_that_does_not_fit_into_its_frames_teaches_nothing():
@@ -133,7 +133,7 @@ def test_one_batch_can_be_learned_by_heart():
     model, task = recognizer(), objective()
     batch = task.largest()
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    for _ in range(150):
+    for _ in range(400):
         optimizer.zero_grad()
         loss = task.loss(model, batch) / batch.num_targets
         loss.backward()
