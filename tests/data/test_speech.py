@@ -105,6 +105,10 @@ def test_one_recording_in_two_kinds_of_file_is_a_duplicate_and_another_level_is_
     assert duplicate_key(row(SPEECH * 0.5)) != duplicate_key(row())
 
 
+def test_two_empty_files_of_different_transcripts_contradict_nobody():
+    assert duplicate_key(row() | {"audio": b""}) != duplicate_key(row(text="eight") | {"audio": b""})
+
+
 @pytest.mark.parametrize(
     ("text", "plain"),
     [
