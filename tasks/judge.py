@@ -16,6 +16,7 @@ import pandas as pd
 import pyarrow as pa
 
 from noria.artifacts import Artifact, read_artifact, write_artifact
+from noria.data.media import binary_columns
 from noria.data.profile import Profile, profile_rows, rows_at
 from noria.data.rows import read_batches, read_schema
 from noria.data.verdict import Judgement, Verdict, verdict_line, write_verdict
@@ -106,8 +107,9 @@ def judge(
     rules = read_suite(suite)
     profile = _profile(data, scenario, batch_rows)
     check_columns(rules, rows=read_schema(data.path).names, profile=list(profile.values))
+    unshown = binary_columns(scenario.schema)
     with write_artifact(report, kind="verdict", parents=(data,)) as draft:
-        shown_columns = [*_ID_COLUMNS, *scenario.schema.names]
+        shown_columns = [*_ID_COLUMNS, *(name for name in scenario.schema.names if name not in unshown)]
         failures = _Failures(draft.path, rules, sample_rows=sample_rows)
         by_row = [rule for rule in rules if rule.kind == "rows"]
         by_profile = [rule for rule in rules if rule.kind == "profile"]

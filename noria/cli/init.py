@@ -11,7 +11,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from noria.errors import ConfigError
+from noria.errors import ConfigError, SourceError
 
 _CODE = Path(__file__).resolve().parents[2]
 _WORKSPACES = _CODE / "workspaces"
@@ -89,21 +89,25 @@ def _params_text(root: Path, *, scenario: str, source: str | None) -> str:
     name = re.sub(r"[^a-z0-9]+", "-", root.name.lower()).strip("-") or "model"
     own = _WORKSPACES / scenario / "params.yaml"
     text = (own if own.exists() else _CODE / "params.yaml").read_text(encoding="utf-8")
-    new = {"name": name}
+    new: dict[str, str | None] = {"name": name}
     if source is not None:
         new["  path"] = str(_source_from(root, source))
         if "  label_from: " in text:
             new["  label_from"] = _label_from(source)
+        if "  group_by: " in text:  # which suits the sample data; a few groups may all fall on one side
+            new["  group_by"] = None
     for key, value in new.items():
         (written,) = re.finditer(rf"(?m)^{key}: [^#\n]*?(?=\s*(#.*)?$)", text)
         text = f"{text[: written.start()]}{key}: {_scalar(value)}{text[written.end() :]}"
     return text
 
 
-def _scalar(value: str) -> str:
+def _scalar(value: str | None) -> str:
     """Text as YAML has it: in quotes (JSON's are YAML's) where it would be taken for something else."""
     import yaml
 
+    if value is None:
+        return "null"
     is_plain = re.fullmatch(r"[\w./][\w./:-]*", value) and yaml.safe_load(value) == value
     return value if is_plain else json.dumps(value, ensure_ascii=False)
 
@@ -114,13 +118,24 @@ def _source_from(root: Path, source: str | None) -> str | None:
 
 
 def _label_from(source: str) -> str:
-    """Where the label is: files of text have no columns, so there it is the file's name, or its directory's."""
+    """Where the label is: files of text have no columns, so there it is the file's name, or its directory's.
+
+    Media files without a table that describes them say it in their names.
+    """
     from noria.config import SourceConfig
-    from noria.data.sources import find_files
+    from noria.data.sources import find_files, has_media
 
     if "://" in source:
         return "file" if source.endswith(".txt") else "column"
-    files = find_files(SourceConfig(path=str(Path(source).resolve())), base="")
+    place = SourceConfig(path=str(Path(source).resolve()))
+    try:
+        files = find_files(place, base="")
+    except SourceError:
+        if has_media(place, base=""):
+            return "pattern"
+        raise
+    if all(file.format == "text" for file in files) and has_media(place, base=""):
+        return "pattern"
     if any(file.format != "text" for file in files):
         return "column"
     return "directory" if all("/" in file.name for file in files) else "file"

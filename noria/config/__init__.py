@@ -10,6 +10,7 @@ from noria.config.config import Config, schema_text
 from noria.config.data import (
     AugmentConfig,
     CheckConfig,
+    CleanAudioConfig,
     CleanConfig,
     EventsConfig,
     PreprocessConfig,
@@ -20,10 +21,12 @@ from noria.config.load import load_config, read_params
 from noria.config.section import Section
 from noria.config.serving import DeployConfig, EvaluateConfig, OptimizeConfig, ServeConfig, UpdateConfig
 from noria.config.training import (
+    AudioConfig,
     AverageConfig,
     DistillConfig,
     GenerationConfig,
     GuardConfig,
+    HearingConfig,
     HistoryConfig,
     LoraConfig,
     ModelConfig,
@@ -35,9 +38,11 @@ from noria.config.training import (
 from noria.config.tune import TuneConfig
 
 __all__ = [
+    "AudioConfig",
     "AugmentConfig",
     "AverageConfig",
     "CheckConfig",
+    "CleanAudioConfig",
     "CleanConfig",
     "Config",
     "DeployConfig",
@@ -46,6 +51,7 @@ __all__ = [
     "EventsConfig",
     "GenerationConfig",
     "GuardConfig",
+    "HearingConfig",
     "HistoryConfig",
     "LoraConfig",
     "ModelConfig",

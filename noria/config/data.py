@@ -32,8 +32,12 @@ class SourceConfig(Section):
     languages: LanguagesConfig = LanguagesConfig()
     columns: Mapping[str, str] = Field(default_factory=dict)
     """The scenario's column -> the source's column, where the names differ."""
-    label_from: Literal["column", "file", "directory"] = "column"
-    """Where the label is: a column, or the name of the file or of its directory."""
+    label_from: Literal["column", "file", "directory", "pattern"] = "column"
+    """Where the label is: a column, or the name of the file or of its directory; `pattern` makes each media file a
+    row, whose columns are in its name."""
+    pattern: str = Field(default="{label}_{speaker}_{take}", pattern=r"\{label\}")
+    """`label_from: pattern`: the end of a file's path without its ending. `{label}` is what is predicted (underscores
+    in it stand for spaces), other names are columns of the scenario, or ignored: `{speaker}/{label}-{take}`."""
     carry: tuple[str, ...] = ()
     """More columns of the source that rows keep, as text; one of them can be `split.group_by`."""
     encoding: str = "utf-8"
@@ -79,6 +83,31 @@ class EventsConfig(Section):
         return self
 
 
+class CleanAudioConfig(Section):
+    """Which recordings the cleaner refuses, and which it mends (speech)."""
+
+    min_duration_s: Annotated[float, Field(gt=0)] = 0.05
+    max_duration_s: Annotated[float, Field(gt=0, le=60)] = 20.0
+    min_sample_rate_hz: Positive = 6_000
+    """Below it consonants are gone."""
+    max_clipped_share: Share = 0.1
+    """Share of the samples that stand at the limit in runs of three or more."""
+    min_loudness_db: Annotated[float, Field(le=0)] = -60.0
+    """Level of the loudest tenth of a second, against full scale."""
+    max_outer_silence_s: Annotated[float, Field(ge=0)] = 1.0
+    """More silence before or behind the speech is cut off."""
+    max_chars: Positive = 400
+    """Characters of a transcript."""
+
+    @model_validator(mode="after")
+    def _durations_in_order(self) -> Self:
+        if self.min_duration_s > self.max_duration_s:
+            raise ValueError(
+                f"min_duration_s ({self.min_duration_s}) must not be above max_duration_s ({self.max_duration_s})"
+            )
+        return self
+
+
 class CleanConfig(Section):
     """What the cleaner repairs and what it refuses."""
 
@@ -92,6 +121,7 @@ class CleanConfig(Section):
     """One text with several labels: all rows out; the most frequent label kept; or that, and of equals the first."""
     translation: CleanTranslationConfig = CleanTranslationConfig()
     events: EventsConfig = EventsConfig()
+    audio: CleanAudioConfig = CleanAudioConfig()
 
     @model_validator(mode="after")
     def _bounds_in_order(self) -> Self:

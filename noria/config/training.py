@@ -51,6 +51,15 @@ class HistoryConfig(Section):
     """Whether items of the history may be recommended (and count when the model is judged): music, groceries."""
 
 
+class AudioConfig(Section):
+    """What a model hears of a recording: log-mel frames (noria/data/mel.py)."""
+
+    num_mels: Positive = 64
+    """Bands between 20 Hz and 7.6 kHz."""
+    dynamic_range_db: Annotated[float, Field(gt=0)] = 70.0
+    """What is so far below the loudest is silence."""
+
+
 class ModelConfig(Section):
     """The Transformer, and what stands beside it."""
 
@@ -65,6 +74,7 @@ class ModelConfig(Section):
     """Share of embeddings, attention weights, hidden and added values that is zeroed in each training step."""
     generation: GenerationConfig = GenerationConfig()
     history: HistoryConfig = HistoryConfig()
+    audio: AudioConfig = AudioConfig()
     wide: WideConfig = WideConfig()
     deep_weight: Annotated[float, Field(ge=0)] = 1.0
     """Weight of the Transformer against the wide branch, both brought to unit spread; 0 leaves it out."""
@@ -117,6 +127,31 @@ class AverageConfig(Section):
     """`ema`: weight of the past at each step."""
     tail_share: Annotated[float, Field(gt=0, le=1)] = 0.25
     """`tail`: share of the phase's steps that is averaged."""
+
+
+class HearingConfig(Section):
+    """How recordings are changed while training on them (noria/recipes/hearing.py); 0 leaves a change out."""
+
+    speed_octaves: Annotated[float, Field(ge=0, le=1)] = 0.35
+    """Tape speed, up or down by at most so many octaves: pitch, formants and tempo together."""
+    tempo_octaves: Annotated[float, Field(ge=0, le=1)] = 0.35
+    """Tempo alone."""
+    vocal_tract: Annotated[float, Field(ge=0, lt=0.5)] = 0.2
+    """Formants alone: the frequency axis is stretched by a factor from 1 - x to 1 + x."""
+    noise_share: Share = 0.6
+    """Share of the clips that get noise, of a random colour."""
+    min_snr_db: float = 3.0
+    max_snr_db: float = 40.0
+    equalizer_db: Annotated[float, Field(ge=0)] = 6.0
+    """Spread of the random curve over the frequencies that stands for microphones and rooms."""
+    reverb_share: Share = 0.2
+    overdrive_share: Share = 0.1
+    """Share of the clips that are recorded too loud, and clipped."""
+    shift_s: Annotated[float, Field(ge=0)] = 0.15
+    """Silence before and behind a clip, at most; or a cut into it of a fifth of that."""
+    band_mask_share: Share = 0.15
+    time_mask_share: Share = 0.1
+    """SpecAugment (Park et al. 2019, arXiv:1904.08779): the widest of two bands, and of two times, that are hidden."""
 
 
 class DistillConfig(Section):
@@ -198,6 +233,7 @@ class TrainConfig(Section):
     """Weights to start from: `none`, `champion`, or the directory of a checkpoint; the encoder comes with them."""
     guard: GuardConfig = GuardConfig()
     average: AverageConfig = AverageConfig()
+    hearing: HearingConfig = HearingConfig()
     distill: DistillConfig = DistillConfig()
     lora: LoraConfig = LoraConfig()
     pretrain: PretrainConfig = PretrainConfig()

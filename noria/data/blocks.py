@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,22 @@ class Wanted:
         The scenario's column -> the source's.
     label:
         (column, value) where the label is the file's or the directory's name.
+    optional:
+        Those of `columns` that a file may lack; their rows then have the empty text.
     """
 
     columns: Mapping[str, str]
     label: tuple[str, str] | None
+    optional: frozenset[str] = frozenset()
+
+    def among(self, found: Sequence[str]) -> Wanted:
+        """The same without the optional columns that are not among those found."""
+        kept = {name: key for name, key in self.columns.items() if key in found or name not in self.optional}
+        return replace(self, columns=kept)
 
     def with_label(self, columns: Mapping[str, Sequence[object]], num_rows: int) -> Mapping[str, Sequence[object]]:
-        """The columns, and the label of the file where the file has one."""
-        return columns if self.label is None else {**columns, self.label[0]: [self.label[1]] * num_rows}
+        """The columns, and the label of the file where the file has one, and nothing where an optional one lacks."""
+        filled = {name: [""] * num_rows for name in self.optional if name not in columns}
+        if self.label is not None:
+            filled[self.label[0]] = [self.label[1]] * num_rows
+        return {**columns, **filled} if filled else columns

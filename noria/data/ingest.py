@@ -93,7 +93,8 @@ def _ingest_file(
             elif piece.num_rows:
                 shards.write(_with_identity(piece, ids))
     written, left_out = shards.num_rows - num_rows, refused.num_rows - num_refused
-    logger.info("%s: %s rows, %s to quarantine", file.name, f"{written:,}", f"{left_out:,}")
+    if file.format != "media":
+        logger.info("%s: %s rows, %s to quarantine", file.name, f"{written:,}", f"{left_out:,}")
     return num_records
 
 

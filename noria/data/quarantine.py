@@ -3,11 +3,13 @@
 One directory per stage, one JSON object a line. Nothing is dropped: the payload holds every column
 of the row (or the raw text of a record that was none), so that it can be read, mended and replayed.
 Bytes that were not valid in the source's encoding appear as lone surrogates (`\\udcff` is byte
-0xFF), Python's `surrogateescape`, from which the original bytes can be had again.
+0xFF), Python's `surrogateescape`, from which the original bytes can be had again. A column of bytes is
+`{"base64": …}`.
 """
 
 from __future__ import annotations
 
+import base64
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -96,9 +98,13 @@ def read_quarantine(directory: Path) -> Iterator[QuarantinedRow]:
 
 
 def _dump(row: QuarantinedRow) -> str:
-    line = json.dumps(vars(row), ensure_ascii=False, default=repr)
+    line = json.dumps(vars(row), ensure_ascii=False, default=_plain)
     try:
         line.encode()
     except UnicodeEncodeError:
-        return json.dumps(vars(row), default=repr)
+        return json.dumps(vars(row), default=_plain)
     return line
+
+
+def _plain(value: object) -> object:
+    return {"base64": base64.b64encode(value).decode()} if isinstance(value, bytes) else repr(value)

@@ -16,6 +16,7 @@ from noria.config import SourceConfig
 from noria.data.bitexts import read_aligned, read_gettext, read_tmx, read_xliff
 from noria.data.blocks import Block, Rejected, Wanted
 from noria.data.lines import LongLine, is_ascii_compatible, read_lines
+from noria.data.media import binary_columns, is_optional, read_media, with_files
 from noria.data.sources import SourceFile
 from noria.errors import ConfigError, SourceError
 
@@ -43,6 +44,9 @@ def read_records(
     ConfigError
         When `source` asks for what this format can't give.
     """
+    if file.format == "media":
+        yield read_media(file, source=source, schema=schema, target=target)
+        return
     wanted = _wanted(file, source=source, schema=schema, target=target)
     _check_encoding(source.encoding)
     readers = {
@@ -56,7 +60,8 @@ def read_records(
         "aligned": read_aligned,
         "atomic": _read_csv,
     }
-    yield from readers[file.format](file, source, wanted)
+    parts = readers[file.format](file, source, wanted)
+    yield from with_files(parts, file, source=source, columns=binary_columns(schema))
 
 
 def _wanted(file: SourceFile, *, source: SourceConfig, schema: pa.Schema, target: str) -> Wanted:
@@ -70,10 +75,13 @@ def _wanted(file: SourceFile, *, source: SourceConfig, schema: pa.Schema, target
             next_step=f"did you mean `{near[0]}`?" if near else "map the scenario's column to the source's",
         )
     columns = {name: source.columns.get(name, name) for name in schema.names}
+    optional = frozenset(
+        name for name in schema.names if is_optional(schema.field(name)) and name not in source.columns
+    )
     if source.label_from == "column":
-        return Wanted(columns, None)
+        return Wanted(columns, None, optional)
     del columns[target]
-    return Wanted(columns, (target, file.stem if source.label_from == "file" else file.directory))
+    return Wanted(columns, (target, file.stem if source.label_from == "file" else file.directory), optional)
 
 
 def _check_encoding(encoding: str) -> None:
@@ -91,6 +99,7 @@ def _check_encoding(encoding: str) -> None:
 
 
 def _read_text(file: SourceFile, source: SourceConfig, wanted: Wanted) -> Iterator[Block | Rejected]:
+    wanted = wanted.among([])
     if len(wanted.columns) != 1:
         raise ConfigError(
             f"a line of text is one column, and this scenario needs {len(wanted.columns)}: {', '.join(wanted.columns)}",
@@ -159,7 +168,7 @@ def _parse_object(line: str) -> dict[str, object] | str:
 def _complete_objects(
     file: SourceFile, wanted: Wanted, numbers: list[int], objects: list[dict[str, object]]
 ) -> Iterator[Block | Rejected]:
-    keys = tuple(wanted.columns.values())
+    keys = tuple(key for name, key in wanted.columns.items() if name not in wanted.optional)
     lacking = [any(key not in parsed for key in keys) for parsed in objects]
     for number, parsed, lacks in zip(numbers, objects, lacking, strict=True):
         if lacks:
@@ -168,7 +177,7 @@ def _complete_objects(
     if any(lacking):
         numbers = [n for n, lacks in zip(numbers, lacking, strict=True) if not lacks]
         objects = [o for o, lacks in zip(objects, lacking, strict=True) if not lacks]
-    columns = {name: [parsed[key] for parsed in objects] for name, key in wanted.columns.items()}
+    columns = {name: [parsed.get(key, "") for parsed in objects] for name, key in wanted.columns.items()}
     yield Block(file.name, numbers, wanted.with_label(columns, len(objects)))
 
 
@@ -256,6 +265,7 @@ class _CsvReader:
         keys = set(self.wanted.columns.values())
         self.delimiter = max(_DELIMITERS, key=lambda delimiter: len(keys & set(columns_by(delimiter))))
         self.header = columns_by(self.delimiter)
+        self.wanted = self.wanted.among(self.header)
         _check_columns(self.file, self.wanted, self.header)
 
     def _complete(self, records: list[list[str]], numbers: list[int]) -> Iterator[Block | Rejected]:
@@ -277,6 +287,7 @@ def _read_parquet(file: SourceFile, source: SourceConfig, wanted: Wanted) -> Ite
     with file.open() as stream:
         try:
             parquet = pq.ParquetFile(stream)
+            wanted = wanted.among(parquet.schema_arrow.names)
             _check_columns(file, wanted, parquet.schema_arrow.names)
             for batch in parquet.iter_batches(_PARQUET_ROWS, columns=list(wanted.columns.values())):
                 columns = {name: _values(batch.column(key)) for name, key in wanted.columns.items()}
@@ -343,7 +354,7 @@ def _oversized(origin: str, head: Mapping[str, object], num_bytes: int, limit: i
 
 def _check_columns(file: SourceFile, wanted: Wanted, found: Sequence[str]) -> None:
     for name, key in wanted.columns.items():
-        if key not in found:
+        if key not in found and name not in wanted.optional:
             near = difflib.get_close_matches(key, found, n=1, cutoff=0.4)
             guess = f"did you mean `{near[0]}`? " if near else ""
             advice = f"{guess}`source.columns: {{{name}: {near[0] if near else 'ITS NAME'}}}` in params.yaml"

@@ -26,8 +26,17 @@ SYSTEM_FIELDS = (
 )
 GROUP = pa.field("group", pa.string())
 """The column that the split adds: what a row's side was decided by."""
+_BATCH_BYTES = 64 << 20
+_SMALL_ROWS, _GROUP_BYTES = 100, 16 << 20
 _ID_BYTES = 12  # 2**48 rows before a collision is likely
-_canonical_json = json.JSONEncoder(ensure_ascii=False, default=repr).encode
+
+
+def _digest_of_bytes(value: object) -> str:
+    """Bytes by their digest (twice as long would be their text); what else JSON does not know as Python writes it."""
+    return "blake2b:" + hashlib.blake2b(value, digest_size=16).hexdigest() if isinstance(value, bytes) else repr(value)
+
+
+_canonical_json = json.JSONEncoder(ensure_ascii=False, default=_digest_of_bytes).encode
 
 
 def row_schema(content: pa.Schema) -> pa.Schema:
@@ -98,14 +107,34 @@ class ShardWriter:
         self._num_shards = 0
         self._rows_in_shard = 0
         self._writer: pq.ParquetWriter | None = None
+        self._waiting: list[pa.RecordBatch] = []
 
     def write(self, batch: pa.RecordBatch) -> None:
-        """Append a batch; its columns must be those of the schema."""
+        """Append a batch; its columns must be those of the schema. Small ones wait for more: each is a row group."""
+        if batch.num_rows < _SMALL_ROWS:
+            self._waiting.append(batch.cast(self.schema) if batch.schema != self.schema else batch)
+            self.num_rows += batch.num_rows
+            rows, size = (sum(getattr(each, name) for each in self._waiting) for name in ("num_rows", "nbytes"))
+            if rows >= _SMALL_ROWS or size >= _GROUP_BYTES:
+                self._flush()
+            return
+        self._flush()
+        self.num_rows += batch.num_rows
+        self._append(batch)
+
+    def _flush(self) -> None:
+        """Write what waits."""
+        if self._waiting:
+            together = pa.Table.from_batches(self._waiting, self.schema).combine_chunks().to_batches()
+            self._waiting = []
+            for batch in together:
+                self._append(batch)
+
+    def _append(self, batch: pa.RecordBatch) -> None:
         if self._writer is None or self._rows_in_shard >= self.shard_rows:
             self._open()
         assert self._writer is not None
         self._writer.write_batch(batch.cast(self.schema) if batch.schema != self.schema else batch)
-        self.num_rows += batch.num_rows
         self._rows_in_shard += batch.num_rows
 
     def write_rows(self, rows: Sequence[Mapping[str, object]]) -> None:
@@ -115,6 +144,7 @@ class ShardWriter:
 
     def close(self) -> None:
         """Finish the last shard."""
+        self._flush()
         if self._writer is None:
             self._open()
         assert self._writer is not None
@@ -142,10 +172,17 @@ class ShardWriter:
 def read_batches(
     directory: Path, *, batch_rows: int = 10_000, columns: Sequence[str] | None = None
 ) -> Iterator[pa.RecordBatch]:
-    """The rows of a directory of shards in order, at most `batch_rows` in memory at once."""
+    """The rows of a directory of shards in order, at most `batch_rows` in memory at once, or about 64 MB of them."""
     for path in shard_paths(directory):
         with pq.ParquetFile(path) as file:
-            yield from file.iter_batches(batch_size=batch_rows, columns=list(columns) if columns else None)
+            size = min(batch_rows, max(1, _BATCH_BYTES // _row_bytes(file.metadata)))
+            yield from file.iter_batches(batch_size=size, columns=list(columns) if columns else None)
+
+
+def _row_bytes(metadata: pq.FileMetaData) -> int:
+    """Bytes of an average row, not compressed; at least 1."""
+    groups = [int(metadata.row_group(number).total_byte_size) for number in range(metadata.num_row_groups)]
+    return max(1, sum(groups) // max(1, int(metadata.num_rows)))
 
 
 def read_rows(directory: Path, *, columns: Sequence[str] | None = None) -> Iterator[dict[str, object]]:

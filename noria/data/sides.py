@@ -34,8 +34,11 @@ def check_group_by(config: SplitConfig, *, columns: Collection[str]) -> None:
 
 
 def group_of(row: Mapping[str, object], config: SplitConfig) -> str:
-    """The group of a row with its `id` and `parent_id`; an augmented row is in its parent's group."""
-    if config.group_by is not None and row[config.group_by] is not None:
+    """The group of a row with its `id` and `parent_id`; an augmented row is in its parent's group.
+
+    A row without a value to group by (null, or the empty text) is a group of its own.
+    """
+    if config.group_by is not None and row[config.group_by] not in (None, ""):
         return str(row[config.group_by])
     return str(row["parent_id"] or row["id"])
 

@@ -18,7 +18,7 @@ from fsspec.core import OpenFile, get_compression, url_to_fs
 from noria.config import SourceConfig
 from noria.errors import SourceError
 
-Format = Literal["csv", "jsonl", "parquet", "text", "atomic", "gettext", "tmx", "xliff", "aligned"]
+Format = Literal["csv", "jsonl", "parquet", "text", "atomic", "gettext", "tmx", "xliff", "aligned", "media"]
 
 _FORMATS: dict[str, Format] = {
     ".csv": "csv",
@@ -37,6 +37,8 @@ _FORMATS: dict[str, Format] = {
     ".xliff": "xliff",
     ".inter": "atomic",
 }
+_MEDIA = (".wav", ".flac", ".ogg", ".oga", ".mp3")
+"""Files that are a row each (`label_from: pattern`), or that rows name."""
 _COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
 _BLOCK_BYTES = 8 << 20  # read-ahead of remote files; s3fs would hold 50 MB
 
@@ -69,6 +71,25 @@ class SourceFile:
     def directory(self) -> str:
         """The name of the directory that it lies in."""
         return PurePosixPath(self.path).parent.name
+
+    def beside(self, path: str) -> SourceFile:
+        """The media file that a row of this one names, by its path from here."""
+        directory = PurePosixPath(self.path).parent
+        return SourceFile(path, str(directory / path), "media", self.filesystem)
+
+    def read_bytes(self, *, most: int) -> tuple[bytes, int]:
+        """The beginning of the file, `most` bytes at most, and its true size; never decompressed.
+
+        Raises
+        ------
+        SourceError
+            When it can't be read.
+        """
+        try:
+            with self.filesystem.open(self.path, "rb") as file:
+                return bytes(file.read(most)), int(self.filesystem.size(self.path))
+        except _errors() as error:
+            raise _unreadable(self.path, error) from error
 
     @contextmanager
     def open(self) -> Iterator[BinaryIO]:
@@ -120,7 +141,7 @@ def find_files(source: SourceConfig, *, base: str) -> list[SourceFile]:
         raise SourceError(
             "no file here has a format that can be read",
             where=f"{source.path}: {', '.join(endings[:10])}",
-            expected=f"files ending in {', '.join(_FORMATS)}, or one of these compressed ({', '.join(_COMPRESSIONS)})",
+            expected=_expected(source),
             next_step="set `source.format` in params.yaml if the ending doesn't say what the files are",
         )
     return files
@@ -135,8 +156,32 @@ def _filesystem(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
     return filesystem, str(root)
 
 
+def has_media(source: SourceConfig, *, base: str) -> bool:
+    """Whether any file of a source would be a row of its own under `label_from: pattern`.
+
+    Raises
+    ------
+    SourceError
+        When the source is missing or unreadable.
+    """
+    try:
+        return bool(find_files(source.model_copy(update={"label_from": "pattern"}), base=base))
+    except SourceError as error:
+        if error.expected:  # files, and none of them media
+            return False
+        raise
+
+
+def _expected(source: SourceConfig) -> str:
+    if source.label_from == "pattern":
+        return f"files ending in {', '.join(_MEDIA)}"
+    return f"files ending in {', '.join(_FORMATS)}, or one of these compressed ({', '.join(_COMPRESSIONS)})"
+
+
 def _format_of(name: str, source: SourceConfig) -> Format | None:
     path = PurePosixPath(name.lower())
+    if source.label_from == "pattern":
+        return "media" if path.suffix in _MEDIA else None
     path = path.with_suffix("") if path.suffix in _COMPRESSIONS else path
     languages = source.languages
     if languages.target and source.format in ("auto", "aligned") and path.suffix == f".{languages.target.lower()}":

@@ -124,10 +124,11 @@ def build_graphs(reference: Reference, directory: Path, *, config: OptimizeConfi
 
 def _parts_of(reference: Reference) -> Parts:
     """The model in the parts that its scenario exports: itself, where nothing else is said."""
-    scenario, example = reference.scenario, _example(reference)
+    scenario = reference.scenario
+    example, shared = _example(reference)
     if scenario.parts is not None:
         return scenario.parts(reference.model, example)
-    whole = whole_model(reference.model, example)
+    whole = whole_model(reference.model, example, shared=shared)
 
     def as_it_is(graphs: Mapping[str, Path], target: Path) -> None:
         shutil.copyfile(graphs[whole.name], target)
@@ -202,8 +203,11 @@ def choose(candidates: Sequence[Candidate], *, config: OptimizeConfig) -> tuple[
     return chosen, "; ".join([reason, *refused])
 
 
-def _example(reference: Reference) -> Mapping[str, np.ndarray]:
-    """A batch of rows of different lengths, so that no two open sizes look equal by chance."""
+def _example(reference: Reference) -> tuple[Tensors, Mapping[str, tuple[int, ...]]]:
+    """A batch of rows of different lengths, so that no two open sizes look equal by chance.
+
+    With it, by input, the axes on which the shortest and the longest row are of one size: these are no lengths.
+    """
     encoded = sorted(reference.encoder.encode_batch(reference.rows[:100]), key=reference.encoder.num_tokens)
     if len(encoded) < 2:
         raise ExportError(
@@ -212,7 +216,12 @@ def _example(reference: Reference) -> Mapping[str, np.ndarray]:
             expected="rows of different lengths, so that every size stays open in the graph",
             next_step="bring more rows, or raise `split.validation_share`",
         )
-    return reference.encoder.collate([encoded[0], *encoded[-_LONGEST_EXAMPLE_ROWS:]])
+    alone = [reference.encoder.collate([row]) for row in (encoded[0], encoded[-1])]
+    shared = {
+        name: tuple(axis for axis in range(1, array.ndim) if array.shape[axis] == alone[1][name].shape[axis])
+        for name, array in alone[0].items()
+    }
+    return reference.encoder.collate([encoded[0], *encoded[-_LONGEST_EXAMPLE_ROWS:]]), shared
 
 
 def _judged(

@@ -21,9 +21,9 @@ _ANY_SIZE = 1 << 31
 _MOST_TIES = 0.01
 
 
-def whole_model(model: torch.nn.Module, example: Tensors) -> Part:
-    """A model that is one graph as it stands, with `logits` for its output."""
-    return Part("model", _Named(model, tuple(example)), example, (LOGITS,))
+def whole_model(model: torch.nn.Module, example: Tensors, *, shared: Mapping[str, tuple[int, ...]]) -> Part:
+    """A model that is one graph as it stands, with `logits` for its output; see `Part` for the parameters."""
+    return Part("model", _Named(model, tuple(example)), example, (LOGITS,), shared=shared)
 
 
 def export_part(part: Part, path: Path, *, opset: int) -> None:
@@ -55,7 +55,8 @@ def export_part(part: Part, path: Path, *, opset: int) -> None:
         # Weights that the module reshapes (three projections in one parameter) become constants: they can be quantized.
         optimizer.fold_constants(graph_model, input_size_limit=_ANY_SIZE, output_size_limit=_ANY_SIZE)
         optimizer.remove_unused_nodes(graph_model)
-    _name_sizes(graph_model, path, open_axes)
+    needed = {name: axes - set(part.shared.get(name, ())) for name, axes in open_axes.items()}
+    _name_sizes(graph_model, path, needed)
     _forget_sources(graph_model)
     ir.save(graph_model, path)
 
@@ -135,14 +136,14 @@ class _Positional(torch.nn.Module):
         return self.module(*inputs)
 
 
-def _name_sizes(model: ir.Model, path: Path, open_axes: Mapping[str, Collection[int]]) -> None:
-    """Call the open sizes `batch`, `token_ids_1` … instead of by the exporter's counters."""
+def _name_sizes(model: ir.Model, path: Path, needed: Mapping[str, Collection[int]]) -> None:
+    """Call the open sizes `batch`, `token_ids_1` … and not by the exporter's counters; those needed must be open."""
     names: dict[str, str] = {}
     for put in model.graph.inputs:
         assert put.shape is not None
         for axis, size in enumerate(put.shape):
             if isinstance(size, int):
-                if axis not in open_axes[str(put.name)]:
+                if axis not in needed[str(put.name)]:
                     continue
                 raise ExportError(
                     f"the exported graph fixes dimension {axis} of `{put.name}` to {size}",

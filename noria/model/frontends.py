@@ -1,9 +1,11 @@
 """How a modality enters the Transformer.
 
-Shapes: B batch, T length, K beams, D model dimension, V vocabulary.
+Shapes: B batch, T length, K beams, D model dimension, V vocabulary, F mel bands, U = ceil(T / 4).
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +13,7 @@ from torch import Tensor, nn
 
 from noria.config import ModelConfig
 from noria.model.attention import Packing
-from noria.model.layers import LayerNorm, dropout
+from noria.model.layers import LayerNorm, dropout, squared_relu
 
 _PRIME = 2_147_483_647
 
@@ -60,3 +62,29 @@ def hash_bigrams(token_ids_BT: Tensor, *, num_buckets: int, packing: Packing | N
     if packing is not None:
         previous_BT = previous_BT.masked_fill(packing.places(token_ids_BT.shape[1]) == 0, 0)
     return (previous_BT * 1_000_003 + token_ids_BT * 8_191) % _PRIME % num_buckets
+
+
+class AudioFrontend(nn.Module):
+    """Two convolutions over time, each of which halves it, and a normalization; positions are the encoder's.
+
+    Padding is zero before each convolution, so it says nothing to real frames.
+    """
+
+    def __init__(self, config: ModelConfig, *, num_mels: int) -> None:
+        super().__init__()
+        wide, narrow = 5, 3
+        self.listen = nn.Parameter(torch.randn(config.dim, num_mels, wide) / math.sqrt(num_mels * wide))
+        self.mix = nn.Parameter(torch.randn(config.dim, config.dim, narrow) / math.sqrt(config.dim * narrow))
+        self.norm = LayerNorm(config.dim)
+        self.dropout = config.dropout
+
+    def forward(self, mel_BTF: Tensor, num_frames_B: Tensor) -> tuple[Tensor, Tensor]:
+        """Frames (B, U, D), and which of them are real, bool (B, U)."""
+        frame_T = torch.arange(mel_BTF.shape[1], device=mel_BTF.device)
+        real_BT = frame_T < num_frames_B[:, None]
+        x_BFT = (mel_BTF * real_BT[..., None]).mT
+        x_BDT = squared_relu(F.conv1d(x_BFT, self.listen.to(x_BFT.dtype), stride=2, padding=2))
+        x_BDT = x_BDT * real_BT[:, None, ::2]
+        x_BUD = F.conv1d(x_BDT, self.mix.to(x_BDT.dtype), stride=2, padding=1).mT
+        out: Tensor = dropout(self.norm(x_BUD), self.dropout if self.training else 0.0)
+        return out, real_BT[:, ::4]

@@ -84,6 +84,8 @@ class Part:
         An example, by name.
     fixed:
         By input, the axes whose size is that of the example in every call; all others stay open.
+    shared:
+        By input, the axes whose size all rows share, such as the bands of a spectrum: the graph may fix them.
     """
 
     name: str
@@ -91,6 +93,7 @@ class Part:
     inputs: Tensors
     outputs: tuple[str, ...]
     fixed: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    shared: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
