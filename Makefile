@@ -15,10 +15,17 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
 .PHONY: demo test test-fast lint serve lock clean peers peers-smoke
 
-demo: .venv/base.stamp  ## data to served model, on real reviews
+demo: .venv/base.stamp  ## data to served model, on real reviews; SCENARIO=NAME: another one, in demo/NAME
+ifdef SCENARIO
+demo: .venv/samples.stamp
+	noria init demo/$(SCENARIO) --scenario $(SCENARIO)
+	noria run -C demo/$(SCENARIO)
+	noria status -C demo/$(SCENARIO)
+else
 	noria init . --scenario text-classification
 	noria run
 	noria predict "物流很快，质量很好"
+endif
 
 test: .venv/test.stamp  ## everything this machine can run; fast tests first
 	pytest -m "not slow"
@@ -45,7 +52,7 @@ lock: .venv/test.stamp  ## resolve requirements/*.in anew; needs uv on the PATH
 	python requirements/lock.py $(CPU_WHEELS)
 
 clean:  ## back to a fresh clone: also drops the models and the store in this directory
-	rm -rf .venv .venv-bench .noria data models reports store sources/reviews dvc.lock dvc_plots .dvc/cache .dvc/tmp
+	rm -rf .venv .venv-bench .noria demo data models reports store sources/reviews dvc.lock dvc_plots .dvc/cache .dvc/tmp
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
 
 .venv/base.stamp: requirements/base.txt requirements/cpu.txt requirements/cuda.txt pyproject.toml
@@ -56,6 +63,10 @@ clean:  ## back to a fresh clone: also drops the models and the store in this di
 	{ ! command -v nvidia-smi && $(PIP_INSTALL) --require-hashes -r requirements/cpu.txt 2>/dev/null; } \
 	  || $(PIP_INSTALL) --require-hashes -r requirements/cuda.txt
 	$(PIP_INSTALL) --no-build-isolation --editable .
+	@touch $@
+
+.venv/samples.stamp: .venv/base.stamp requirements/samples.txt
+	$(PIP_INSTALL) --require-hashes -r requirements/samples.txt
 	@touch $@
 
 .venv/test.stamp: .venv/base.stamp requirements/test.txt

@@ -67,6 +67,8 @@ def main() -> None:
         sys.exit(f"cpu.txt holds another torch than {torch.split(' ')[0]}: say where its CPU build is, CPU_WHEELS=DIR")
     test = resolve(HERE / "test.in", below=HERE / "base.txt")
     write("test.txt", "test.in", [entry for name in test if name not in base for entry in test[name]])
+    samples = resolve(HERE / "samples.in", bare=True)
+    write("samples.txt", "samples.in", [entry for name in samples for entry in samples[name]])
     write_bench()
 
 
