@@ -17,7 +17,6 @@ from noria.artifacts import Artifact, read_artifact, write_artifact
 from noria.config import Config
 from noria.errors import ArtifactError, DiskFull
 from noria.scenarios.base import Encoder, Scenario
-from noria.training.state import as_os_error
 
 _WEIGHTS = "model.safetensors"
 _CONFIG = "config.json"
@@ -65,6 +64,8 @@ def _in_room(path: Path) -> Iterator[None]:
     try:
         yield
     except (SafetensorError, OSError) as error:
+        from noria.training.state import as_os_error  # whoever reads a checkpoint needs nothing of how it was trained
+
         if (known := as_os_error(error, path)).errno != errno.ENOSPC:
             raise
         raise DiskFull(
