@@ -18,7 +18,6 @@ from noria.export.quiet import quiet
 from noria.scenarios.base import Part, Tensors
 
 _ANY_SIZE = 1 << 31
-_MOST_TIES = 0.01
 
 
 def whole_model(model: torch.nn.Module, example: Tensors, *, shared: Mapping[str, tuple[int, ...]]) -> Part:
@@ -84,13 +83,13 @@ def check_parity(expected: Sequence[Tensors], found: Sequence[Tensors], *, name:
     ------
     ExportError
         When they differ by more than rounding: numbers by more than 1e-4 of the largest, or of 1; integers, which
-        are choices, in more than one row in a hundred, where rounding decided between equals.
+        are choices, at all.
     """
     for output in expected[0]:
         arrays = [(one[output], other[output]) for one, other in zip(expected, found, strict=True)]
         differences = [_difference(one, other) for one, other in arrays]
         if np.issubdtype(arrays[0][0].dtype, np.integer):
-            difference, allowed, what = float(np.mean(differences)), _MOST_TIES, "share of rows that differ"
+            difference, allowed, what = float(np.mean(differences)), 0.0, "share of rows that differ"
         else:
             largest = max(float(np.abs(one).max(initial=0.0)) for one, _ in arrays)
             difference, allowed, what = float(np.max(differences)), 1e-4 * max(1.0, largest), "largest difference"

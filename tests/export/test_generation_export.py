@@ -149,14 +149,10 @@ def test_a_decoder_alone_goes_on_behind_its_prompts(generation, tmp_path):
     assert found[1, :5].tolist() == prompts[1, 1:].tolist()
 
 
-def test_a_row_in_a_hundred_may_be_decided_otherwise_and_more_is_no_parity():
+def test_one_token_of_one_row_is_no_parity_and_the_width_of_a_batch_is_no_difference():
     said = [{"tokens": np.array([5, 6, 2, 0])} for _ in range(100)]
     wider = [{"tokens": np.array([5, 6, 2])} for _ in range(100)]
     check_parity(said, wider, name="fp32")
     wider[3] = {"tokens": np.array([5, 7, 2])}
-    check_parity(said, wider, name="fp32")
-    wider[4] = {"tokens": np.array([5, 6])}
     with pytest.raises(ExportError, match="share of rows"):
         check_parity(said, wider, name="fp32")
-    with pytest.raises(ExportError, match="share of rows"):
-        check_parity(said[:40], wider[:40], name="fp32")
