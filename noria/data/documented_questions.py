@@ -141,7 +141,7 @@ def _prose(asker: _Asker) -> None:
         if number and size > _MOST_PROSE_CHARS:
             break
         start = context.add("\n") + 1
-        part = paragraph[:_MOST_PROSE_CHARS]
+        part = _cut(paragraph, _MOST_PROSE_CHARS)
         context.add(part)
         if number == 0:
             purpose = first_sentence(part)
@@ -163,7 +163,7 @@ def _parameters(asker: _Asker, items: Sequence[Item]) -> None:
             asker.context.add(item.type)
             asker.ask(TYPE, _NO_TYPE.split(item.type)[0], start, p=asker.random.choice(names))
         start = _description(asker, item)
-        asker.ask(MEANING, first_sentence(item.text[:_MOST_ITEM_CHARS]), start, p=asker.random.choice(names))
+        asker.ask(MEANING, first_sentence(_cut(item.text, _MOST_ITEM_CHARS)), start, p=asker.random.choice(names))
 
 
 def _results(asker: _Asker) -> None:
@@ -179,14 +179,14 @@ def _results(asker: _Asker) -> None:
                 asker.ask(RETURNED_TYPE, type, start)
             start = _description(asker, item)
             if len(items) == 1 and item.text:
-                asker.ask(RETURNED, first_sentence(item.text[:_MOST_ITEM_CHARS]), start)
+                asker.ask(RETURNED, first_sentence(_cut(item.text, _MOST_ITEM_CHARS)), start)
 
 
 def _exceptions(asker: _Asker) -> None:
     items = asker.documented.sections.get("Raises", ())
     for item in _titled(asker, "Raises", items):
         start = asker.context.add(f"\n{item.name}") + 1
-        condition = first_sentence(item.text[:_MOST_ITEM_CHARS])
+        condition = first_sentence(_cut(item.text, _MOST_ITEM_CHARS))
         is_clause = condition.lower().startswith(("if ", "when ", "unless "))
         if len(items) == 1:
             asker.ask(RAISED, item.name, start)
@@ -203,12 +203,17 @@ def _titled(asker: _Asker, title: str, items: Sequence[Item]) -> Iterator[Item]:
         yield from items
 
 
+def _cut(text: str, most: int) -> str:
+    """The beginning of a text, in whole words."""
+    return text if len(text) <= most else text[:most].rpartition(" ")[0]
+
+
 def _description(asker: _Asker, item: Item) -> int:
     """Add what an item says on a line of its own; where it begins."""
     if not item.text:
         return len(asker.context.text)
     start = asker.context.add("\n") + 1
-    asker.context.add(item.text[:_MOST_ITEM_CHARS])
+    asker.context.add(_cut(item.text, _MOST_ITEM_CHARS))
     return start
 
 
