@@ -215,6 +215,8 @@ def repair(values: Mapping[str, object], config: CleanConfig) -> Repaired:
 
 def _moved(values: Mapping[str, object], mended: Mapping[str, str]) -> Place:
     """Where the answer is in the mended context: the same of its occurrences, if these are as many as before."""
+    if values[ANSWER] and not mended[ANSWER].strip():  # empty, it would say that there is no answer
+        return Place(-1, "", rule="blank_answer", reason="nothing is left of the answer")
     before = place_of(values)
     if before.start < 0 or all(mended[name] == values[name] for name in (CONTEXT, ANSWER)):
         return locate(mended[CONTEXT], mended[ANSWER], values.get(START))

@@ -149,7 +149,7 @@ def _items(text: str) -> tuple[Item, ...]:
 def plain(text: str) -> str:
     """Without markup, on one line."""
     bare = _MARKUP.sub(lambda match: next(group for group in match.groups() if group), text)
-    return " ".join(_REFERENCE.sub("", bare).split())
+    return _REFERENCE.sub("", " ".join(bare.split()))
 
 
 def first_sentence(text: str) -> str:

@@ -75,17 +75,15 @@ class Ends:
         return self.batch(self._plan.largest())
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Sum over the windows of the mean cross entropy of the two ends."""
+        """Sum over the windows of the mean cross entropy of the two ends; smoothed over where an end can be."""
         logits_B2T = readable_logits(model, batch)
-        return (
-            F.cross_entropy(
-                logits_B2T.flatten(0, 1),
-                batch.targets.flatten(),
-                reduction="sum",
-                label_smoothing=self._label_smoothing,
-            )
-            / 2
-        )
+        right = F.cross_entropy(logits_B2T.flatten(0, 1), batch.targets.flatten(), reduction="sum") / 2
+        if not self._label_smoothing:
+            return right
+        log_p_B2T = logits_B2T.log_softmax(-1)
+        readable_B2T = logits_B2T > _HIDDEN
+        even = -(log_p_B2T * readable_B2T).sum(-1) / readable_B2T.sum(-1)
+        return (1 - self._label_smoothing) * right + self._label_smoothing * even.sum() / 2
 
 
 def _ends(span: np.ndarray, window: Window) -> tuple[int, int]:
