@@ -16,7 +16,7 @@ SETTINGS: Mapping[str, Mapping[str, object]] = {
         "bigram_buckets": 512,
         "spans": {"overlap": 16, "max_answer_tokens": 12},
     },
-    "train": {"epochs": 14, "threads": 1, "precision": "fp32", "batch_tokens": 1024, "holdout_share": 0.1},
+    "train": {"epochs": 9, "threads": 1, "precision": "fp32", "batch_tokens": 1024, "holdout_share": 0.1},
     "evaluate": {"resamples": 200, "min_slice_rows": 5},
     "optimize": {"latency_repeats": 3, "max_quality_drop": 0.3, "max_slice_drop": 1.0},
 }
