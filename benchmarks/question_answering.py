@@ -83,7 +83,7 @@ def _stem(word: str) -> str:
 
 
 def asked_of(row: Row) -> tuple[str, ...]:
-    """The words of a question without those of the name that its context begins with, which tell no part from others."""
+    """The words of a question without those of the name that its context begins with: every part would share them."""
     subject = set(words_of(str(row["context"]).partition("(")[0]).words)
     words = words_of(str(row["question"])).words
     return tuple(word for word in words if word not in subject) or words
