@@ -89,7 +89,9 @@ def _params_text(root: Path, *, scenario: str, source: str | None) -> str:
     name = re.sub(r"[^a-z0-9]+", "-", root.name.lower()).strip("-") or "model"
     own = _WORKSPACES / scenario / "params.yaml"
     text = (own if own.exists() else _CODE / "params.yaml").read_text(encoding="utf-8")
-    new: dict[str, str | None] = {"name": name}
+    new: dict[str, str | None] = {"name": name, "scenario": scenario}
+    if not own.exists():
+        new |= {"  path": f"{_SAMPLES}{scenario}", "  label_from": "column"}
     if source is not None:
         new["  path"] = str(_source_from(root, source))
         if "  label_from: " in text:

@@ -50,8 +50,8 @@ DEFAULTS: Mapping[str, object] = {
     },
     "train": {
         "optimizer": "muon",
-        "lr": 2e-3,
-        "muon_lr": 0.02,
+        "lr": 1e-3,
+        "muon_lr": 5e-3,
         "schedule": "cosine",
         "epochs": 40.0,
         "batch_tokens": 2_048,
