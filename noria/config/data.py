@@ -26,9 +26,11 @@ class SourceConfig(Section):
 
     path: str = Field(min_length=1)
     """A file, a directory, or a URL that fsspec reads (`s3://bucket/reviews/`)."""
-    format: Literal["auto", "csv", "jsonl", "parquet", "text", "atomic", "gettext", "tmx", "xliff", "aligned"] = "auto"
+    format: Literal[
+        "auto", "csv", "jsonl", "parquet", "text", "atomic", "gettext", "tmx", "xliff", "aligned", "squad"
+    ] = "auto"
     """`auto` goes by the file extension; `text` is one row a line, `aligned` one file a language, line by line,
-    `atomic` RecBole's `.inter` (`user_id:token`)."""
+    `atomic` RecBole's `.inter` (`user_id:token`), `squad` questions and answers in SQuAD's JSON."""
     languages: LanguagesConfig = LanguagesConfig()
     columns: Mapping[str, str] = Field(default_factory=dict)
     """The scenario's column -> the source's column, where the names differ."""
@@ -65,6 +67,13 @@ class CleanTranslationConfig(Section):
 
     max_length_ratio: Annotated[float, Field(ge=1)] = 4.0
     """Bytes (UTF-8) of the longer side, and ten, over those of the shorter, and ten."""
+
+
+class CleanAnswersConfig(Section):
+    """Questions about a text, whose answers are parts of it."""
+
+    max_question_chars: Positive = 500
+    max_answer_chars: Positive = 300
 
 
 class EventsConfig(Section):
@@ -120,6 +129,7 @@ class CleanConfig(Section):
     label_conflicts: Literal["quarantine", "majority", "most_frequent"] = "quarantine"
     """One text with several labels: all rows out; the most frequent label kept; or that, and of equals the first."""
     translation: CleanTranslationConfig = CleanTranslationConfig()
+    answers: CleanAnswersConfig = CleanAnswersConfig()
     events: EventsConfig = EventsConfig()
     audio: CleanAudioConfig = CleanAudioConfig()
 
@@ -148,7 +158,8 @@ class SplitConfig(Section):
 
     validation_share: Annotated[float, Field(gt=0.0, le=1.0)] = 0.1
     """Share of the groups that judge; 1 only where a scenario holds out a part of each group."""
-    group_by: str | None = None
-    """A column whose equal values stay on one side; default: each row and what is augmented from it."""
+    group_by: str | tuple[str, ...] | None = None
+    """A column whose equal values stay on one side, or several, of which the first with a value counts; default:
+    each row and what is augmented from it."""
     near_duplicate_similarity: Similarity = 0.8
     """Jaccard similarity of character 3-grams from which a training row leaks a validation row and is left out."""

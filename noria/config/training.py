@@ -60,6 +60,17 @@ class AudioConfig(Section):
     """What is so far below the loudest is silence."""
 
 
+class SpansConfig(Section):
+    """How a model that answers with a part of a text reads the text (noria/data/windows.py)."""
+
+    overlap: Positive = 48
+    """Tokens that neighbouring windows of a long context share."""
+    max_question_tokens: Positive = 64
+    """What is longer loses its middle."""
+    max_answer_tokens: Positive = 40
+    """Longest answer that is looked for, and learned."""
+
+
 class ModelConfig(Section):
     """The Transformer, and what stands beside it."""
 
@@ -75,6 +86,7 @@ class ModelConfig(Section):
     generation: GenerationConfig = GenerationConfig()
     history: HistoryConfig = HistoryConfig()
     audio: AudioConfig = AudioConfig()
+    spans: SpansConfig = SpansConfig()
     wide: WideConfig = WideConfig()
     deep_weight: Annotated[float, Field(ge=0)] = 1.0
     """Weight of the Transformer against the wide branch, both brought to unit spread; 0 leaves it out."""

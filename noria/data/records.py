@@ -18,6 +18,7 @@ from noria.data.blocks import Block, Rejected, Wanted
 from noria.data.lines import LongLine, is_ascii_compatible, read_lines
 from noria.data.media import binary_columns, is_optional, read_media, with_files
 from noria.data.sources import SourceFile
+from noria.data.squad import is_squad, read_squad
 from noria.errors import ConfigError, SourceError
 
 _DELIMITERS = ",\t;|"
@@ -59,8 +60,10 @@ def read_records(
         "xliff": read_xliff,
         "aligned": read_aligned,
         "atomic": _read_csv,
+        "squad": read_squad,
     }
-    parts = readers[file.format](file, source, wanted)
+    format = "squad" if file.format == "jsonl" and is_squad(file, wanted) else file.format
+    parts = readers[format](file, source, wanted)
     yield from with_files(parts, file, source=source, columns=binary_columns(schema))
 
 

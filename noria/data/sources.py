@@ -18,7 +18,7 @@ from fsspec.core import OpenFile, get_compression, url_to_fs
 from noria.config import SourceConfig
 from noria.errors import SourceError
 
-Format = Literal["csv", "jsonl", "parquet", "text", "atomic", "gettext", "tmx", "xliff", "aligned", "media"]
+Format = Literal["csv", "jsonl", "parquet", "text", "atomic", "gettext", "tmx", "xliff", "aligned", "squad", "media"]
 
 _FORMATS: dict[str, Format] = {
     ".csv": "csv",

@@ -5,7 +5,7 @@ near-duplicate cluster can't be the group: clusters change as data grows (a new 
 them, or gives them another name), and a row would change sides with its cluster. After cleaning
 there is one row to a cluster anyway.
 
-**No leaks.** Near duplicates that are still there and fall on both sides are told apart by content:
+**No leaks.** Near duplicates (by `Scenario.leak_key`) that fall on both sides are told apart by content:
 whatever is nearly the same as a validation row leaves the training set, for quarantine, with the
 rule `near_validation`. So validation only ever grows, and a training row is in training or in
 quarantine, never in validation.
@@ -37,7 +37,7 @@ from noria.data.duplicates import Indices, Keys, Mask, first_equal, similar_pair
 from noria.data.preprocess import unmeasured_schema
 from noria.data.quarantine import QuarantineWriter
 from noria.data.rows import GROUP, ShardWriter, count_rows, read_batches, read_schema
-from noria.data.sides import check_group_by, group_of, in_validation
+from noria.data.sides import check_group_by, group_columns, group_of, in_validation
 from noria.errors import ConfigError
 from noria.events import progress
 from noria.scenarios.base import HeldOut, Scenario
@@ -97,7 +97,7 @@ def _check_both(sides: _Sides, config: SplitConfig, *, by_hash: bool) -> None:
             raise ConfigError(
                 f"of {len(mask):,} rows none is on the {side} side",
                 where=f"params.yaml: split.validation_share: {config.validation_share:g}, by hash of "
-                + (f"`{config.group_by}`" if config.group_by else "the row's id")
+                + (" or ".join(f"`{name}`" for name in group_columns(config)) or "the row's id")
                 + ("" if by_hash else ", then by the scenario's rule"),
                 expected="rows on both sides",
                 next_step="a `group_by` with more different values, more rows, or another share",
@@ -106,13 +106,13 @@ def _check_both(sides: _Sides, config: SplitConfig, *, by_hash: bool) -> None:
 
 def _assign(source: Path, content: list[str], *, scenario: Scenario, config: SplitConfig) -> _Sides:
     """Decide every row's side, then look for leaks."""
-    keys = Keys()
+    keys, leak_key = Keys(), scenario.leak_key or scenario.duplicate_key
     held_out, originals = [np.zeros(0, bool)], [np.zeros(0, bool)]
     ids, parents = [np.zeros(0, "S1")], [np.zeros(0, "S1")]
     with progress("split", total=count_rows(source)) as shown:
         for batch in read_batches(source, columns=content):
             rows = batch.to_pylist()
-            keys.extend([scenario.duplicate_key(row) for row in rows])
+            keys.extend([leak_key(row) for row in rows])
             held_out.append(np.array([in_validation(group_of(row, config), config) for row in rows], bool))
             originals.append(np.array([row["parent_id"] is None for row in rows], bool))
             ids.append(np.array([row["id"] for row in rows], bytes))
@@ -211,7 +211,7 @@ def _with_context(batch: pa.RecordBatch, context: pa.Table) -> pa.RecordBatch:
 
 
 def _group_columns(config: SplitConfig) -> list[str]:
-    return ["id", "parent_id", *([config.group_by] if config.group_by else [])]
+    return list(dict.fromkeys(["id", "parent_id", *group_columns(config)]))
 
 
 def _why(row: Mapping[str, object], leak: np.int64, ids: npt.NDArray[np.bytes_]) -> tuple[str, str]:

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from noria.scenarios.base import Encoder, Row, Tensors
+from noria.scenarios.base import Encoder, InPieces, Row, Tensors, pieces_of
 
 Run = Callable[[Tensors], Tensors]
 """A batch's tensors -> what the model says, by name, batch first."""
@@ -23,14 +23,16 @@ def outputs_of(
 ) -> list[Tensors]:
     """What the model says of each row, in the order of `rows`, without a batch dimension.
 
+    A row that is longer than what the model reads at once is read in pieces, and these are joined.
     A row's arrays are as wide as those of its batch: whoever reads them knows how long its own are.
     Rows are sorted by length first, so that a batch holds little padding. `workers` batches are run
     at once, each on the thread of its own that `run` keeps to: that scales with cores where several
     threads in one small product wait for each other.
     """
     assert rows, "no rows to run"
-    encoded = encoder.encode_batch(rows)
-    order = sorted(range(len(rows)), key=lambda i: encoder.num_tokens(encoded[i]))
+    by_row = [pieces_of(encoder, row) for row in encoder.encode_batch(rows)]
+    encoded = [piece for pieces in by_row for piece in pieces]
+    order = sorted(range(len(encoded)), key=lambda i: encoder.num_tokens(encoded[i]))
     batches = [order[start : start + max_rows] for start in range(0, len(order), max_rows)]
 
     def run_batch(batch: Sequence[int]) -> list[Tensors]:
@@ -42,11 +44,14 @@ def outputs_of(
     else:
         with ThreadPoolExecutor(workers) as pool:
             answered = list(pool.map(run_batch, batches))
-    in_order: list[Tensors] = [{}] * len(rows)
+    in_order: list[Tensors] = [{}] * len(encoded)
     for batch, outputs in zip(batches, answered, strict=True):
         for place, output in zip(batch, outputs, strict=True):
             in_order[place] = output
-    return in_order
+    if not isinstance(encoder, InPieces):
+        return in_order
+    found = iter(in_order)
+    return [encoder.join([next(found) for _ in pieces]) for pieces in by_row]
 
 
 def logits_of(outputs: Sequence[Tensors]) -> np.ndarray:

@@ -21,7 +21,7 @@ from noria.evaluation.torch_run import single_threaded, torch_outputs, torch_run
 from noria.export.fuse import fuse
 from noria.export.onnx import check_parity, export_part, largest_difference, whole_model
 from noria.export.quantize import quantize
-from noria.scenarios.base import Encoder, Parts, Row, Scenario, Tensors
+from noria.scenarios.base import Encoder, Parts, Row, Scenario, Tensors, pieces_of
 from noria.serving.predictor import CANT_RUN, onnx_run
 
 logger = logging.getLogger(__name__)
@@ -208,7 +208,7 @@ def _example(reference: Reference) -> tuple[Tensors, Mapping[str, tuple[int, ...
 
     With it, by input, the axes on which the shortest and the longest row are of one size: these are no lengths.
     """
-    encoded = sorted(reference.encoder.encode_batch(reference.rows[:100]), key=reference.encoder.num_tokens)
+    encoded = sorted(_pieces(reference, reference.rows[:100]), key=reference.encoder.num_tokens)
     if len(encoded) < 2:
         raise ExportError(
             "an export needs two validation rows",
@@ -287,7 +287,13 @@ def _timed(
 
 
 def _batches(reference: Reference, *, rows: int, repeats: int) -> list[Tensors]:
-    """Batches of validation rows as they come."""
+    """Batches of validation rows as they come; of rows in pieces, as many pieces."""
     taken = [reference.rows[i % len(reference.rows)] for i in range(rows * repeats)]
-    encoded = reference.encoder.encode_batch(taken)
+    encoded = _pieces(reference, taken)[: len(taken)]
     return [reference.encoder.collate(encoded[start : start + rows]) for start in range(0, len(encoded), rows)]
+
+
+def _pieces(reference: Reference, rows: Sequence[Row]) -> list[Tensors]:
+    """What the model reads of some rows, each at once."""
+    encoded = reference.encoder.encode_batch(rows)
+    return [piece for row in encoded for piece in pieces_of(reference.encoder, row)]

@@ -35,6 +35,18 @@ class PooledHead(nn.Module):
         return out
 
 
+class SpanHead(nn.Module):
+    """Where an answer begins and where it ends: a logit of each for every position, 0 where it can't be."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.output = Linear(dim, 2, gain=0.3, bias=True)
+
+    def forward(self, x_BTD: Tensor, readable_BT: Tensor) -> Tensor:
+        logits_BT2: Tensor = self.output(x_BTD).float()
+        return torch.where(readable_BT[..., None], logits_BT2, 0.0)
+
+
 class MaskedTokenHead(nn.Module):
     """Which token was here? x W^T + b, of which W are the token embeddings (Press & Wolf 2017, arXiv:1608.05859).
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
@@ -60,6 +60,27 @@ class Encoder(Protocol):
     def save(self, directory: Path) -> None:
         """Write plain files (JSON, safetensors; never pickle)."""
         ...
+
+
+@runtime_checkable
+class InPieces(Protocol):
+    """What an encoder adds whose rows can be longer than what the model reads at once.
+
+    Its `collate` and `num_tokens` take pieces.
+    """
+
+    def pieces(self, encoded: Tensors) -> Sequence[Tensors]:
+        """An encoded row as the model reads it, one piece or more."""
+        ...
+
+    def join(self, outputs: Sequence[Tensors]) -> Tensors:
+        """What the model said of the pieces of a row, in their order, as what it says of the row."""
+        ...
+
+
+def pieces_of(encoder: Encoder, encoded: Tensors) -> Sequence[Tensors]:
+    """What the model reads of an encoded row at once: the row itself, or its pieces."""
+    return encoder.pieces(encoded) if isinstance(encoder, InPieces) else [encoded]
 
 
 @dataclass(frozen=True)
@@ -143,6 +164,8 @@ class Scenario:
         Repairs one row's values, or says why it can't.
     duplicate_key:
         The text whose character n-grams decide what is a duplicate.
+    leak_key:
+        The text that no training row may have (nearly) in common with a validation row: by default `duplicate_key`.
     augment:
         New values for one row, or None where nothing sensible can be changed: (values, config, generator).
     fit_encoder, load_encoder:
@@ -205,6 +228,7 @@ class Scenario:
     parts: Callable[[torch.nn.Module, Tensors], Parts] | None = None
     report: Callable[[Sequence[Row], Sequence[Tensors], Judged, Encoder, Path], None] | None = None
     hold_out: Callable[[pa.Table, SplitConfig], HeldOut] | None = None
+    leak_key: Callable[[Mapping[str, object]], str] | None = None
 
     def as_request(self, row: Row) -> Mapping[str, object]:
         """What a client would send to have this row answered."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from noria.config import EvaluateConfig, UpdateConfig
-from noria.data.sides import group_of, in_validation
+from noria.data.sides import group_columns, group_of, in_validation
 from noria.evaluation.bootstrap import Estimate, paired_difference
 from noria.evaluation.judged import Judged
 from noria.evaluation.latency import measure_latency
@@ -125,7 +125,7 @@ def held_out_by_both(rows: Sequence[Row], challenger: Bundle, champion: Bundle) 
     split = champion.split
     if split == challenger.split:
         return rows
-    known = [row for row in rows if split.group_by is None or split.group_by in row]
+    known = [row for row in rows if row.keys() >= set(group_columns(split))]
     return [row for row in known if in_validation(group_of(row, split), split)]
 
 
