@@ -46,7 +46,7 @@ DEFAULTS: Mapping[str, object] = {
         "lr": 3e-3,
         "muon_lr": 2e-2,
         "schedule": "linear",
-        "epochs": 1.0,
+        "epochs": 1.5,
         "batch_tokens": 2_048,
         "holdout_share": 0.02,
     },
