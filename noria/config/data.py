@@ -21,16 +21,39 @@ class LanguagesConfig(Section):
     """Into what; of catalogs, those with it in their path. Empty: all catalogs, the second language of TMX."""
 
 
+class DocumentsConfig(Section):
+    """Which files are documents, by globs in which `*` also stands for `/`.
+
+    A glob without a `/` is of a file's name, one with it of the path below the source.
+    """
+
+    include: tuple[str, ...] = ("*",)
+    exclude: tuple[str, ...] = ("*__pycache__/*",)
+
+
 class SourceConfig(Section):
     """Where the rows come from."""
 
     path: str = Field(min_length=1)
     """A file, a directory, or a URL that fsspec reads (`s3://bucket/reviews/`)."""
     format: Literal[
-        "auto", "csv", "jsonl", "parquet", "text", "atomic", "gettext", "tmx", "xliff", "aligned", "squad"
+        "auto",
+        "csv",
+        "jsonl",
+        "parquet",
+        "text",
+        "atomic",
+        "gettext",
+        "tmx",
+        "xliff",
+        "aligned",
+        "squad",
+        "documents",
     ] = "auto"
     """`auto` goes by the file extension; `text` is one row a line, `aligned` one file a language, line by line,
-    `atomic` RecBole's `.inter` (`user_id:token`), `squad` questions and answers in SQuAD's JSON."""
+    `atomic` RecBole's `.inter` (`user_id:token`), `squad` questions and answers in SQuAD's JSON, `documents` one
+    row a file (JSON Lines and Parquet: one a record)."""
+    documents: DocumentsConfig = DocumentsConfig()
     languages: LanguagesConfig = LanguagesConfig()
     columns: Mapping[str, str] = Field(default_factory=dict)
     """The scenario's column -> the source's column, where the names differ."""
@@ -117,6 +140,17 @@ class CleanAudioConfig(Section):
         return self
 
 
+class CleanDocumentsConfig(Section):
+    """Which documents a language model may learn from."""
+
+    max_line_chars: Positive = 1_000
+    """Longer lines are tables, minified code or data, as in The Stack (Kocetkov et al. 2022, arXiv:2211.15533)."""
+    max_odd_share: Share = 0.001
+    """Share of replacement characters (U+FFFD)."""
+    keep_generated: bool = False
+    """Keep files whose first lines say that a program wrote them."""
+
+
 class CleanConfig(Section):
     """What the cleaner repairs and what it refuses."""
 
@@ -132,6 +166,7 @@ class CleanConfig(Section):
     answers: CleanAnswersConfig = CleanAnswersConfig()
     events: EventsConfig = EventsConfig()
     audio: CleanAudioConfig = CleanAudioConfig()
+    documents: CleanDocumentsConfig = CleanDocumentsConfig()
 
     @model_validator(mode="after")
     def _bounds_in_order(self) -> Self:

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from noria.config import SourceConfig
 from noria.data.bitexts import read_aligned, read_gettext, read_tmx, read_xliff
 from noria.data.blocks import Block, Rejected, Wanted
+from noria.data.document_files import read_document
 from noria.data.lines import LongLine, is_ascii_compatible, read_lines
 from noria.data.media import binary_columns, is_optional, read_media, with_files
 from noria.data.sources import SourceFile
@@ -47,6 +48,10 @@ def read_records(
     """
     if file.format == "media":
         yield read_media(file, source=source, schema=schema, target=target)
+        return
+    if file.format == "document":
+        _check_encoding(source.encoding)
+        yield read_document(file, source=source, schema=schema, target=target)
         return
     wanted = _wanted(file, source=source, schema=schema, target=target)
     _check_encoding(source.encoding)

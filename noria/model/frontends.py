@@ -46,12 +46,14 @@ class TextFrontend(nn.Module):
         out: Tensor = dropout(self.norm(x_BTD), self.dropout if self.training else 0.0)
         return out
 
-    def step(self, token_ids_BK: Tensor, place_1: Tensor) -> Tensor:
-        """Vectors (B, K, D) of one token of every beam, all at `place_1`; there are no bigrams then."""
-        assert self.bigrams is None, "a bigram needs the token before"
+    def step(self, token_ids_BK: Tensor, place_1: Tensor, before_BK: Tensor | None = None) -> Tensor:
+        """Vectors (B, K, D) of one token of every beam, all at `place_1`; bigrams need the tokens before them."""
         x_BKD = F.embedding(token_ids_BK, self.tokens)
         if self.positions is not None:
             x_BKD = x_BKD + self.positions[place_1]
+        if self.bigrams is not None:
+            assert before_BK is not None, "a bigram needs the token before"
+            x_BKD = x_BKD + F.embedding(bucket_of(before_BK, token_ids_BK, len(self.bigrams)), self.bigrams)
         out: Tensor = self.norm(x_BKD)
         return out
 
@@ -61,7 +63,12 @@ def hash_bigrams(token_ids_BT: Tensor, *, num_buckets: int, packing: Packing | N
     previous_BT = F.pad(token_ids_BT, (1, 0))[:, :-1]
     if packing is not None:
         previous_BT = previous_BT.masked_fill(packing.places(token_ids_BT.shape[1]) == 0, 0)
-    return (previous_BT * 1_000_003 + token_ids_BT * 8_191) % _PRIME % num_buckets
+    return bucket_of(previous_BT, token_ids_BT, num_buckets)
+
+
+def bucket_of(before: Tensor, token_ids: Tensor, num_buckets: int) -> Tensor:
+    """Bucket int64 of each token and the one before it, both int64 of one shape."""
+    return (before * 1_000_003 + token_ids * 8_191) % _PRIME % num_buckets
 
 
 class AudioFrontend(nn.Module):
