@@ -26,12 +26,14 @@ class SourceConfig(Section):
 
     path: str = Field(min_length=1)
     """A file, a directory, or a URL that fsspec reads (`s3://bucket/reviews/`)."""
-    format: Literal["auto", "csv", "jsonl", "parquet", "text", "atomic", "gettext", "tmx", "xliff", "aligned"] = "auto"
+    format: Literal[
+        "auto", "csv", "jsonl", "parquet", "text", "atomic", "gettext", "tmx", "xliff", "aligned", "media", "idx"
+    ] = "auto"
     """`auto` goes by the file extension; `text` is one row a line, `aligned` one file a language, line by line,
-    `atomic` RecBole's `.inter` (`user_id:token`)."""
+    `atomic` RecBole's `.inter` (`user_id:token`), `media` one row a file (of images or recordings), `idx` MNIST's."""
     languages: LanguagesConfig = LanguagesConfig()
     columns: Mapping[str, str] = Field(default_factory=dict)
-    """The scenario's column -> the source's column, where the names differ."""
+    """The scenario's column -> the source's column, where the names differ; `pixel*` makes an image of all of them."""
     label_from: Literal["column", "file", "directory", "pattern"] = "column"
     """Where the label is: a column, or the name of the file or of its directory; `pattern` makes each media file a
     row, whose columns are in its name."""
@@ -108,6 +110,17 @@ class CleanAudioConfig(Section):
         return self
 
 
+class CleanImageConfig(Section):
+    """Which images the cleaner refuses."""
+
+    min_side: Positive = 8
+    """Pixels of the shorter side."""
+    max_pixels: Annotated[int, Field(gt=0, le=50_000_000)] = 50_000_000
+    """Width times height by the header, before anything is decoded."""
+    min_contrast: Annotated[float, Field(ge=0)] = 2.0
+    """Standard deviation of the pixels, of 255; below it an image is blank."""
+
+
 class CleanConfig(Section):
     """What the cleaner repairs and what it refuses."""
 
@@ -122,6 +135,7 @@ class CleanConfig(Section):
     translation: CleanTranslationConfig = CleanTranslationConfig()
     events: EventsConfig = EventsConfig()
     audio: CleanAudioConfig = CleanAudioConfig()
+    image: CleanImageConfig = CleanImageConfig()
 
     @model_validator(mode="after")
     def _bounds_in_order(self) -> Self:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import lzma
+import re
 import sys
 import zlib
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from fsspec.core import OpenFile, get_compression, url_to_fs
 from noria.config import SourceConfig
 from noria.errors import SourceError
 
-Format = Literal["csv", "jsonl", "parquet", "text", "atomic", "gettext", "tmx", "xliff", "aligned", "media"]
+Format = Literal["csv", "jsonl", "parquet", "text", "atomic", "gettext", "tmx", "xliff", "aligned", "media", "idx"]
 
 _FORMATS: dict[str, Format] = {
     ".csv": "csv",
@@ -37,8 +38,9 @@ _FORMATS: dict[str, Format] = {
     ".xliff": "xliff",
     ".inter": "atomic",
 }
-_MEDIA = (".wav", ".flac", ".ogg", ".oga", ".mp3")
+_MEDIA = (".wav", ".flac", ".ogg", ".oga", ".mp3", ".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
 """Files that are a row each (`label_from: pattern`), or that rows name."""
+_IDX = re.compile(r"[-.]idx[0-9]-ubyte$")
 _COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
 _BLOCK_BYTES = 8 << 20  # read-ahead of remote files; s3fs would hold 50 MB
 
@@ -175,7 +177,9 @@ def has_media(source: SourceConfig, *, base: str) -> bool:
 def _expected(source: SourceConfig) -> str:
     if source.label_from == "pattern":
         return f"files ending in {', '.join(_MEDIA)}"
-    return f"files ending in {', '.join(_FORMATS)}, or one of these compressed ({', '.join(_COMPRESSIONS)})"
+    return (
+        f"files ending in {', '.join(_FORMATS)}, -idx3-ubyte, or one of these compressed ({', '.join(_COMPRESSIONS)})"
+    )
 
 
 def _format_of(name: str, source: SourceConfig) -> Format | None:
@@ -188,6 +192,8 @@ def _format_of(name: str, source: SourceConfig) -> Format | None:
         return None  # it is read beside the one that it translates
     if languages.source and source.format in ("auto", "aligned") and path.suffix == f".{languages.source.lower()}":
         return "aligned"
+    if source.format in ("auto", "idx") and (idx := _IDX.search(path.name)):
+        return "idx" if idx[0][1:] == "idx3-ubyte" else None  # labels are read beside their images
     found = _FORMATS.get(path.suffix) if source.format == "auto" else source.format
     if found == "gettext" and languages.target:
         names = (part for whole in path.with_suffix("").parts for part in (whole, *whole.split(".")))
