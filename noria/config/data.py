@@ -48,15 +48,18 @@ class SourceConfig(Section):
         "xliff",
         "aligned",
         "squad",
+        "media",
+        "idx",
         "documents",
     ] = "auto"
     """`auto` goes by the file extension; `text` is one row a line, `aligned` one file a language, line by line,
     `atomic` RecBole's `.inter` (`user_id:token`), `squad` questions and answers in SQuAD's JSON, `documents` one
-    row a file (JSON Lines and Parquet: one a record)."""
+    row a file (JSON Lines and Parquet: one a record), `media` one row a file
+    (images, recordings), `idx` MNIST's."""
     documents: DocumentsConfig = DocumentsConfig()
     languages: LanguagesConfig = LanguagesConfig()
     columns: Mapping[str, str] = Field(default_factory=dict)
-    """The scenario's column -> the source's column, where the names differ."""
+    """The scenario's column -> the source's column, where the names differ; `pixel*` makes an image of all of them."""
     label_from: Literal["column", "file", "directory", "pattern"] = "column"
     """Where the label is: a column, or the name of the file or of its directory; `pattern` makes each media file a
     row, whose columns are in its name."""
@@ -151,6 +154,17 @@ class CleanDocumentsConfig(Section):
     """Keep files whose first lines say that a program wrote them."""
 
 
+class CleanImageConfig(Section):
+    """Which images the cleaner refuses."""
+
+    min_side: Positive = 8
+    """Pixels of the shorter side."""
+    max_pixels: Annotated[int, Field(gt=0, le=50_000_000)] = 50_000_000
+    """Width times height by the header, before anything is decoded."""
+    min_contrast: Annotated[float, Field(ge=0)] = 2.0
+    """Standard deviation of the pixels, of 255; below it an image is blank."""
+
+
 class CleanConfig(Section):
     """What the cleaner repairs and what it refuses."""
 
@@ -167,6 +181,7 @@ class CleanConfig(Section):
     events: EventsConfig = EventsConfig()
     audio: CleanAudioConfig = CleanAudioConfig()
     documents: CleanDocumentsConfig = CleanDocumentsConfig()
+    image: CleanImageConfig = CleanImageConfig()
 
     @model_validator(mode="after")
     def _bounds_in_order(self) -> Self:

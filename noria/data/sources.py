@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import fnmatch
 import lzma
+import re
 import sys
 import zlib
 from collections.abc import Iterator
@@ -32,6 +33,7 @@ Format = Literal[
     "squad",
     "media",
     "document",
+    "idx",
 ]
 
 _FORMATS: dict[str, Format] = {
@@ -53,8 +55,9 @@ _FORMATS: dict[str, Format] = {
 }
 _RECORDS = (".jsonl", ".ndjson", ".parquet")
 """Files that hold documents one a record under `format: documents`."""
-_MEDIA = (".wav", ".flac", ".ogg", ".oga", ".mp3")
+_MEDIA = (".wav", ".flac", ".ogg", ".oga", ".mp3", ".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
 """Files that are a row each (`label_from: pattern`), or that rows name."""
+_IDX = re.compile(r"[-.]idx[0-9]-ubyte$")
 _COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
 _BLOCK_BYTES = 8 << 20  # read-ahead of remote files; s3fs would hold 50 MB
 
@@ -207,7 +210,9 @@ def _expected(source: SourceConfig) -> str:
         return f"files ending in {', '.join(_MEDIA)}"
     if source.format == "documents":
         return f"files that {', '.join(source.documents.include)} names (`source.documents`)"
-    return f"files ending in {', '.join(_FORMATS)}, or one of these compressed ({', '.join(_COMPRESSIONS)})"
+    return (
+        f"files ending in {', '.join(_FORMATS)}, -idx3-ubyte, or one of these compressed ({', '.join(_COMPRESSIONS)})"
+    )
 
 
 def _format_of(name: str, source: SourceConfig) -> Format | None:
@@ -222,6 +227,8 @@ def _format_of(name: str, source: SourceConfig) -> Format | None:
         return None  # it is read beside the one that it translates
     if languages.source and source.format in ("auto", "aligned") and path.suffix == f".{languages.source.lower()}":
         return "aligned"
+    if source.format in ("auto", "idx") and (idx := _IDX.search(path.name)):
+        return "idx" if idx[0][1:] == "idx3-ubyte" else None  # labels are read beside their images
     found = _FORMATS.get(path.suffix) if source.format == "auto" else source.format
     if found == "gettext" and languages.target:
         names = (part for whole in path.with_suffix("").parts for part in (whole, *whole.split(".")))
