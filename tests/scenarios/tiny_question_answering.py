@@ -8,7 +8,7 @@ from pathlib import Path
 SETTINGS: Mapping[str, Mapping[str, object]] = {
     "tokenizer": {"vocabulary_size": 400, "max_tokens": 48},
     "model": {
-        "layers": 2,
+        "layers": 1,
         "dim": 64,
         "heads": 2,
         "feed_forward_dim": 96,
@@ -16,7 +16,7 @@ SETTINGS: Mapping[str, Mapping[str, object]] = {
         "bigram_buckets": 512,
         "spans": {"overlap": 16, "max_answer_tokens": 12},
     },
-    "train": {"epochs": 9, "threads": 1, "precision": "fp32", "batch_tokens": 1024, "holdout_share": 0.1},
+    "train": {"epochs": 8, "threads": 1, "precision": "fp32", "batch_tokens": 1024, "holdout_share": 0.1},
     "evaluate": {"resamples": 200, "min_slice_rows": 5},
     "optimize": {"latency_repeats": 3, "max_quality_drop": 0.3, "max_slice_drop": 1.0},
 }
@@ -61,7 +61,7 @@ def _spoil(paragraphs: list[dict]) -> None:
 def write_source(path: Path, *, dirty: bool) -> Path:
     """A source below `path`; a dirty one fails the gate, and passes it once it is cleaned."""
     draw = random.Random(0)
-    paragraphs = [_paragraph(number, draw) for number in range(220 if dirty else 60)]
+    paragraphs = [_paragraph(number, draw) for number in range(130 if dirty else 50)]
     if dirty:
         _spoil(paragraphs)
     articles = [{"title": f"book {n}", "paragraphs": paragraphs[n::50]} for n in range(50)]
