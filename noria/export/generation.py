@@ -188,16 +188,24 @@ def _along(judge: Part) -> tuple[str, ...]:
 
 
 def add_judge(graph: Nodes, part: onnx.ModelProto, judge: Part) -> None:
-    """Append a Loop that applies a part along the second axis of its input; there must be at least one."""
+    """Append a Loop that applies a part along the second axis of its input; there must be at least one.
+
+    Rows that are all padding there are left out, but for the first, and have zeros.
+    """
     (name,) = judge.inputs
     along = _along(judge)[0]
     body = Nodes("judge/")
     one = body.op("Gather", along, "judge/number", axis=1)
-    add_part(body, part, name=judge.name, inputs={name: one})
+    row_N1, batch = _real_rows(body, one)
+    add_part(body, part, name=judge.name, inputs={name: body.op("GatherND", one, row_N1)})
+    each = []
+    for output in judge.outputs:
+        said = f"{judge.name}/{output}"
+        shape = body.op("Concat", batch, body.op("Shape", said, start=1), axis=0)
+        each.append(body.op("ScatterND", body.op("ConstantOfShape", shape), row_N1, said))
     going = body.op("Identity", "judge/going")
     share_weights(graph, body)
     graph.weights.extend(body.weights)  # what the other Loop has as well is then found here
-    each = [f"{judge.name}/{output}" for output in judge.outputs]
     rounds = helper.make_graph(
         body.nodes,
         "judge",
@@ -215,6 +223,15 @@ def add_judge(graph: Nodes, part: onnx.ModelProto, judge: Part) -> None:
     graph.add(helper.make_node("Loop", [trips, graph.constant(np.array(True))], stacked, body=rounds, name="judge"))
     for output, value in zip(judge.outputs, stacked, strict=True):
         graph.add(helper.make_node("Transpose", [value], [output], perm=[1, 0, 2], name=f"turn_{output}"))
+
+
+def _real_rows(body: Nodes, tokens: str) -> tuple[str, str]:
+    """The first row and those with a token, (N, 1); and the number of all, (1)."""
+    zero, one = body.constant(np.array(0)), body.constant(np.array(1))
+    batch = body.op("Shape", tokens, end=1)
+    is_first = body.op("Equal", body.op("Range", zero, body.op("Squeeze", batch), one), zero)
+    is_real = body.op("Greater", body.op("ReduceMax", tokens, body.constant([1]), keepdims=0), zero)
+    return body.op("Transpose", body.op("NonZero", body.op("Or", is_first, is_real)), perm=[1, 0]), batch
 
 
 def _places(graph: Nodes, known: Mapping[str, str]) -> dict[str, str]:

@@ -56,7 +56,7 @@ class LanguageModel(nn.Module):
         it in its window; 0 where there is padding. `tokens` int64 (B, T): prompts int64 (B, P) without their first
         token, and at most `max_new_tokens` int64 (B) more, padding behind; see `Sampling` for the others.
         """
-        log_probs_WBC = [self.score(window_BU) for window_BU in windows.unbind(1)]
+        log_probs_WBC = [self._score_real(window_BU) for window_BU in windows.unbind(1)]
         start = replace(self.start(prompt, max_new_tokens), sampling=Sampling(temperature, top_k, top_p, uniform))
         tokens_BT = generate(self, start, config=self.config.generation)
         return {"log_probs": torch.stack(log_probs_WBC, dim=1), "tokens": tokens_BT}
@@ -78,6 +78,14 @@ class LanguageModel(nn.Module):
         logits_BCV, asked_BC = self.logits(window_BU[:, :-1]), window_BU[:, 1:]
         said_BC = logits_BCV.gather(-1, asked_BC[..., None])[..., 0] - logits_BCV.logsumexp(-1)
         return said_BC.masked_fill(asked_BC == PADDING, 0.0)
+
+    def _score_real(self, window_BU: Tensor) -> Tensor:
+        """The same; rows of nothing but padding cost nothing, but for the first."""
+        real_B = (window_BU != PADDING).any(dim=1)
+        real_B[0] = True
+        said_BC = torch.zeros(window_BU[:, 1:].shape, device=window_BU.device)
+        said_BC[real_B] = self.score(window_BU[real_B])
+        return said_BC
 
     def start(self, prompt_BP: Tensor, max_new_tokens_B: Tensor) -> Start:
         """The prompts, read at once."""

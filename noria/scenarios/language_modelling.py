@@ -55,7 +55,7 @@ DEFAULTS: Mapping[str, object] = {
         "candidates": ["fp32", "int8"],
         "max_quality_drop": 0.005,
         "max_slice_drop": 0.02,
-        "latency_repeats": 10,
+        "latency_repeats": 5,
     },
 }
 """Small data, little time: `docs/scenarios/language-modelling.md` has the measurements."""
