@@ -231,7 +231,7 @@ def _real_rows(body: Nodes, tokens: str) -> tuple[str, str]:
     batch = body.op("Shape", tokens, end=1)
     is_first = body.op("Equal", body.op("Range", zero, body.op("Squeeze", batch), one), zero)
     is_real = body.op("Greater", body.op("ReduceMax", tokens, body.constant([1]), keepdims=0), zero)
-    return body.op("Transpose", body.op("NonZero", body.op("Or", is_first, is_real)), perm=[1, 0]), batch
+    return body.op("Transpose", body.op("NonZero", body.op("Or", is_first, is_real))), batch
 
 
 def _places(graph: Nodes, known: Mapping[str, str]) -> dict[str, str]:
