@@ -163,7 +163,7 @@ def language_modelling(workload: Workload, settings: Settings) -> Work:
         workload.rows("train").values,
         width=width,
         batch_tokens=settings.batch_tokens or _BATCH_TOKENS,
-        end_of_document=description.special_ids["end_of_document"],
+        boundary=description.special_ids["end_of_document"],
         inside_documents=False,  # as the peers
         seed=settings.seed,
     )

@@ -17,6 +17,7 @@ _CODE = Path(__file__).resolve().parents[2]
 _WORKSPACES = _CODE / "workspaces"
 """What a workspace of a scenario has otherwise than the repository: `NAME/params.yaml`, `NAME/code.yaml`."""
 _SAMPLES = "sources/"
+_PATTERN = "  label_from: pattern"
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -89,11 +90,15 @@ def _params_text(root: Path, *, scenario: str, source: str | None) -> str:
     name = re.sub(r"[^a-z0-9]+", "-", root.name.lower()).strip("-") or "model"
     own = _WORKSPACES / scenario / "params.yaml"
     text = (own if own.exists() else _CODE / "params.yaml").read_text(encoding="utf-8")
-    new: dict[str, str | None] = {"name": name}
+    new: dict[str, str | None] = {"name": name, "scenario": scenario}
+    if not own.exists():
+        new |= {"  path": f"{_SAMPLES}{scenario}", "  label_from": "column"}
     if source is not None:
         new["  path"] = str(_source_from(root, source))
         if "  label_from: " in text:
-            new["  label_from"] = _label_from(source)
+            label_from = new["  label_from"] = _label_from(source, named="pattern" if _PATTERN in text else "directory")
+            if "  format: " in text:
+                new["  format"] = "media" if label_from == "directory" else "auto"
         if "  group_by: " in text:  # which suits the sample data; a few groups may all fall on one side
             new["  group_by"] = None
     for key, value in new.items():
@@ -117,10 +122,10 @@ def _source_from(root: Path, source: str | None) -> str | None:
     return source if source is None or "://" in source else os.path.relpath(Path(source).resolve(), root)
 
 
-def _label_from(source: str) -> str:
+def _label_from(source: str, *, named: str) -> str:
     """Where the label is: files of text have no columns, so there it is the file's name, or its directory's.
 
-    Media files without a table that describes them say it in their names.
+    Media files without a table that describes them say it as `named` tells.
     """
     from noria.config import SourceConfig
     from noria.data.sources import find_files, has_media
@@ -132,10 +137,10 @@ def _label_from(source: str) -> str:
         files = find_files(place, base="")
     except SourceError:
         if has_media(place, base=""):
-            return "pattern"
+            return named
         raise
     if all(file.format == "text" for file in files) and has_media(place, base=""):
-        return "pattern"
+        return named
     if any(file.format != "text" for file in files):
         return "column"
     return "directory" if all("/" in file.name for file in files) else "file"

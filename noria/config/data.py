@@ -21,19 +21,45 @@ class LanguagesConfig(Section):
     """Into what; of catalogs, those with it in their path. Empty: all catalogs, the second language of TMX."""
 
 
+class DocumentsConfig(Section):
+    """Which files are documents, by globs in which `*` also stands for `/`.
+
+    A glob without a `/` is of a file's name, one with it of the path below the source.
+    """
+
+    include: tuple[str, ...] = ("*",)
+    exclude: tuple[str, ...] = ("*__pycache__/*",)
+
+
 class SourceConfig(Section):
     """Where the rows come from."""
 
     path: str = Field(min_length=1)
     """A file, a directory, or a URL that fsspec reads (`s3://bucket/reviews/`)."""
     format: Literal[
-        "auto", "csv", "jsonl", "parquet", "text", "atomic", "gettext", "tmx", "xliff", "aligned", "squad"
+        "auto",
+        "csv",
+        "jsonl",
+        "parquet",
+        "text",
+        "atomic",
+        "gettext",
+        "tmx",
+        "xliff",
+        "aligned",
+        "squad",
+        "media",
+        "idx",
+        "documents",
     ] = "auto"
     """`auto` goes by the file extension; `text` is one row a line, `aligned` one file a language, line by line,
-    `atomic` RecBole's `.inter` (`user_id:token`), `squad` questions and answers in SQuAD's JSON."""
+    `atomic` RecBole's `.inter` (`user_id:token`), `squad` questions and answers in SQuAD's JSON, `documents` one
+    row a file (JSON Lines and Parquet: one a record), `media` one row a file
+    (images, recordings), `idx` MNIST's."""
+    documents: DocumentsConfig = DocumentsConfig()
     languages: LanguagesConfig = LanguagesConfig()
     columns: Mapping[str, str] = Field(default_factory=dict)
-    """The scenario's column -> the source's column, where the names differ."""
+    """The scenario's column -> the source's column, where the names differ; `pixel*` makes an image of all of them."""
     label_from: Literal["column", "file", "directory", "pattern"] = "column"
     """Where the label is: a column, or the name of the file or of its directory; `pattern` makes each media file a
     row, whose columns are in its name."""
@@ -117,6 +143,28 @@ class CleanAudioConfig(Section):
         return self
 
 
+class CleanDocumentsConfig(Section):
+    """Which documents a language model may learn from."""
+
+    max_line_chars: Positive = 1_000
+    """Longer lines are tables, minified code or data, as in The Stack (Kocetkov et al. 2022, arXiv:2211.15533)."""
+    max_odd_share: Share = 0.001
+    """Share of replacement characters (U+FFFD)."""
+    keep_generated: bool = False
+    """Keep files whose first lines say that a program wrote them."""
+
+
+class CleanImageConfig(Section):
+    """Which images the cleaner refuses."""
+
+    min_side: Positive = 8
+    """Pixels of the shorter side."""
+    max_pixels: Annotated[int, Field(gt=0, le=50_000_000)] = 50_000_000
+    """Width times height by the header, before anything is decoded."""
+    min_contrast: Annotated[float, Field(ge=0)] = 2.0
+    """Standard deviation of the pixels, of 255; below it an image is blank."""
+
+
 class CleanConfig(Section):
     """What the cleaner repairs and what it refuses."""
 
@@ -132,6 +180,8 @@ class CleanConfig(Section):
     answers: CleanAnswersConfig = CleanAnswersConfig()
     events: EventsConfig = EventsConfig()
     audio: CleanAudioConfig = CleanAudioConfig()
+    documents: CleanDocumentsConfig = CleanDocumentsConfig()
+    image: CleanImageConfig = CleanImageConfig()
 
     @model_validator(mode="after")
     def _bounds_in_order(self) -> Self:

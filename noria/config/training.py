@@ -71,6 +71,32 @@ class SpansConfig(Section):
     """Longest answer that is looked for, and learned."""
 
 
+class ImageConfig(Section):
+    """How an image becomes a sequence (Dosovitskiy et al. 2020, arXiv:2010.11929)."""
+
+    size: Positive = 28
+    """Pixels each way; larger and smaller images are scaled to fit."""
+    channels: Literal[1, 3] = 1
+    """1 reads images in grey, 3 in colour."""
+    patch: Positive = 8
+    """Pixels each way of a patch."""
+    stride: Positive = 4
+    """Pixels from one patch to the next; less than `patch` lets them overlap."""
+
+    @property
+    def num_patches(self) -> int:
+        """Patches of an image."""
+        return ((self.size - self.patch) // self.stride + 1) ** 2
+
+    @model_validator(mode="after")
+    def _patches_fit(self) -> Self:
+        if self.patch > self.size or (self.size - self.patch) % self.stride:
+            raise ValueError(
+                f"patches must cover the image: size ({self.size}) = patch ({self.patch}) + n * stride ({self.stride})"
+            )
+        return self
+
+
 class ModelConfig(Section):
     """The Transformer, and what stands beside it."""
 
@@ -87,6 +113,7 @@ class ModelConfig(Section):
     history: HistoryConfig = HistoryConfig()
     audio: AudioConfig = AudioConfig()
     spans: SpansConfig = SpansConfig()
+    image: ImageConfig = ImageConfig()
     wide: WideConfig = WideConfig()
     deep_weight: Annotated[float, Field(ge=0)] = 1.0
     """Weight of the Transformer against the wide branch, both brought to unit spread; 0 leaves it out."""
@@ -164,6 +191,23 @@ class HearingConfig(Section):
     band_mask_share: Share = 0.15
     time_mask_share: Share = 0.1
     """SpecAugment (Park et al. 2019, arXiv:1904.08779): the widest of two bands, and of two times, that are hidden."""
+
+
+class SeeingConfig(Section):
+    """How far images are changed while training on them, at random and anew each time; 0 leaves a change out."""
+
+    shift: Share = 0.1
+    """As a share of the image's side."""
+    rotation: Annotated[float, Field(ge=0, le=180)] = 12.0
+    """Degrees either way."""
+    scale: Share = 0.15
+    """Up to so much larger or smaller, each way by itself."""
+    shear: Share = 0.15
+    """Pixels to the side per pixel of height."""
+    erase: Share = 0.1
+    """Share of the images of which a rectangle is blotted out."""
+    flip: bool = False
+    """Half of the images are mirrored left to right: right for photographs, wrong for letters and digits."""
 
 
 class DistillConfig(Section):
@@ -246,6 +290,7 @@ class TrainConfig(Section):
     guard: GuardConfig = GuardConfig()
     average: AverageConfig = AverageConfig()
     hearing: HearingConfig = HearingConfig()
+    seeing: SeeingConfig = SeeingConfig()
     distill: DistillConfig = DistillConfig()
     lora: LoraConfig = LoraConfig()
     pretrain: PretrainConfig = PretrainConfig()

@@ -165,7 +165,7 @@ def _decide(source: Path, schema: pa.Schema, *, repair: _Repair, shown: Progress
         repaired = [repair(row) for row in batch.to_pylist()]
         good = [each.values for each in repaired if each.values is not None]
         keys.extend([repair.scenario.duplicate_key(values) for values in good])
-        targets = [values[repair.scenario.target] for values in good]
+        targets = [values[repair.scenario.target] if repair.scenario.is_labelled else None for values in good]
         codes.append(np.array([labels.setdefault(label, len(labels)) for label in targets], np.int64))
         accepted.append(np.array([each.values is not None for each in repaired], bool))
         ids.append(np.array(batch.column("id").to_pylist(), bytes))

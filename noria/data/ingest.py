@@ -93,7 +93,7 @@ def _ingest_file(
             elif piece.num_rows:
                 shards.write(_with_identity(piece, ids))
     written, left_out = shards.num_rows - num_rows, refused.num_rows - num_refused
-    if file.format != "media":
+    if file.format not in ("media", "document"):
         logger.info("%s: %s rows, %s to quarantine", file.name, f"{written:,}", f"{left_out:,}")
     return num_records
 

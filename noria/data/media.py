@@ -5,15 +5,17 @@ A row holds the bytes themselves, so shards say everything and a file that chang
 
 from __future__ import annotations
 
+import base64
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
 
 from noria.config import SourceConfig
-from noria.data.blocks import Block, Rejected
+from noria.data.blocks import Block, Rejected, Wanted
 from noria.data.sources import SourceFile
 from noria.errors import ConfigError, SourceError
 
@@ -33,7 +35,32 @@ def is_optional(field: pa.Field) -> bool:
     return bool(field.metadata and b"optional" in field.metadata)
 
 
-def read_media(file: SourceFile, *, source: SourceConfig, schema: pa.Schema, target: str) -> Block | Rejected:
+def read_media(file: SourceFile, source: SourceConfig, wanted: Wanted) -> Iterator[Block | Rejected]:
+    """The one row of a file whose label is its own name or its folder's.
+
+    Raises
+    ------
+    ConfigError
+        When a row needs more than that.
+    """
+    needed = wanted.among([]).columns
+    if len(needed) != 1:
+        raise ConfigError(
+            f"a file is one column, and this scenario needs {len(needed)}: {', '.join(needed)}",
+            where=f"params.yaml: source.format: media ({file.name})",
+            expected="`source.label_from: directory` (cat/1.png, dog/7.png), `file` or `pattern`",
+            next_step="set `source.label_from`, or write a table that names the files",
+        )
+    (column,) = needed
+    payload = _load(file, origin=f"{file.name}:1", values=_first(wanted.with_label({}, 1)), source=source)
+    yield payload if isinstance(payload, Rejected) else Block(file.name, [1], wanted.with_label({column: [payload]}, 1))
+
+
+def _first(columns: Mapping[str, Sequence[object]]) -> Mapping[str, object]:
+    return {name: values[0] for name, values in columns.items()}
+
+
+def read_named_media(file: SourceFile, *, source: SourceConfig, schema: pa.Schema, target: str) -> Block | Rejected:
     """The one row of a file whose name follows `source.pattern`.
 
     Raises
@@ -80,7 +107,13 @@ def _with_file(
     file: SourceFile, origin: str, number: int, values: Mapping[str, object], *, source: SourceConfig, column: str
 ) -> Block | Rejected:
     named = values[column]
-    if isinstance(named, str):
+    if isinstance(named, Mapping):  # how Hugging Face writes images and recordings into Parquet
+        named = named.get("bytes") or named.get("path")
+    if isinstance(named, list):
+        named = _image_of(named, origin=origin, values=values)
+    elif isinstance(named, bytes):
+        named = _limited(named, len(named), origin=origin, values={**values, column: ""}, source=source)
+    elif isinstance(named, str):
         path = PurePosixPath(named)
         if not named or path.is_absolute() or ".." in path.parts or "\0" in named:
             reason = f"`{column}` should be a path from the folder of the table into it: {named!r}"
@@ -93,21 +126,83 @@ def _with_file(
                 next_step=f"source.path: {PurePosixPath(source.path).parent}",
             )
         named = _load(file.beside(named), origin=origin, values=values, source=source)
-        if isinstance(named, Rejected):
-            return named
+    if isinstance(named, Rejected):
+        return named
     return Block(file.name, [number], {name: [named if name == column else v] for name, v in values.items()})
 
 
 def _load(file: SourceFile, *, origin: str, values: Mapping[str, object], source: SourceConfig) -> bytes | Rejected:
-    limit = source.max_row_bytes
+    values = {**values, "file": file.name}
     try:
-        payload, size = file.read_bytes(most=limit + 1)
+        payload, size = file.read_bytes(most=source.max_row_bytes + 1)
     except SourceError as error:
-        return Rejected(origin, {**values, "file": file.name}, "missing_file", error.what)
+        return Rejected(origin, values, "missing_file", error.what)
+    return _limited(payload, size, origin=origin, values=values, source=source)
+
+
+def _limited(
+    payload: bytes, size: int, *, origin: str, values: Mapping[str, object], source: SourceConfig
+) -> bytes | Rejected:
+    limit = source.max_row_bytes
     if size > limit or len(payload) > limit:
-        head = {**values, "file": file.name, "head": payload[:_HEAD_BYTES], "num_bytes": size}
+        head = {**values, "head": payload[:_HEAD_BYTES], "num_bytes": size}
         return Rejected(origin, head, "too_long", f"{size:,} bytes, and source.max_row_bytes is {limit:,}")
     return payload
+
+
+def _image_of(values_P: list[object], *, origin: str, values: Mapping[str, object]) -> bytes | Rejected:
+    """The PNG of a square grey image, out of the numbers of its pixels, line by line."""
+    import numpy as np
+
+    from noria.data.pixels import encode_png
+
+    side = math.isqrt(len(values_P))
+    try:
+        numbers = np.array([float(str(value)) for value in values_P])
+    except ValueError as error:
+        return Rejected(origin, values, "bad_pixels", f"a pixel that is no number: {error}")
+    if not side or side**2 != len(values_P):
+        return Rejected(origin, values, "bad_pixels", f"{len(values_P):,} pixels are no square image")
+    if not ((numbers >= 0) & (numbers <= 255)).all():
+        return Rejected(origin, values, "bad_pixels", "pixels that are not between 0 and 255")
+    return encode_png(numbers.round().astype(np.uint8).reshape(side, side, 1))
+
+
+def to_base64(payload: object) -> str:
+    """Bytes as JSON can hold them."""
+    assert isinstance(payload, bytes)
+    return base64.b64encode(payload).decode("ascii")
+
+
+def from_base64(text: str) -> bytes:
+    """The bytes again.
+
+    Raises
+    ------
+    ValueError
+        When they are none.
+    """
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError as error:  # binascii.Error, or letters beyond ASCII
+        raise ValueError(f"not base64: {error}") from None
+
+
+def file_as_base64(path: str, *, what: str, most: int) -> str:
+    """The bytes of a file that a person names, one more than `most` at most.
+
+    Raises
+    ------
+    ValueError
+        When it can't be read.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            return to_base64(file.read(most + 1))
+    except OSError as error:
+        raise ValueError(f"the {what} can't be read: {error.strerror}: {path[:200]}") from None
+    except ValueError as error:  # a name with a zero in it
+        raise ValueError(f"the {what} can't be read: {error}: {path[:200]!r}") from None
 
 
 def _columns_of(schema: pa.Schema, target: str) -> tuple[str, list[str]]:

@@ -14,9 +14,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer
 
 from noria.config import TokenizerConfig
+from noria.data.byte_pairs import token_ids, train_byte_pairs
 from noria.data.codepoints import HAN, LETTER, codepoints, count_flags
 from noria.data.ragged import pad
 from noria.errors import ArtifactError, TrainingError
@@ -67,12 +68,14 @@ class PairEncoder:
         """Many rows, much faster than one by one; a source that is too long is cut off."""
         most = self.max_tokens - 1
         texts = [str(row[self._settings.source_column])[:_MOST_CHARS] for row in rows]
-        return [{"source": np.array([*ids[:most], END], np.int64)} for ids in self._ids(texts)]
+        return [{"source": np.array([*ids[:most], END], np.int64)} for ids in token_ids(self._tokenizer, texts)]
 
     def targets(self, rows: Sequence[Mapping[str, object]]) -> list[dict[str, np.ndarray] | None]:
         """`target` int64 (T): begin, tokens, end; None where a side has more than `max_tokens`: half would be a lie."""
         columns = (self._settings.source_column, self._settings.target_column)
-        sources, targets = (self._ids([str(row[column])[:_MOST_CHARS] for row in rows]) for column in columns)
+        sources, targets = (
+            token_ids(self._tokenizer, [str(row[column])[:_MOST_CHARS] for row in rows]) for column in columns
+        )
         most = self.max_tokens - 2
         return [
             {"target": np.array([BEGIN, *target, END], np.int64)} if max(len(source), len(target)) <= most else None
@@ -100,10 +103,6 @@ class PairEncoder:
         self._tokenizer.save(str(directory / "tokenizer.json"))
         (directory / "encoder.json").write_text(json.dumps(asdict(self._settings), indent=2) + "\n", encoding="utf-8")
 
-    def _ids(self, texts: list[str]) -> list[list[int]]:
-        encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False) if texts else []
-        return [encoding.ids for encoding in encodings]
-
 
 def fit_pair_encoder(
     rows: Iterable[Mapping[str, object]], *, source_column: str, target_column: str, config: TokenizerConfig
@@ -118,22 +117,11 @@ def fit_pair_encoder(
     pairs = [(str(row[source_column])[:_MOST_CHARS], str(row[target_column])[:_MOST_CHARS]) for row in rows]
     if not pairs:
         raise TrainingError("there are no pairs to learn from", expected="training rows with both texts")
-    tokenizer = _tokenizer(models.BPE())
-    trainer = trainers.BpeTrainer(
-        vocab_size=config.vocabulary_size,
-        min_frequency=2,
-        max_token_length=config.max_piece_chars,
-        special_tokens=_RESERVED,
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator((text for pair in pairs for text in pair), trainer, length=2 * len(pairs))
-    learned = json.loads(tokenizer.to_str())["model"]
-    merges = [tuple(merge) for merge in learned["merges"]]
+    tokenizer = train_byte_pairs((text for pair in pairs for text in pair), config, reserved=_RESERVED)
     settings = _Settings(
         source_column, target_column, config.max_tokens, bleu_tokens_of([target for _, target in pairs])
     )
-    return PairEncoder(_tokenizer(models.BPE(vocab=learned["vocab"], merges=merges)), settings)
+    return PairEncoder(tokenizer, settings)
 
 
 def bleu_tokens_of(targets: Sequence[str]) -> str:
@@ -161,11 +149,3 @@ def load_pair_encoder(directory: Path) -> PairEncoder:
             "there is no encoder of pairs here", where=str(directory), expected="encoder.json, tokenizer.json"
         ) from None
     return PairEncoder(Tokenizer.from_file(str(directory / "tokenizer.json")), _Settings(**values))
-
-
-def _tokenizer(model: models.BPE) -> Tokenizer:
-    """Byte-pair encoding of bytes (Radford et al. 2019, GPT-2); without added tokens nothing in a text is special."""
-    tokenizer = Tokenizer(model)
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    return tokenizer

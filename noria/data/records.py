@@ -7,6 +7,7 @@ import difflib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
 from typing import Literal
 
 import pyarrow as pa
@@ -15,8 +16,10 @@ import pyarrow.parquet as pq
 from noria.config import SourceConfig
 from noria.data.bitexts import read_aligned, read_gettext, read_tmx, read_xliff
 from noria.data.blocks import Block, Rejected, Wanted
+from noria.data.document_files import read_document
+from noria.data.idx import read_idx
 from noria.data.lines import LongLine, is_ascii_compatible, read_lines
-from noria.data.media import binary_columns, is_optional, read_media, with_files
+from noria.data.media import binary_columns, is_optional, read_media, read_named_media, with_files
 from noria.data.sources import SourceFile
 from noria.data.squad import is_squad, read_squad
 from noria.errors import ConfigError, SourceError
@@ -45,11 +48,15 @@ def read_records(
     ConfigError
         When `source` asks for what this format can't give.
     """
-    if file.format == "media":
-        yield read_media(file, source=source, schema=schema, target=target)
+    _check_encoding(source.encoding)
+    if file.format == "idx":
+        yield from read_idx(file, source=source, schema=schema, target=target)
+        return
+    if file.format == "document" or (file.format == "media" and source.label_from == "pattern"):
+        read = read_document if file.format == "document" else read_named_media
+        yield read(file, source=source, schema=schema, target=target)
         return
     wanted = _wanted(file, source=source, schema=schema, target=target)
-    _check_encoding(source.encoding)
     readers = {
         "csv": _read_csv,
         "jsonl": _read_jsonl,
@@ -61,6 +68,7 @@ def read_records(
         "aligned": read_aligned,
         "atomic": _read_csv,
         "squad": read_squad,
+        "media": read_media,
     }
     format = "squad" if file.format == "jsonl" and is_squad(file, wanted) else file.format
     parts = readers[format](file, source, wanted)
@@ -280,9 +288,20 @@ class _CsvReader:
                     yield Rejected(f"{self.file.name}:{number}", {"fields": record}, "field_count", reason)
             kept = [(n, r) for n, r in zip(numbers, records, strict=True) if len(r) == width]
             numbers, records = [n for n, _ in kept], [r for _, r in kept]
-        places = {name: self.header.index(key) for name, key in self.wanted.columns.items()}
-        columns = {name: [record[place] for record in records] for name, place in places.items()}
+        columns = {name: self._values(key, records) for name, key in self.wanted.columns.items()}
         yield Block(self.file.name, numbers, self.wanted.with_label(columns, len(records)))
+
+    def _values(self, key: str, records: list[list[str]]) -> Sequence[object]:
+        """The fields of a column, or of each record all fields of the columns that a pattern names."""
+        places = [self.header.index(name) for name in _matching(key, self.header)]
+        if "*" not in key:
+            return [record[places[0]] for record in records]
+        return [[record[place] for place in places] for record in records]
+
+
+def _matching(key: str, names: Sequence[str]) -> list[str]:
+    """The columns of that name, or all that a pattern such as `pixel*` names, in their order."""
+    return [name for name in names if (fnmatchcase(name, key) if "*" in key else name == key)]
 
 
 def _read_parquet(file: SourceFile, source: SourceConfig, wanted: Wanted) -> Iterator[Block | Rejected]:
@@ -292,8 +311,13 @@ def _read_parquet(file: SourceFile, source: SourceConfig, wanted: Wanted) -> Ite
             parquet = pq.ParquetFile(stream)
             wanted = wanted.among(parquet.schema_arrow.names)
             _check_columns(file, wanted, parquet.schema_arrow.names)
-            for batch in parquet.iter_batches(_PARQUET_ROWS, columns=list(wanted.columns.values())):
-                columns = {name: _values(batch.column(key)) for name, key in wanted.columns.items()}
+            keys = {name: _matching(key, parquet.schema_arrow.names) for name, key in wanted.columns.items()}
+            for batch in parquet.iter_batches(_PARQUET_ROWS, columns=[key for found in keys.values() for key in found]):
+                read = {name: [_values(batch.column(key)) for key in found] for name, found in keys.items()}
+                columns = {
+                    name: list(map(list, zip(*read[name], strict=True))) if "*" in key else read[name][0]
+                    for name, key in wanted.columns.items()
+                }
                 numbers = range(number, number + batch.num_rows)
                 number += batch.num_rows
                 yield from _short_values(file, source, numbers, wanted.with_label(columns, batch.num_rows))
@@ -357,7 +381,7 @@ def _oversized(origin: str, head: Mapping[str, object], num_bytes: int, limit: i
 
 def _check_columns(file: SourceFile, wanted: Wanted, found: Sequence[str]) -> None:
     for name, key in wanted.columns.items():
-        if key not in found and name not in wanted.optional:
+        if not _matching(key, found) and name not in wanted.optional:
             near = difflib.get_close_matches(key, found, n=1, cutoff=0.4)
             guess = f"did you mean `{near[0]}`? " if near else ""
             advice = f"{guess}`source.columns: {{{name}: {near[0] if near else 'ITS NAME'}}}` in params.yaml"

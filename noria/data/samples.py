@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
+import sysconfig
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -66,3 +67,22 @@ def package_directory(package: str, *, distribution: str = "") -> Path:
             "or point `source.path` in params.yaml at your own data",
         )
     return Path(next(iter(spec.submodule_search_locations)))
+
+
+def copy_standard_library(directory: Path) -> None:
+    """Copy the source of the running Python's standard library (PSF licence), ten megabytes, as it is laid out.
+
+    Left out are what pip installed and tests: the package `test`, and folders called `tests`, `test` or `idle_test`.
+    """
+    source = Path(sysconfig.get_path("stdlib"))
+    for path in sorted(source.rglob("*.py")):
+        place = path.relative_to(source)
+        if not _LEFT_OUT.isdisjoint(place.parts[:-1]):
+            continue
+        target = directory / place
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if not target.exists():
+            shutil.copyfile(path, target)
+
+
+_LEFT_OUT = frozenset({"site-packages", "dist-packages", "test", "tests", "idle_test", "__pycache__"})

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import fnmatch
 import lzma
+import re
 import sys
 import zlib
 from collections.abc import Iterator
@@ -18,7 +20,21 @@ from fsspec.core import OpenFile, get_compression, url_to_fs
 from noria.config import SourceConfig
 from noria.errors import SourceError
 
-Format = Literal["csv", "jsonl", "parquet", "text", "atomic", "gettext", "tmx", "xliff", "aligned", "squad", "media"]
+Format = Literal[
+    "csv",
+    "jsonl",
+    "parquet",
+    "text",
+    "atomic",
+    "gettext",
+    "tmx",
+    "xliff",
+    "aligned",
+    "squad",
+    "media",
+    "document",
+    "idx",
+]
 
 _FORMATS: dict[str, Format] = {
     ".csv": "csv",
@@ -37,8 +53,11 @@ _FORMATS: dict[str, Format] = {
     ".xliff": "xliff",
     ".inter": "atomic",
 }
-_MEDIA = (".wav", ".flac", ".ogg", ".oga", ".mp3")
+_RECORDS = (".jsonl", ".ndjson", ".parquet")
+"""Files that hold documents one a record under `format: documents`."""
+_MEDIA = (".wav", ".flac", ".ogg", ".oga", ".mp3", ".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
 """Files that are a row each (`label_from: pattern`), or that rows name."""
+_IDX = re.compile(r"[-.]idx[0-9]-ubyte$")
 _COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
 _BLOCK_BYTES = 8 << 20  # read-ahead of remote files; s3fs would hold 50 MB
 
@@ -91,6 +110,19 @@ class SourceFile:
         except _errors() as error:
             raise _unreadable(self.path, error) from error
 
+    def read(self, *, most: int) -> bytes:
+        """The beginning of the file, `most` bytes at most; decompressed where its ending is one that we know.
+
+        Raises
+        ------
+        SourceError
+            When it can't be read.
+        """
+        if PurePosixPath(self.path.lower()).suffix not in _COMPRESSIONS:
+            return self.read_bytes(most=most)[0]
+        with self.open() as file:
+            return file.read(most)
+
     @contextmanager
     def open(self) -> Iterator[BinaryIO]:
         """The file's bytes, decompressed by its ending; what goes wrong inside the block is a `SourceError`."""
@@ -124,7 +156,8 @@ def find_files(source: SourceConfig, *, base: str) -> list[SourceFile]:
         if filesystem.isfile(root):
             paths, parent = [root], str(PurePosixPath(root).parent)
         else:
-            paths = [path for path in sorted(filesystem.find(root)) if not _is_hidden(path, root)]
+            hidden = (".",) if source.format == "documents" else (".", "_")
+            paths = [path for path in sorted(filesystem.find(root)) if not _is_hidden(path, root, hidden)]
             parent = root
         if not paths:
             raise _missing(source.path, filesystem, root)
@@ -175,24 +208,43 @@ def has_media(source: SourceConfig, *, base: str) -> bool:
 def _expected(source: SourceConfig) -> str:
     if source.label_from == "pattern":
         return f"files ending in {', '.join(_MEDIA)}"
-    return f"files ending in {', '.join(_FORMATS)}, or one of these compressed ({', '.join(_COMPRESSIONS)})"
+    if source.format == "documents":
+        return f"files that {', '.join(source.documents.include)} names (`source.documents`)"
+    return (
+        f"files ending in {', '.join(_FORMATS)}, -idx3-ubyte, or one of these compressed ({', '.join(_COMPRESSIONS)})"
+    )
 
 
 def _format_of(name: str, source: SourceConfig) -> Format | None:
     path = PurePosixPath(name.lower())
     if source.label_from == "pattern":
         return "media" if path.suffix in _MEDIA else None
+    if source.format == "documents":
+        return _format_of_document(name, source)
     path = path.with_suffix("") if path.suffix in _COMPRESSIONS else path
     languages = source.languages
     if languages.target and source.format in ("auto", "aligned") and path.suffix == f".{languages.target.lower()}":
         return None  # it is read beside the one that it translates
     if languages.source and source.format in ("auto", "aligned") and path.suffix == f".{languages.source.lower()}":
         return "aligned"
+    if source.format in ("auto", "idx") and (idx := _IDX.search(path.name)):
+        return "idx" if idx[0][1:] == "idx3-ubyte" else None  # labels are read beside their images
     found = _FORMATS.get(path.suffix) if source.format == "auto" else source.format
     if found == "gettext" and languages.target:
         names = (part for whole in path.with_suffix("").parts for part in (whole, *whole.split(".")))
         return found if any(is_language(part, languages.target) for part in names) else None
     return found
+
+
+def _format_of_document(name: str, source: SourceConfig) -> Format | None:
+    def named(globs: tuple[str, ...]) -> bool:
+        return any(fnmatch.fnmatchcase(name if "/" in glob else PurePosixPath(name).name, glob) for glob in globs)
+
+    if not named(source.documents.include) or named(source.documents.exclude):
+        return None
+    path = PurePosixPath(name.lower())
+    path = path.with_suffix("") if path.suffix in _COMPRESSIONS else path
+    return _FORMATS[path.suffix] if path.suffix in _RECORDS else "document"
 
 
 def is_language(tag: str, wanted: str) -> bool:
@@ -201,8 +253,8 @@ def is_language(tag: str, wanted: str) -> bool:
     return theirs == ours or theirs.startswith(f"{ours}-")
 
 
-def _is_hidden(path: str, root: str) -> bool:
-    return any(part.startswith((".", "_")) for part in PurePosixPath(path).relative_to(root).parts)
+def _is_hidden(path: str, root: str, beginnings: tuple[str, ...]) -> bool:
+    return any(part.startswith(beginnings) for part in PurePosixPath(path).relative_to(root).parts)
 
 
 def _errors() -> tuple[type[Exception], ...]:

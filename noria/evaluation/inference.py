@@ -59,6 +59,14 @@ def logits_of(outputs: Sequence[Tensors]) -> np.ndarray:
     return np.stack([output[LOGITS] for output in outputs])
 
 
+def class_answers(outputs: Sequence[Tensors], *, labels: Sequence[str]) -> list[dict[str, object]]:
+    """Of outputs that are logits of classes: the likeliest `label`, and the probability of each, `scores`."""
+    return [
+        {"label": labels[int(scores.argmax())], "scores": dict(zip(labels, scores.tolist(), strict=True))}
+        for scores in softmax(logits_of(outputs))
+    ]
+
+
 def num_cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -9,12 +9,12 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from noria.evaluation.judged import Judged
+from noria.evaluation.markdown import cell
 from noria.evaluation.pictures import BLUE, GREY, save_figure
 from noria.evaluation.translation import bleu_of, chrf_of
 
 _MOST_BINS = 8
 _EXAMPLES = 30
-_SHOWN_CHARS = 300
 _DRAWS = 500
 
 
@@ -61,14 +61,6 @@ def _examples(judged: Judged) -> str:
     lines = [f"{len(chosen)} of {judged.num_rows:,} validation rows, from the best to the worst by chrF", ""]
     lines += ["| chrF | source | reference | translation |", "|---:|---|---|---|"]
     for row in chosen:
-        cells = (_cell(str(judged.columns[name][row])) for name in ("source", "reference", "translation"))
+        cells = (cell(str(judged.columns[name][row])) for name in ("source", "reference", "translation"))
         lines.append(f"| {scores_N[row]:.2f} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
-
-
-def _cell(text: str) -> str:
-    """Text that a table of Markdown shows as it is."""
-    shown = text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}…"
-    for letter in "\\|<>*_`&[]":
-        shown = shown.replace(letter, f"\\{letter}")
-    return " ".join(shown.split())

@@ -1,7 +1,8 @@
 """A model that answers with a sequence, as one ONNX graph: what it reads of a request, then a Loop around one step.
 
 Both parts are exported, fused and quantized alone (quantization does not look into a Loop), then
-joined. The search is that of `noria.model.generation`, operator by operator.
+joined; so is what judges documents, window by window, where a model does that. The search is that of
+`noria.model.generation`, operator by operator.
 
 Shapes: B batch, K beams, P prefix, S source, T tokens so far, V vocabulary, H heads, E dimension of a head.
 """
@@ -21,12 +22,14 @@ from torch import Tensor, nn
 
 from noria.config import GenerationConfig
 from noria.export.nodes import Nodes, add_part, read_part, share_weights
+from noria.export.search import allowed_tokens, drawn, ended, longer_by_beams, only_choice
 from noria.model.attention import KeysValues
 from noria.model.generation import IMPOSSIBLE, PADDING, Generator, Start, Vocabulary
 from noria.scenarios.base import Part, Parts, Tensors
 
 START, STEP = "start", "step"
 TOKENS = "tokens"
+SAMPLING = ("temperature", "top_k", "top_p", "uniform")
 _PAST_TOKENS = 3  # of the example: any size but those that an exporter takes for constants
 
 
@@ -39,8 +42,26 @@ class GeneratorModule(Generator, Protocol):
         ...
 
 
-def generation_parts(model: GeneratorModule, example: Tensors, *, config: GenerationConfig) -> Parts:
-    """The two parts of a model that generates, and how they become one graph with the output `tokens` int64 (B, T)."""
+def generation_parts(
+    model: GeneratorModule,
+    example: Tensors,
+    *,
+    config: GenerationConfig,
+    sampled: bool = False,
+    judge: Part | None = None,
+) -> Parts:
+    """The two parts of a model that generates, and how they become one graph with the output `tokens` int64 (B, T).
+
+    Parameters
+    ----------
+    example:
+        What `model.start` takes.
+    sampled:
+        Whether tokens are drawn (without beams): the graph then has the inputs of `SAMPLING` as well.
+    judge:
+        A part that is to be in the same graph: its one input is there with one more axis, the second, along which
+        it is applied; so are its outputs.
+    """
     inputs = [torch.from_numpy(array) for array in example.values()]
     with torch.inference_mode():
         start = model.start(*inputs)
@@ -53,7 +74,7 @@ def generation_parts(model: GeneratorModule, example: Tensors, *, config: Genera
     layers = _layers("past", past)
     step_inputs = {"token": token_BK, "place": torch.tensor([_PAST_TOKENS]), **memory, **layers}
     parts = (
-        Part(START, _Start(model), example, ("prefix", "limit", *memory)),
+        Part(START, _Start(model), example, ("prefix", "limit", *memory, *_layers("read", start.read))),
         Part(
             STEP,
             _Step(model, has_source=start.memory_real is not None, num_layers=len(past)),
@@ -62,7 +83,8 @@ def generation_parts(model: GeneratorModule, example: Tensors, *, config: Genera
             fixed={"token": (1,), "place": (0,)} | dict.fromkeys(memory, (1, 3)) | dict.fromkeys(layers, (1, 2, 4)),
         ),
     )
-    return Parts(parts, partial(join, vocabulary=model.vocabulary, config=config))
+    joined = partial(join, vocabulary=model.vocabulary, config=config, sampled=sampled, judge=judge)
+    return Parts(parts if judge is None else (*parts, judge), joined)
 
 
 class _Start(nn.Module):
@@ -72,7 +94,7 @@ class _Start(nn.Module):
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         start = self.model.start(*inputs)
-        return start.prefix, start.limit, *_memory(start).values()
+        return start.prefix, start.limit, *_memory(start).values(), *_layers("read", start.read).values()
 
 
 class _Step(nn.Module):
@@ -108,54 +130,155 @@ def _pairs(tensors: tuple[Tensor, ...]) -> list[KeysValues]:
     return [KeysValues(*tensors[i : i + 2]) for i in range(0, len(tensors), 2)]
 
 
-def join(graphs: Mapping[str, Path], target: Path, *, vocabulary: Vocabulary, config: GenerationConfig) -> None:
+def join(
+    graphs: Mapping[str, Path],
+    target: Path,
+    *,
+    vocabulary: Vocabulary,
+    config: GenerationConfig,
+    sampled: bool = False,
+    judge: Part | None = None,
+) -> None:
     """Write one graph: the start, then a Loop of the step and the search, then the best answer's tokens."""
     start, step = (read_part(graphs[name], name) for name in (START, STEP))
     graph, body = Nodes(""), Nodes("body/")
     add_part(graph, start, name=START, inputs={put.name: put.name for put in start.graph.input})
     known = {put.name: f"{START}/{put.name}" for put in start.graph.output}
-    states = _first_states(graph, step, known["prefix"], num_beams=config.beams)
-    trips = graph.op("ReduceMax", known["limit"], keepdims=0)
+    known |= {name: name for name in SAMPLING if sampled and config.beams == 1}
+    known |= _places(graph, known)
+    states = _first_states(graph, step, known, num_beams=config.beams)
     going = graph.constant(np.array(True))
     inputs, outputs = _round(body, step, known, states, vocabulary=vocabulary, config=config)
+    puts, answers, parts = list(start.graph.input), [_int64(TOKENS, "batch", "length")], [start, step]
+    if judge is not None:
+        parts.append(read_part(graphs[judge.name], judge.name))
+        add_judge(graph, parts[-1], judge)
+        puts.append(_int64(*_along(judge)))
+        answers += [helper.make_tensor_value_info(name, TensorProto.FLOAT, [None] * 3) for name in judge.outputs]
     share_weights(graph, body)
     rounds = helper.make_graph(body.nodes, "round", inputs, outputs, body.weights)
     finals = [f"final_{name}" for name in states]
-    graph.add(helper.make_node("Loop", [trips, going, *states.values()], finals, body=rounds, name="generate"))
+    graph.add(helper.make_node("Loop", [known["trips"], going, *states.values()], finals, body=rounds, name="generate"))
     first = graph.constant(np.array(0))
     graph.add(helper.make_node("Gather", ["final_history", first], [TOKENS], axis=1, name="best"))
-    answer = helper.make_tensor_value_info(TOKENS, TensorProto.INT64, ["batch", "length"])
-    whole = helper.make_graph(graph.nodes, "generator", list(start.graph.input), [answer], graph.weights)
-    opsets = {opset.domain: opset.version for part in (start, step) for opset in part.opset_import}
+    puts += [_SAMPLING_INPUTS[name] for name in SAMPLING if sampled]
+    whole = helper.make_graph(graph.nodes, "generator", puts, answers, graph.weights)
+    opsets = {opset.domain: opset.version for part in parts for opset in part.opset_import}
     imports = [helper.make_opsetid(domain, version) for domain, version in sorted(opsets.items())]
-    onnx.save(
-        helper.make_model(whole, opset_imports=imports, ir_version=max(start.ir_version, step.ir_version)), target
+    newest = max(part.ir_version for part in parts)
+    onnx.save(helper.make_model(whole, opset_imports=imports, ir_version=newest), target)
+
+
+def _int64(name: str, *sizes: str) -> ValueInfoProto:
+    return helper.make_tensor_value_info(name, TensorProto.INT64, list(sizes))
+
+
+_SAMPLING_INPUTS = {
+    "temperature": helper.make_tensor_value_info("temperature", TensorProto.FLOAT, ["batch"]),
+    "top_k": _int64("top_k", "batch"),
+    "top_p": helper.make_tensor_value_info("top_p", TensorProto.FLOAT, ["batch"]),
+    "uniform": helper.make_tensor_value_info("uniform", TensorProto.FLOAT, ["batch", "draws"]),
+}
+
+
+def _along(judge: Part) -> tuple[str, ...]:
+    """The graph's input that a part is applied along, and the names of its sizes."""
+    (name,) = judge.inputs
+    return f"{name}s", "batch", f"{name}s_1", f"{name}s_2"
+
+
+def add_judge(graph: Nodes, part: onnx.ModelProto, judge: Part) -> None:
+    """Append a Loop that applies a part along the second axis of its input; there must be at least one.
+
+    Rows that are all padding there are left out, but for the first, and have zeros.
+    """
+    (name,) = judge.inputs
+    along = _along(judge)[0]
+    body = Nodes("judge/")
+    one = body.op("Gather", along, "judge/number", axis=1)
+    row_N1, batch = _real_rows(body, one)
+    add_part(body, part, name=judge.name, inputs={name: body.op("GatherND", one, row_N1)})
+    each = []
+    for output in judge.outputs:
+        said = f"{judge.name}/{output}"
+        shape = body.op("Concat", batch, body.op("Shape", said, start=1), axis=0)
+        each.append(body.op("ScatterND", body.op("ConstantOfShape", shape), row_N1, said))
+    going = body.op("Identity", "judge/going")
+    share_weights(graph, body)
+    graph.weights.extend(body.weights)  # what the other Loop has as well is then found here
+    rounds = helper.make_graph(
+        body.nodes,
+        "judge",
+        [
+            helper.make_tensor_value_info("judge/number", TensorProto.INT64, []),
+            helper.make_tensor_value_info("judge/going", TensorProto.BOOL, []),
+        ],
+        [
+            helper.make_tensor_value_info(going, TensorProto.BOOL, []),
+            *(helper.make_tensor_value_info(value, TensorProto.FLOAT, [None, None]) for value in each),
+        ],
     )
+    trips = graph.op("Gather", graph.op("Shape", along), graph.constant(np.array(1)))
+    stacked = [f"stacked_{output}" for output in judge.outputs]
+    graph.add(helper.make_node("Loop", [trips, graph.constant(np.array(True))], stacked, body=rounds, name="judge"))
+    for output, value in zip(judge.outputs, stacked, strict=True):
+        graph.add(helper.make_node("Transpose", [value], [output], perm=[1, 0, 2], name=f"turn_{output}"))
 
 
-def _first_states(graph: Nodes, step: onnx.ModelProto, prefix: str, *, num_beams: int) -> dict[str, str]:
+def _real_rows(body: Nodes, tokens: str) -> tuple[str, str]:
+    """The first row and those with a token, (N, 1); and the number of all, (1)."""
+    zero, one = body.constant(np.array(0)), body.constant(np.array(1))
+    batch = body.op("Shape", tokens, end=1)
+    is_first = body.op("Equal", body.op("Range", zero, body.op("Squeeze", batch), one), zero)
+    is_real = body.op("Greater", body.op("ReduceMax", tokens, body.constant([1]), keepdims=0), zero)
+    return body.op("Transpose", body.op("NonZero", body.op("Or", is_first, is_real))), batch
+
+
+def _places(graph: Nodes, known: Mapping[str, str]) -> dict[str, str]:
+    """Tokens of each prefix (`num_given`), the place of the first step and the number of steps."""
+    padding = graph.constant(np.array(PADDING))
+    is_given = graph.op("Cast", graph.op("Not", graph.op("Equal", known["prefix"], padding)), to=TensorProto.INT64)
+    num_given = graph.op("ReduceSum", is_given, graph.constant([1]), keepdims=0)
+    first, one = graph.constant(np.array(0)), graph.constant(np.array(1))
+    if any(name.startswith("read_") for name in known):
+        first = graph.op("Sub", graph.op("ReduceMin", num_given, keepdims=0), one)
+    trips = graph.op("Sub", graph.op("ReduceMax", known["limit"], keepdims=0), first)
+    trips = graph.op("Max", trips, graph.constant(np.array(0)))
+    return {"num_given": num_given, "first": first, "trips": trips}
+
+
+def _first_states(graph: Nodes, step: onnx.ModelProto, known: Mapping[str, str], *, num_beams: int) -> dict[str, str]:
     """What goes round the Loop, by name -> the value that it starts with."""
+    prefix, one = known["prefix"], graph.constant([1])
+    first_1 = graph.op("Reshape", known["first"], one)
     batch = graph.op("Shape", prefix, end=1)
-    beams = graph.constant(np.array([num_beams]))
-    shape_BK = graph.op("Concat", batch, beams, axis=0)
-    start_B1 = graph.op("Slice", prefix, *map(graph.constant, ([0], [1], [1])))
-    empty_BKT = graph.op("Concat", shape_BK, graph.constant([0]), axis=0)
+    shape_BK = graph.op("Concat", batch, graph.constant(np.array([num_beams])), axis=0)
+    given = graph.op("Slice", prefix, one, graph.op("Add", first_1, one), one)
+    shape_BKT = graph.op("Concat", shape_BK, first_1, axis=0)
     zero = helper.make_tensor("zero", TensorProto.INT64, [1], [0])
-    zeros_BK = graph.op("ConstantOfShape", shape_BK, value=zero)
+    is_over = graph.op("LessOrEqual", known["limit"], known["first"])
     states = {
-        "token": graph.op("Expand", start_B1, shape_BK),
-        "history": graph.op("ConstantOfShape", empty_BKT, value=zero),
-        "done": graph.op("Cast", zeros_BK, to=TensorProto.BOOL),
+        "token": graph.op("Expand", graph.op("Gather", prefix, first_1, axis=1), shape_BK),
+        "history": graph.op("Expand", graph.op("Unsqueeze", given, one), shape_BKT),
+        "done": graph.op("Expand", graph.op("Unsqueeze", is_over, one), shape_BK),
     }
     if num_beams > 1:
         first_K = np.full((1, num_beams), IMPOSSIBLE, np.float32)
         first_K[:, 0] = 0.0
+        zeros_BK = graph.op("ConstantOfShape", shape_BK, value=zero)
         states |= {"score": graph.op("Expand", graph.constant(first_K), shape_BK), "length": zeros_BK}
     for put in step.graph.input:
-        if put.name.startswith("past_"):
+        if not put.name.startswith("past_"):
+            continue
+        read = known.get(put.name.replace("past_", "read_", 1))
+        if read is None:
             heads, dim = (put.type.tensor_type.shape.dim[axis].dim_value for axis in (2, 4))
             shape = graph.op("Concat", shape_BK, graph.constant([heads, 0, dim]), axis=0)
             states[put.name] = graph.op("ConstantOfShape", shape)
+        else:
+            part_BHPE = graph.op("Slice", read, graph.constant([0]), first_1, graph.constant([2]))
+            part_B1HPE = graph.op("Unsqueeze", part_BHPE, one)
+            states[put.name] = graph.op("Expand", part_B1HPE, graph.constant([1, num_beams, 1, 1, 1]))
     return states
 
 
@@ -170,23 +293,26 @@ def _round(
 ) -> tuple[list[ValueInfoProto], list[ValueInfoProto]]:
     """One round: a step, a choice, and whether to go on; what it takes and gives."""
     now = {name: f"body/now_{name}" for name in states}
-    place_1 = body.op("Reshape", "body/round", body.constant([1]))
-    add_part(body, step, name=STEP, inputs={"place": place_1, **known, **now})
-    next_place = body.op("Add", "body/round", body.constant(np.array(1)))
-    only_BK = _only_choice(body, now["done"], known["prefix"], next_place)
-    allowed_BKV = body.op("Add", f"{STEP}/logits", body.constant(_hidden(step, vocabulary)))
+    place = body.op("Add", "body/round", known["first"])
+    add_part(body, step, name=STEP, inputs={"place": body.op("Reshape", place, body.constant([1])), **known, **now})
+    next_place = body.op("Add", place, body.constant(np.array(1)))
+    only_BK = only_choice(body, now["done"], known["prefix"], next_place)
+    allowed_BKV = allowed_tokens(body, step, f"{STEP}/logits", vocabulary)
     past = {name: f"{STEP}/next_{name}" for name in states if name.startswith("past_")}
     if config.beams == 1:
         best_BK = body.op("ArgMax", allowed_BKV, axis=-1, keepdims=0)
+        if "uniform" in known:
+            number_B = body.op("Sub", next_place, known["num_given"])
+            best_BK = drawn(body, allowed_BKV, best_BK, number_B, known)
         is_given = body.op("GreaterOrEqual", only_BK, body.constant(np.array(0)))
         later = {"token": body.op("Where", is_given, only_BK, best_BK), "history": now["history"], "done": now["done"]}
     else:
-        later = _longer_by_beams(body, allowed_BKV, only_BK, now, alpha=config.length_penalty, num_beams=config.beams)
+        later = longer_by_beams(body, allowed_BKV, only_BK, now, alpha=config.length_penalty, num_beams=config.beams)
         parent_BK1 = later.pop("parent")
         past = {name: body.op("GatherND", value, parent_BK1, batch_dims=1) for name, value in past.items()}
     token_BK1 = body.op("Unsqueeze", later["token"], body.constant([2]))
     later["history"] = body.op("Concat", later["history"], token_BK1, axis=2)
-    later["done"] = _ended(body, later, known["limit"], next_place, end=vocabulary.end)
+    later["done"] = ended(body, later, known["limit"], next_place, end=vocabulary.end)
     unfinished = body.op(
         "Equal",
         body.op("ReduceMin", body.op("Cast", later["done"], to=TensorProto.INT32), keepdims=0),
@@ -209,62 +335,3 @@ _KINDS = {
     "length": TensorProto.INT64,
     "done": TensorProto.BOOL,
 }
-
-
-def _hidden(step: onnx.ModelProto, vocabulary: Vocabulary) -> np.ndarray:
-    (logits,) = (put for put in step.graph.output if put.name == "logits")
-    hidden_V = np.zeros(logits.type.tensor_type.shape.dim[2].dim_value, np.float32)
-    hidden_V[[PADDING, *vocabulary.never]] = IMPOSSIBLE
-    return hidden_V
-
-
-def _only_choice(body: Nodes, done_BK: str, prefix_BP: str, next_place: str) -> str:
-    one = body.constant(np.array(1))
-    width = body.op("Gather", body.op("Shape", prefix_BP), one)
-    column = body.op("Min", next_place, body.op("Sub", width, one))
-    given_B1 = body.op("Gather", prefix_BP, body.op("Reshape", column, body.constant([1])), axis=1)
-    padding = body.constant(np.array(PADDING))
-    is_real = body.op("Not", body.op("Equal", given_B1, padding))
-    is_given = body.op("And", body.op("Less", next_place, width), is_real)
-    free_B1 = body.op("Where", is_given, given_B1, body.constant(np.array(-1)))
-    return body.op("Where", done_BK, padding, free_B1)
-
-
-def _longer_by_beams(
-    body: Nodes, allowed_BKV: str, only_BK: str, now: Mapping[str, str], *, alpha: float, num_beams: int
-) -> dict[str, str]:
-    last, flat = body.constant([2]), body.constant([0, -1])
-    is_free = body.op("Less", only_BK, body.constant(np.array(0)))
-    size = body.op("Gather", body.op("Shape", allowed_BKV), body.constant(np.array(2)))
-    token_V = body.op("Range", body.constant(np.array(0)), size, body.constant(np.array(1)))
-    is_it = body.op("Equal", token_V, body.op("Unsqueeze", only_BK, last))
-    none, never = body.constant(np.float32(0)), body.constant(np.float32(IMPOSSIBLE))
-    only_BKV = body.op("Where", is_it, none, never)
-    said_BKV = body.op("LogSoftmax", allowed_BKV, axis=-1)
-    said_BKV = body.op("Where", body.op("Unsqueeze", is_free, last), said_BKV, only_BKV)
-    total_BKV = body.op("Add", body.op("Unsqueeze", now["score"], last), said_BKV)
-    length_BK = body.op("Add", now["length"], body.op("Cast", is_free, to=TensorProto.INT64))
-    longer = body.op("Add", body.op("Cast", length_BK, to=TensorProto.FLOAT), body.constant(np.float32(5)))
-    sixths = body.op("Div", longer, body.constant(np.float32(6)))
-    penalty_BK = body.op("Pow", sixths, body.constant(np.float32(alpha)))
-    ranked_BKV = body.op("Div", total_BKV, body.op("Unsqueeze", penalty_BK, last))
-    _, place_BK = body.ops("TopK", body.op("Reshape", ranked_BKV, flat), body.constant([num_beams]), num_outputs=2)
-    parent_BK = body.op("Div", place_BK, size)
-    parent_BK1 = body.op("Unsqueeze", parent_BK, last)
-    return {
-        "parent": parent_BK1,
-        "token": body.op("Mod", place_BK, size),
-        "history": body.op("GatherND", now["history"], parent_BK1, batch_dims=1),
-        "score": body.op("GatherElements", body.op("Reshape", total_BKV, flat), place_BK, axis=1),
-        "length": body.op("GatherElements", length_BK, parent_BK, axis=1),
-        "done": body.op("GatherElements", now["done"], parent_BK, axis=1),
-    }
-
-
-def _ended(body: Nodes, later: Mapping[str, str], limit_B: str, next_place: str, *, end: int) -> str:
-    one = body.constant([1])
-    done_BK = body.op("Or", later["done"], body.op("Equal", later["token"], body.constant(np.array(end))))
-    best_B1 = body.op("Slice", done_BK, body.constant([0]), one, one)
-    done_BK = body.op("Or", done_BK, best_B1)
-    reached_B = body.op("LessOrEqual", limit_B, next_place)
-    return body.op("Or", done_BK, body.op("Unsqueeze", reached_B, one))

@@ -30,10 +30,14 @@ class Packing:
         int32 (documents + 1): document i is `offsets[i]:offsets[i + 1]`.
     longest:
         Tokens of the longest document, or more.
+    width:
+        Where it is known that no document goes on behind a multiple of so many tokens: attention without the
+        kernel below is then computed so many tokens at a time.
     """
 
     offsets: Tensor
     longest: int
+    width: int | None = None
 
     def places(self, length: int) -> Tensor:
         """Place of each token in its document, int64 (length)."""
@@ -124,8 +128,13 @@ def _attend_packed(
         mixed_NHK = varlen_attn(q_NHK, k_NHK, v_NHK, offsets, offsets, longest, longest, window_size=window)
         assert isinstance(mixed_NHK, Tensor)
         return mixed_NHK.transpose(0, 1)[None]
-    document = packing.documents(length)
-    return attend(q_BHTK, k_BHSK, v_BHSK, document[:, None] == document, causal=causal, dropout=dropout)
+    width = length if packing.width is None else packing.width
+    document_RW = packing.documents(length).view(-1, width)
+    mask_R1WW = (document_RW[:, :, None] == document_RW[:, None])[:, None]
+    shape = (q_BHTK.shape[1], -1, width, q_BHTK.shape[3])
+    q, k, v = (part[0].reshape(shape).transpose(0, 1) for part in (q_BHTK, k_BHSK, v_BHSK))
+    mixed_RHWK = attend(q, k, v, mask_R1WW, causal=causal, dropout=dropout)
+    return mixed_RHWK.transpose(0, 1).flatten(1, 2)[None]
 
 
 def _past(length: int, device: torch.device) -> Tensor:
@@ -164,11 +173,16 @@ class Attention(nn.Module):
     def forward(self, x_BTD: Tensor, mask: Mask = None, memory_BSD: Tensor | None = None) -> Tensor:
         if memory_BSD is not None:
             return self.read(x_BTD, self.remember(memory_BSD), mask)
+        return self.whole(x_BTD, mask)[0]
+
+    def whole(self, x_BTD: Tensor, mask: Mask = None) -> tuple[Tensor, KeysValues]:
+        """Self-attention of all positions, and what positions behind them are to read of them."""
         q_BHTK, k_BHSK, v_BHSK = self._project(x_BTD)
         if self.rotary:
             place_T = mask.places(x_BTD.shape[1]) if isinstance(mask, Packing) else None
             q_BHTK, k_BHSK = rotate(q_BHTK, place_T), rotate(k_BHSK, place_T)
-        return self._mix(q_BHTK, KeysValues(k_BHSK, v_BHSK), mask, causal=self.causal)
+        read = KeysValues(k_BHSK, v_BHSK)
+        return self._mix(q_BHTK, read, mask, causal=self.causal), read
 
     def remember(self, memory_BSD: Tensor) -> KeysValues:
         """What cross-attention reads of a memory, (B, H, S, K) each: made once, read at every step."""

@@ -1,6 +1,7 @@
 """How a modality enters the Transformer.
 
-Shapes: B batch, T length, K beams, D model dimension, V vocabulary, F mel bands, U = ceil(T / 4).
+Shapes: B batch, T length, K beams, D model dimension, V vocabulary, F mel bands, U = ceil(T / 4),
+C channels, H height, W width.
 """
 
 from __future__ import annotations
@@ -46,12 +47,14 @@ class TextFrontend(nn.Module):
         out: Tensor = dropout(self.norm(x_BTD), self.dropout if self.training else 0.0)
         return out
 
-    def step(self, token_ids_BK: Tensor, place_1: Tensor) -> Tensor:
-        """Vectors (B, K, D) of one token of every beam, all at `place_1`; there are no bigrams then."""
-        assert self.bigrams is None, "a bigram needs the token before"
+    def step(self, token_ids_BK: Tensor, place_1: Tensor, before_BK: Tensor | None = None) -> Tensor:
+        """Vectors (B, K, D) of one token of every beam, all at `place_1`; bigrams need the tokens before them."""
         x_BKD = F.embedding(token_ids_BK, self.tokens)
         if self.positions is not None:
             x_BKD = x_BKD + self.positions[place_1]
+        if self.bigrams is not None:
+            assert before_BK is not None, "a bigram needs the token before"
+            x_BKD = x_BKD + F.embedding(bucket_of(before_BK, token_ids_BK, len(self.bigrams)), self.bigrams)
         out: Tensor = self.norm(x_BKD)
         return out
 
@@ -61,7 +64,42 @@ def hash_bigrams(token_ids_BT: Tensor, *, num_buckets: int, packing: Packing | N
     previous_BT = F.pad(token_ids_BT, (1, 0))[:, :-1]
     if packing is not None:
         previous_BT = previous_BT.masked_fill(packing.places(token_ids_BT.shape[1]) == 0, 0)
-    return (previous_BT * 1_000_003 + token_ids_BT * 8_191) % _PRIME % num_buckets
+    return bucket_of(previous_BT, token_ids_BT, num_buckets)
+
+
+def bucket_of(before: Tensor, token_ids: Tensor, num_buckets: int) -> Tensor:
+    """Bucket int64 of each token and the one before it, both int64 of one shape."""
+    return (before * 1_000_003 + token_ids * 8_191) % _PRIME % num_buckets
+
+
+class PatchFrontend(nn.Module):
+    """Patches of an image through one linear map, plus learned positions, normalized (ViT, arXiv:2010.11929).
+
+    Patches may overlap: then neighbours share pixels, which spares a small model learning to look across borders.
+    `mean` and `std` are those of the training images' pixels, of 1.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, config: ModelConfig, *, mean: float, std: float) -> None:
+        super().__init__()
+        image = config.image
+        self.stride = image.stride
+        num_inputs = image.channels * image.patch**2
+        self.patches = nn.Parameter(torch.randn(config.dim, image.channels, image.patch, image.patch) / num_inputs**0.5)
+        self.positions = nn.Parameter(torch.randn(image.num_patches, config.dim) * 0.1)
+        self.norm = LayerNorm(config.dim)
+        self.dropout = config.dropout
+        self.register_buffer("mean", torch.tensor(mean))
+        self.register_buffer("std", torch.tensor(std))
+
+    def forward(self, pixels_BCHW: Tensor) -> Tensor:
+        """(B, T, D) of uint8 pixels."""
+        scaled = (pixels_BCHW.float() / 255 - self.mean) / self.std
+        x_BTD = F.conv2d(scaled, self.patches, stride=self.stride).flatten(2).transpose(1, 2) + self.positions
+        out: Tensor = dropout(self.norm(x_BTD), self.dropout if self.training else 0.0)
+        return out
 
 
 class AudioFrontend(nn.Module):

@@ -1,12 +1,13 @@
-"""A sequence, token by token: greedy or by beam search, from any model that can take a step.
+"""A sequence, token by token: greedy, drawn or by beam search, from any model that can take a step.
 
 Every row of a batch stands at the same place. What is given (a start token; the prompt of a language
 model) is a prefix, whose tokens are taken as they are while it lasts, so that prefixes of different
-lengths need no padding in front. A row's answer does not depend on the rows beside it.
+lengths need no padding in front; what a model has read of it at once is not read again. A row's answer
+does not depend on the rows beside it.
 
 The ONNX graph (`noria.export.generation`) takes the same decisions in the same order.
 
-Shapes: B batch, K beams, P prefix, S source, T tokens so far, V vocabulary, H heads, E dimension of a head.
+Shapes: B batch, K beams, P prefix, S source, T tokens so far, G draws, V vocabulary, H heads, E dimension of a head.
 """
 
 from __future__ import annotations
@@ -27,6 +28,28 @@ IMPOSSIBLE = -1e9
 
 
 @dataclass(frozen=True)
+class Sampling:
+    """How tokens are drawn, row by row; without beams.
+
+    Attributes
+    ----------
+    temperature:
+        float32 (B): logits are divided by it; 0 takes the likeliest token.
+    top_k:
+        int64 (B): only so many of the likeliest may come (Fan et al. 2018, arXiv:1805.04833); 0 is all.
+    top_p:
+        float32 (B): only the fewest that have this probability together (Holtzman et al. 2019, arXiv:1904.09751).
+    uniform:
+        float32 (B, G) in [0, 1): a draw for each token behind the prefix, so that equal ones give equal answers.
+    """
+
+    temperature: Tensor
+    top_k: Tensor
+    top_p: Tensor
+    uniform: Tensor
+
+
+@dataclass(frozen=True)
 class Start:
     """What is known before the first token.
 
@@ -40,12 +63,18 @@ class Start:
         Keys and values (B, H, S, E) of a source, layer by layer; empty for a decoder alone.
     memory_real:
         bool (B, S): where the source is no padding; None without one.
+    read:
+        Keys and values (B, H, P, E) of the prefix, layer by layer, where the model has read it at once.
+    sampling:
+        How tokens are drawn, if they are.
     """
 
     prefix: Tensor
     limit: Tensor
     memory: Sequence[KeysValues] = ()
     memory_real: Tensor | None = None
+    read: Sequence[KeysValues] = ()
+    sampling: Sampling | None = None
 
 
 @dataclass(frozen=True)
@@ -89,14 +118,22 @@ class _Beams:
 def generate(model: Generator, start: Start, *, config: GenerationConfig) -> Tensor:
     """The best answer found to each row, int64 (B, T): behind the prefix's first token, padding behind the end."""
     prefix_BP, num_beams = start.prefix, config.beams
+    num_given_B = (prefix_BP != PADDING).sum(1)
+    first = int(num_given_B.min()) - 1 if start.read else 0
     past = model.empty_past(prefix_BP, num_beams=num_beams)
-    token_BK = prefix_BP[:, :1].expand(-1, num_beams)
-    beams = _first(prefix_BP, num_beams)
-    for place in range(int(start.limit.max())):
+    if start.read:
+        past = [KeysValues(*(_of_beams(part, first, num_beams) for part in layer)) for layer in start.read]
+    token_BK = prefix_BP[:, first, None].expand(-1, num_beams)
+    beams = _first(start, first, num_beams)
+    for place in range(first, int(start.limit.max())):
         logits_BKV, past = model.step(token_BK, torch.tensor([place], device=prefix_BP.device), past, start)
         only_BK = _only_choice(beams, prefix_BP, place + 1)
         if num_beams == 1:
-            beams = _longer_by_best(beams, logits_BKV, only_BK, model.vocabulary)
+            logits_BKV = _allowed(logits_BKV, model.vocabulary)
+            best_BK = logits_BKV.argmax(-1)
+            if start.sampling is not None:
+                best_BK = _drawn(logits_BKV[:, 0], best_BK[:, 0], start.sampling, place + 1 - num_given_B)[:, None]
+            beams = _longer_by(beams, best_BK, only_BK)
         else:
             beams, parent_BK = _longer_by_beams(beams, logits_BKV, only_BK, model.vocabulary, config.length_penalty)
             row_B1 = torch.arange(len(prefix_BP), device=prefix_BP.device)[:, None]
@@ -113,13 +150,19 @@ def length_penalty(length_BK: Tensor, alpha: float) -> Tensor:
     return ((5.0 + length_BK.float()) / 6.0) ** alpha
 
 
-def _first(prefix_BP: Tensor, num_beams: int) -> _Beams:
-    """One hypothesis; the others stand for nothing until there are that many."""
-    batch, device = len(prefix_BP), prefix_BP.device
+def _of_beams(part_BHPE: Tensor, first: int, num_beams: int) -> Tensor:
+    """What every beam has read, (B, K, H, first, E)."""
+    return part_BHPE[:, None, :, :first].expand(-1, num_beams, -1, -1, -1)
+
+
+def _first(start: Start, first: int, num_beams: int) -> _Beams:
+    """One hypothesis, with what is given up to place `first`; others stand for nothing until there are that many."""
+    batch, device = len(start.prefix), start.prefix.device
     score_BK = torch.full((batch, num_beams), IMPOSSIBLE, device=device)
     score_BK[:, 0] = 0.0
     zeros_BK = torch.zeros(batch, num_beams, dtype=torch.int64, device=device)
-    return _Beams(zeros_BK.new_zeros(batch, num_beams, 0), score_BK, zeros_BK, zeros_BK.bool())
+    given_BKT = start.prefix[:, None, 1 : first + 1].expand(-1, num_beams, -1)
+    return _Beams(given_BKT, score_BK, zeros_BK, (start.limit <= first)[:, None].expand(-1, num_beams))
 
 
 def _only_choice(beams: _Beams, prefix_BP: Tensor, place: int) -> Tensor:
@@ -137,8 +180,24 @@ def _allowed(logits_BKV: Tensor, vocabulary: Vocabulary) -> Tensor:
     return logits_BKV + hidden_V
 
 
-def _longer_by_best(beams: _Beams, logits_BKV: Tensor, only_BK: Tensor, vocabulary: Vocabulary) -> _Beams:
-    best_BK = _allowed(logits_BKV, vocabulary).argmax(-1)
+def _drawn(logits_BV: Tensor, best_B: Tensor, sampling: Sampling, number_B: Tensor) -> Tensor:
+    """The token int64 (B) at which the probabilities of those allowed, from the likeliest down, pass the draw."""
+    size, hot_B1 = logits_BV.shape[1], sampling.temperature[:, None]
+    scaled_BV = logits_BV / torch.where(hot_B1 > 0, hot_B1, 1.0)
+    scaled_BV, token_BV = scaled_BV.sort(dim=-1, descending=True, stable=True)
+    top_k_B1 = torch.where(sampling.top_k > 0, sampling.top_k, size)[:, None]
+    likely_BV = torch.arange(size, device=logits_BV.device) < top_k_B1
+    share_BV = scaled_BV.masked_fill(~likely_BV, IMPOSSIBLE).softmax(-1)
+    share_BV = torch.where(share_BV.cumsum(-1) - share_BV < sampling.top_p[:, None], share_BV, 0.0)
+    up_to_BV = share_BV.cumsum(-1)
+    last = sampling.uniform.shape[1] - 1
+    draw_B1 = sampling.uniform.gather(1, number_B.clamp(min=0, max=last)[:, None])
+    passed_B1 = (up_to_BV <= draw_B1 * up_to_BV[:, -1:]).sum(-1, keepdim=True)
+    place_B1 = torch.minimum(passed_B1, (share_BV > 0).sum(-1, keepdim=True) - 1)
+    return torch.where(sampling.temperature > 0, token_BV.gather(1, place_B1)[:, 0], best_B)
+
+
+def _longer_by(beams: _Beams, best_BK: Tensor, only_BK: Tensor) -> _Beams:
     token_BK = torch.where(only_BK >= 0, only_BK, best_BK)
     tokens_BKT = torch.cat([beams.tokens, token_BK[:, :, None]], dim=2)
     return _Beams(tokens_BKT, beams.score, beams.length, beams.done)

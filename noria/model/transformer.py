@@ -64,6 +64,12 @@ class Block(nn.Module):
         out: Tensor = x_BTD + dropout(self.feed_forward(self.feed_forward_norm(x_BTD)), dropped)
         return out
 
+    def whole(self, x_BTD: Tensor) -> tuple[Tensor, KeysValues]:
+        """All positions from the first on, without dropout; and what positions behind them are to read of them."""
+        mixed_BTD, read = self.attention.whole(self.attention_norm(x_BTD))
+        x_BTD = x_BTD + mixed_BTD
+        return x_BTD + self.feed_forward(self.feed_forward_norm(x_BTD)), read
+
     def step(
         self,
         x_BKD: Tensor,
@@ -127,6 +133,14 @@ class Decoder(nn.Module):
             x_BTD = block(x_BTD, packing, memory_BSD, memory_mask)
         out: Tensor = self.norm(x_BTD)
         return out
+
+    def whole(self, x_BTD: Tensor) -> list[KeysValues]:
+        """What positions behind these are to read of them, (B, H, T, E) of each layer; there is no memory then."""
+        layers = []
+        for block in self.blocks:
+            x_BTD, read = cast("Block", block).whole(x_BTD)
+            layers.append(read)
+        return layers
 
     def remember(self, memory_BSD: Tensor) -> list[KeysValues]:
         """What the cross-attention of each layer reads of a memory."""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.signal import lfilter
 
 from noria.config import HearingConfig
-from noria.data.mel import HOP, SAMPLE_RATE_HZ, Samples, log_mel, mel_filters, power
+from noria.data.mel import HOP, SAMPLE_RATE_HZ, Samples, log_mel, mel_power
 
 _WARPS = 21  # filters for so many lengths of the vocal tract
 _FULL_SCALE = 32_768
@@ -40,7 +40,7 @@ def hear(
     samples = _shifted(samples, generator, config)
     tempo = 2 ** generator.uniform(-config.tempo_octaves, config.tempo_octaves)
     warp = 1 + config.vocal_tract * (2 * int(generator.integers(_WARPS)) / (_WARPS - 1) - 1)
-    power_TF = power(samples, hop=HOP * tempo) @ mel_filters(num_mels, round(warp, 6))
+    power_TF = mel_power(samples, num_mels=num_mels, hop=HOP * tempo, warp=round(warp, 6))
     power_TF = _reverberated(power_TF, generator, config)
     power_TF = power_TF * _equalizer(num_mels, generator, config)
     power_TF = _noisy(power_TF, generator, config)

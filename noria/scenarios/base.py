@@ -155,7 +155,10 @@ class Scenario:
     schema:
         The content columns of a row, in order (`id`, `origin`, `parent_id` are added by Noria).
     target:
-        The content column that is predicted; where the row itself is (a language model), the row's.
+        The content column that is predicted.
+    is_labelled:
+        Whether the target says something about the rest of the row, so that rows can contradict each other; False
+        where it is all there is (a language model's text).
     defaults:
         Under `params.yaml`, section by section.
     measure:
@@ -229,6 +232,7 @@ class Scenario:
     report: Callable[[Sequence[Row], Sequence[Tensors], Judged, Encoder, Path], None] | None = None
     hold_out: Callable[[pa.Table, SplitConfig], HeldOut] | None = None
     leak_key: Callable[[Mapping[str, object]], str] | None = None
+    is_labelled: bool = True
 
     def as_request(self, row: Row) -> Mapping[str, object]:
         """What a client would send to have this row answered."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import math
 import struct
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from noria.config import Config
 from noria.data import speech
-from noria.data.media import OPTIONAL
+from noria.data.media import OPTIONAL, file_as_base64, from_base64, to_base64
 from noria.scenarios.base import Encoder, Row, Scenario, Tensors
 
 if TYPE_CHECKING:
@@ -50,8 +48,8 @@ DEFAULTS: Mapping[str, object] = {
     },
     "train": {
         "optimizer": "muon",
-        "lr": 2e-3,
-        "muon_lr": 0.02,
+        "lr": 1e-3,
+        "muon_lr": 5e-3,
         "schedule": "cosine",
         "epochs": 40.0,
         "batch_tokens": 2_048,
@@ -67,7 +65,7 @@ def _beep() -> str:
     tone = bytes(round(128 + 100 * math.sin(i / 3) * (1 - i / 400)) for i in range(400))
     form = struct.pack("<HHIIHH", 1, 1, 8_000, 8_000, 1, 8)
     chunks = b"WAVEfmt " + struct.pack("<I", len(form)) + form + b"data" + struct.pack("<I", len(tone)) + tone
-    return base64.b64encode(b"RIFF" + struct.pack("<I", len(chunks)) + chunks).decode()
+    return to_base64(b"RIFF" + struct.pack("<I", len(chunks)) + chunks)
 
 
 class Request(BaseModel):
@@ -82,7 +80,7 @@ class Request(BaseModel):
     def _can_be_decoded(cls, value: str) -> str:
         from noria.data.audio import decode
 
-        decode(_bytes_of(value))  # BadAudio is a ValueError
+        decode(from_base64(value))  # BadAudio is a ValueError
         return value
 
 
@@ -93,22 +91,13 @@ class Response(BaseModel):
     confidence: float
 
 
-def _bytes_of(text: str) -> bytes:
-    try:
-        return base64.b64decode(text, validate=True)
-    except binascii.Error as error:
-        raise ValueError(f"not base64: {error}") from None
-
-
 def _request_of(row: Row) -> Mapping[str, object]:
-    audio = row["audio"]
-    assert isinstance(audio, bytes)
-    return {"audio": base64.b64encode(audio).decode()}
+    return {"audio": to_base64(row["audio"])}
 
 
 def _row_of(request: BaseModel) -> Row:
     assert isinstance(request, Request)
-    return {"audio": _bytes_of(request.audio)}
+    return {"audio": from_base64(request.audio)}
 
 
 def _request_of_text(text: str) -> Mapping[str, object]:
@@ -119,15 +108,9 @@ def _request_of_text(text: str) -> Mapping[str, object]:
     ValueError
         When it can't be read.
     """
-    from pathlib import Path
-
     from noria.data.audio import MAX_BYTES
 
-    try:
-        with Path(text.strip()).open("rb") as file:
-            return {"audio": base64.b64encode(file.read(MAX_BYTES + 1)).decode()}
-    except OSError as error:
-        raise ValueError(f"the recording can't be read: {error.strerror}: {text[:200]}") from None
+    return {"audio": file_as_base64(text.strip(), what="recording", most=MAX_BYTES)}
 
 
 def _fit_encoder(rows: Iterable[Mapping[str, object]], config: Config) -> SpeechEncoder:

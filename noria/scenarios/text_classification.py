@@ -131,15 +131,9 @@ def _judge(rows: Sequence[Row], outputs: Sequence[Tensors], encoder: Encoder) ->
 
 
 def _decode(requests: Sequence[Row], outputs: Sequence[Tensors], encoder: Encoder) -> list[dict[str, object]]:
-    """Softmax, and the name of the largest."""
-    from noria.evaluation.inference import logits_of, softmax
+    from noria.evaluation.inference import class_answers
 
-    labels = _labels(encoder)
-    scores_BC = softmax(logits_of(outputs))
-    return [
-        {"label": labels[int(scores.argmax())], "scores": dict(zip(labels, scores.tolist(), strict=True))}
-        for scores in scores_BC
-    ]
+    return class_answers(outputs, labels=_labels(encoder))
 
 
 def _sample(directory: Path) -> None:

@@ -20,9 +20,7 @@ def stream(num_tokens: int = 400) -> np.ndarray:
 
 
 def objective(*, inside_documents: bool = False) -> NextTokens:
-    return NextTokens(
-        stream(), width=16, batch_tokens=64, end_of_document=END, inside_documents=inside_documents, seed=1
-    )
+    return NextTokens(stream(), width=16, batch_tokens=64, boundary=END, inside_documents=inside_documents, seed=1)
 
 
 def model(positions: str = "rotary") -> LanguageModel:
@@ -48,29 +46,60 @@ def test_every_position_is_asked_for_the_token_behind_it(index: int) -> None:
 
 def test_an_epoch_reads_no_token_twice() -> None:
     plan = objective()
-    rows = np.concatenate([plan.batch(index).rows for index in range(len(plan))])
-    assert len(set(rows.tolist())) == len(rows)
+    rows = np.concatenate([plan.batch(index).inputs["token_ids"].numpy() for index in range(len(plan))])
+    text = stream().tobytes()
+    places = [text.find(row.astype(np.int32).tobytes()) // 4 for row in rows]
+    assert len(set(places)) == len(places) and {place % 16 for place in places} == {places[0] % 16}
+
+
+def test_in_order_every_token_is_asked_for_once_though_the_last_row_is_short() -> None:
+    batches = list(objective(inside_documents=True).in_order())
+    assert np.array_equal(np.concatenate([batch.targets for batch in batches]), stream()[1:])
+    documents = np.concatenate([batch.rows for batch in batches])
+    assert documents.tolist() == [start // 17 for start in range(0, 399, 16)]
 
 
 @pytest.mark.parametrize("positions", ["learned", "rotary"])
 def test_inside_documents_the_loss_is_that_of_each_document_alone(positions: str) -> None:
+    """A document begins with its boundary, in a row, and what is asked last of it is the next one's boundary."""
     plan, decoder = objective(inside_documents=True), model(positions)
     batch = plan.batch(2)
     loss = plan.loss(decoder, batch)
-    tokens, targets = batch.inputs["token_ids"].flatten(), batch.targets
-    offsets = pack(batch.layout, device=torch.device("cpu")).offsets.tolist()
-    alone = [
-        torch.nn.functional.cross_entropy(decoder(tokens[None, a:b])[0], targets[a:b], reduction="sum")
-        for a, b in pairwise(offsets)
+    alone = []
+    for row in batch.inputs["token_ids"].tolist():
+        starts = [place for place, token in enumerate(row) if token == END and place] + [len(row)]
+        alone += [row[a:b] for a, b in pairwise([0, *starts])]
+    targets = batch.targets.split([len(part) for part in alone])
+    assert len(alone) > 6 and sum(part[-1] == END for part in targets) > 2
+    expected = [
+        torch.nn.functional.cross_entropy(decoder.logits(torch.tensor([part]))[0], asked, reduction="sum")
+        for part, asked in zip(alone, targets, strict=True)
     ]
-    assert len(alone) > 4
-    torch.testing.assert_close(loss, sum(alone), rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(loss, sum(expected), rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("positions", ["learned", "rotary"])
+def test_no_document_s_loss_changes_with_the_documents_beside_it(positions: str) -> None:
+    plan, decoder = objective(inside_documents=True), model(positions)
+    batch = plan.batch(1)
+    tokens = batch.inputs["token_ids"].clone()
+    place = int((tokens[0] == END).nonzero()[-1, 0])
+    assert 0 < place < 15
+    others = tokens.clone()
+    others[0, :place] = 7
+    others[1:] = 9
+    asked, device = torch.arange(place, 16), tokens.device
+    said = [
+        decoder.next_tokens(each.reshape(1, -1), asked, pack(each.numpy() == END, device=device))[0]
+        for each in (tokens, others)
+    ]
+    torch.testing.assert_close(said[0], said[1], rtol=1e-6, atol=1e-6)
 
 
 def test_without_documents_the_loss_is_that_of_the_logits() -> None:
     plan, decoder = objective(), model()
     batch = plan.batch(0)
-    logits = decoder(batch.inputs["token_ids"]).flatten(0, 1)
+    logits = decoder.logits(batch.inputs["token_ids"]).flatten(0, 1)
     expected = torch.nn.functional.cross_entropy(logits, batch.targets, reduction="sum")
     torch.testing.assert_close(plan.loss(decoder, batch), expected, rtol=1e-5, atol=1e-4)
 

@@ -1,0 +1,46 @@
+"""A language model as one ONNX graph: what it says of documents, and how prompts go on.
+
+Shapes: B batch, W windows, U = C + 1 tokens of one.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from torch import Tensor, nn
+
+from noria.config import ModelConfig
+from noria.export.generation import SAMPLING, GeneratorModule, generation_parts
+from noria.scenarios.base import Part, Parts, Tensors
+
+_WINDOW, _WINDOWS = "window", "windows"
+
+
+class LanguageModelModule(GeneratorModule, Protocol):
+    """A module that generates and that says how likely a text is."""
+
+    config: ModelConfig
+
+    def score(self, window_BU: Tensor) -> Tensor:
+        """Log probability float32 (B, U - 1) of each token but the first."""
+        ...
+
+
+def language_model_parts(model: LanguageModelModule, example: Tensors) -> Parts:
+    """Start, step and judge of windows; the graph has the tensors of the encoder, `log_probs` and `tokens`.
+
+    With beams nothing is drawn: the graph then takes no notice of temperature, top-k, top-p and draws.
+    """
+    generation = model.config.generation
+    given = {name: array for name, array in example.items() if name not in (*SAMPLING, _WINDOWS)}
+    judge = Part("judge", _Judge(model), {_WINDOW: example[_WINDOWS][:, 0]}, ("log_probs",))
+    return generation_parts(model, given, config=generation, sampled=generation.beams == 1, judge=judge)
+
+
+class _Judge(nn.Module):
+    def __init__(self, model: LanguageModelModule) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, window_BU: Tensor) -> Tensor:
+        return self.model.score(window_BU)

@@ -1,0 +1,101 @@
+"""A language model in one ONNX graph: what it says of documents and how prompts go on, as in PyTorch."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from noria.config import GenerationConfig, ModelConfig
+from noria.export.language_model import language_model_parts
+from noria.export.onnx import export_part
+from noria.model.language_model import LanguageModel
+from noria.serving.predictor import onnx_run
+
+SIZE, MOST = 40, 8
+
+
+def model(beams: int) -> LanguageModel:
+    torch.manual_seed(0)
+    config = ModelConfig(
+        layers=2,
+        dim=16,
+        heads=2,
+        feed_forward_dim=32,
+        positions="rotary",
+        bigram_buckets=32,
+        generation=GenerationConfig(beams=beams, max_tokens=MOST),
+    )
+    made = LanguageModel(config, vocabulary_size=SIZE, max_tokens=16).eval()
+    with torch.no_grad():
+        made.frontend.tokens.mul_(6)
+        made.frontend.bigrams.normal_()
+    return made
+
+
+def inputs(*lengths: int, num_windows: int = 2, seed: int = 0) -> dict[str, np.ndarray]:
+    """Prompts of these lengths, each to go on in its own way: greedily, drawn, not at all."""
+    rng, num_rows = np.random.default_rng(seed), len(lengths)
+    prompt = np.zeros((num_rows, max(lengths)), np.int64)
+    windows = rng.integers(1, SIZE, (num_rows, num_windows, 6))
+    for row, length in enumerate(lengths):
+        prompt[row, :length] = [1, *rng.integers(2, SIZE, length - 1)]
+        windows[row, -1, 3 + row % 3 :] = 0
+    return {
+        "windows": windows,
+        "prompt": prompt,
+        "uniform": rng.random((num_rows, MOST), np.float32),
+        "max_new_tokens": np.array([(MOST, 3, 0)[row % 3] for row in range(num_rows)]),
+        "temperature": np.array([(0.0, 0.8, 1.7)[row % 3] for row in range(num_rows)], np.float32),
+        "top_k": np.array([(0, 5)[row % 2] for row in range(num_rows)]),
+        "top_p": np.array([(1.0, 0.6, 0.95)[row % 3] for row in range(num_rows)], np.float32),
+    }
+
+
+@pytest.fixture(scope="module", params=[1, 2], ids=["drawn", "beams"])
+def exported(request, tmp_path_factory) -> tuple[LanguageModel, Path]:
+    made, directory = model(request.param), tmp_path_factory.mktemp("graph")
+    parts = language_model_parts(made, inputs(5, 4, 3))
+    graphs = {part.name: directory / f"{part.name}.onnx" for part in parts.parts}
+    for part in parts.parts:
+        export_part(part, graphs[part.name], opset=20)
+    parts.join(graphs, directory / "model.onnx")
+    return made, directory / "model.onnx"
+
+
+@pytest.mark.parametrize("lengths", [(1,), (7,), (2, 9, 4), (5, 5), tuple(range(1, 13))])
+def test_the_graph_says_and_goes_on_as_pytorch_does_token_for_token(exported, lengths):
+    made, path = exported
+    run = onnx_run(path)
+    for seed in range(3):
+        given = inputs(*lengths, num_windows=1 + seed, seed=seed)
+        with torch.inference_mode():
+            expected = made(**{name: torch.from_numpy(array) for name, array in given.items()})
+        found = run(given)
+        np.testing.assert_array_equal(found["tokens"], expected["tokens"].numpy())
+        np.testing.assert_allclose(found["log_probs"], expected["log_probs"].numpy(), rtol=1e-4, atol=1e-5)
+        assert found["log_probs"].shape == (len(lengths), 1 + seed, 5)
+
+
+def test_an_answer_depends_on_its_draws_and_on_nothing_else(exported):
+    made, path = exported
+    if made.config.generation.beams > 1:
+        pytest.skip("beams draw nothing")
+    run, given = onnx_run(path), inputs(3, 3, 3, 3, 3, 3)
+    given |= {name: np.repeat(given[name][1:2], 6, axis=0) for name in given if name != "uniform"}
+    first, again = run(given)["tokens"], run(given)["tokens"]
+    np.testing.assert_array_equal(first, again)
+    assert len({tuple(row) for row in first}) > 1
+    alone = run({name: array[2:3] for name, array in given.items()})["tokens"]
+    np.testing.assert_array_equal(alone[0], first[2][: alone.shape[1]])
+
+
+def test_the_graph_is_valid_and_holds_each_weight_once(exported):
+    _, path = exported
+    onnx.checker.check_model(str(path), full_check=True)
+    graph = onnx.load(str(path)).graph
+    bodies = [a.g for node in graph.node for a in node.attribute if node.op_type == "Loop" and a.name == "body"]
+    assert len(bodies) == 2
+    weights = [weight for part in (graph, *bodies) for weight in part.initializer if np.prod(weight.dims) > 100]
+    assert len({weight.raw_data for weight in weights}) == len(weights)
