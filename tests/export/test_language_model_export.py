@@ -56,7 +56,7 @@ def inputs(*lengths: int, num_windows: int = 2, seed: int = 0) -> dict[str, np.n
 @pytest.fixture(scope="module", params=[1, 2], ids=["drawn", "beams"])
 def exported(request, tmp_path_factory) -> tuple[LanguageModel, Path]:
     made, directory = model(request.param), tmp_path_factory.mktemp("graph")
-    parts = language_model_parts(made, inputs(5, 4, 3))
+    parts = language_model_parts(made, inputs(1, 1, 1))  # as rows that are judged and not gone on from
     graphs = {part.name: directory / f"{part.name}.onnx" for part in parts.parts}
     for part in parts.parts:
         export_part(part, graphs[part.name], opset=20)

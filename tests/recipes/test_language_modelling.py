@@ -81,10 +81,9 @@ def test_inside_documents_the_loss_is_that_of_each_document_alone(positions: str
 @pytest.mark.parametrize("positions", ["learned", "rotary"])
 def test_no_document_s_loss_changes_with_the_documents_beside_it(positions: str) -> None:
     plan, decoder = objective(inside_documents=True), model(positions)
-    batch = plan.batch(1)
-    tokens = batch.inputs["token_ids"].clone()
+    batches = (plan.batch(index).inputs["token_ids"] for index in range(len(plan)))
+    tokens = next(batch for batch in batches if (batch[0, 3:12] == END).any())
     place = int((tokens[0] == END).nonzero()[-1, 0])
-    assert 0 < place < 15
     others = tokens.clone()
     others[0, :place] = 7
     others[1:] = 9
