@@ -91,7 +91,7 @@ def _params_text(root: Path, *, scenario: str, source: str | None) -> str:
     own = _WORKSPACES / scenario / "params.yaml"
     text = (own if own.exists() else _CODE / "params.yaml").read_text(encoding="utf-8")
     new: dict[str, str | None] = {"name": name, "scenario": scenario}
-    if not own.exists():
+    if f"\nscenario: {scenario}\n" not in text:  # the repository's own file, for a scenario that has none yet
         new |= {"  path": f"{_SAMPLES}{scenario}", "  label_from": "column"}
     if source is not None:
         new["  path"] = str(_source_from(root, source))
