@@ -160,7 +160,7 @@ class CleanImageConfig(Section):
     min_side: Positive = 8
     """Pixels of the shorter side."""
     max_pixels: Annotated[int, Field(gt=0, le=50_000_000)] = 50_000_000
-    """Width times height by the header, before anything is decoded."""
+    """Width times height by the header; whatever is set here, more than 50 million are never decoded."""
     min_contrast: Annotated[float, Field(ge=0)] = 2.0
     """Standard deviation of the pixels, of 255; below it an image is blank."""
 

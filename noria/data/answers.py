@@ -11,6 +11,7 @@ import hashlib
 import json
 import math
 import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -210,6 +211,10 @@ def repair(values: Mapping[str, object], config: CleanConfig) -> Repaired:
     if place.repair:
         repairs[place.repair] = None
     start = str(place.start) if place.start >= 0 and (place.repair or values.get(START)) else ""
+    others = [text.repair_text(other, without=_KEPT)[0] for other in right_answers(values)[1:]]
+    if others != list(right_answers(values)[1:]):
+        repairs["other_answers"] = None
+        mended[OTHERS] = json.dumps(others, ensure_ascii=False)
     return Repaired({**values, **mended, ANSWER: place.text, START: start}, repairs=tuple(repairs))
 
 
@@ -248,10 +253,14 @@ def _broken_rule(mended: Mapping[str, str], config: CleanConfig) -> tuple[str, s
 
 
 def duplicate_key(values: Mapping[str, object]) -> str:
-    """The question (letters and digits alone, NFKC, without case) of a context, which is told by its digest."""
+    """The question (NFKC, without case and without its mark) of a context, which is told by its digest.
+
+    Signs count: of `==` and of `!=` are two questions.
+    """
+    question = unicodedata.normalize("NFKC", str(values[QUESTION] or "")).casefold()
     context = " ".join(str(values[CONTEXT] or "").split())
     digest = hashlib.blake2b(context.encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()
-    return f"{text.duplicate_key(values, column=QUESTION)} {digest}"
+    return f"{' '.join(question.split()).rstrip(' ?.')} {digest}"
 
 
 def leak_key(values: Mapping[str, object]) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Mapping
+from functools import partial
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -36,7 +37,7 @@ _line_end = re.compile("\r\n?")
 _word = re.compile(r"\w+|[^\w\s]")
 _generated = re.compile(
     r"\bauto-?generated\b|\b(?:this file|file|code|codec \S+) (?:is|was|has been)? ?generated (?:by|from)\b"
-    r"|\bgenerated (?:from|by) .{0,200}\b(?:with|do not edit)\b|@generated\b",
+    r"|\bgenerated (?:from|by) .{0,200}\bdo not edit\b|@generated\b",
     re.IGNORECASE | re.DOTALL,
 )
 _HEAD_CHARS = 500
@@ -83,8 +84,8 @@ def repair(values: Mapping[str, object], config: CleanConfig) -> Repaired:
     if not isinstance(text, str):
         return Repaired(None, rule="empty", reason=f"`{TEXT}` is missing")
     repairs = []
-    for name, pattern, replacement in (("control_characters", _control, ""), ("line_ends", _line_end, "\n")):
-        changed = pattern.sub(replacement, text)
+    for name, step in (("control_characters", _without_controls), ("line_ends", partial(_line_end.sub, "\n"))):
+        changed = step(text)
         if changed != text:
             repairs.append(name)
             text = changed
@@ -93,6 +94,10 @@ def repair(values: Mapping[str, object], config: CleanConfig) -> Repaired:
         rule, reason = broken
         return Repaired(None, rule=rule, reason=reason, repairs=tuple(repairs))
     return Repaired({**values, TEXT: text}, repairs=tuple(repairs))
+
+
+def _without_controls(text: str) -> str:
+    return _control.sub("", text).lstrip("\ufeff")  # a mark that stood behind a control character comes first now
 
 
 def _broken_rule(text: str, config: CleanConfig) -> tuple[str, str] | None:

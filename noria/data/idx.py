@@ -23,13 +23,14 @@ from noria.errors import ConfigError, SourceError
 
 _UINT8 = 8
 _MOST_PIXELS = 4_000_000
-_ROWS_AT_ONCE = 500
+_ROWS_AT_ONCE, _BYTES_AT_ONCE = 500, 8 << 20
 
 
 def read_idx(file: SourceFile, *, source: SourceConfig, schema: pa.Schema, target: str) -> Iterator[Block | Rejected]:
     """Each image of `…images-idx3-ubyte` as a PNG, with its number out of `…labels-idx1-ubyte` beside it.
 
-    What either file announces and does not hold is one rejection, `truncated`.
+    What either file announces and does not hold is one rejection, `truncated`; what one holds beyond that is
+    one, `unannounced`.
 
     Raises
     ------
@@ -45,9 +46,9 @@ def read_idx(file: SourceFile, *, source: SourceConfig, schema: pa.Schema, targe
             where=f"params.yaml: source ({file.name})",
             expected="a scenario of images, and `source.label_from: column`",
         )
-    labels = _labels_of(file)
     with file.open() as stream:
         count, height, width = _sizes(stream, file, num_axes=3)
+        labels = _labels_of(file, most=count)
         if count != labels.announced:
             raise SourceError(
                 f"{count:,} images and {labels.announced:,} labels",
@@ -61,27 +62,32 @@ def read_idx(file: SourceFile, *, source: SourceConfig, schema: pa.Schema, targe
         for images_NHW in _images(stream, height=height, width=width, count=min(count, len(labels.values))):
             yield _block(file, number, images_NHW, labels.values, column=columns[0], target=target)
             number += len(images_NHW)
+        has_more = number == count and bool(stream.read(1))
+    if has_more or labels.has_more:
+        reason = f"there is more than the {count:,} images and labels that are announced"
+        yield Rejected(f"{file.name}:{count + 1}", {"announced": count}, "unannounced", reason)
     if number < count:
         reason = f"{count:,} images announced, and {number:,} there with their labels"
         yield Rejected(f"{file.name}:{number + 1}", {"announced": count, "read": number}, "truncated", reason)
 
 
 class _Labels:
-    """The labels of an IDX file, and how many it announces."""
+    """The labels of an IDX file, `most` at most; how many it announces; whether there are more than that."""
 
-    def __init__(self, file: SourceFile) -> None:
+    def __init__(self, file: SourceFile, *, most: int) -> None:
         self.name = file.path
         with file.open() as stream:
             (self.announced,) = _sizes(stream, file, num_axes=1)
-            self.values = stream.read(self.announced)
+            self.values = stream.read(min(self.announced, most))
+            self.has_more = self.announced <= most and bool(stream.read(1))
 
 
-def _labels_of(file: SourceFile) -> _Labels:
+def _labels_of(file: SourceFile, *, most: int) -> _Labels:
     name = PurePosixPath(file.path).name
     beside = name.replace("idx3", "idx1").replace("images", "labels")
     if beside == name:
         raise SourceError("no telling which file has its labels", where=file.path, expected="…-images-idx3-ubyte")
-    return _Labels(file.beside(beside))
+    return _Labels(file.beside(beside), most=most)
 
 
 def _sizes(stream: BinaryIO, file: SourceFile, *, num_axes: int) -> tuple[int, ...]:
@@ -99,8 +105,9 @@ def _sizes(stream: BinaryIO, file: SourceFile, *, num_axes: int) -> tuple[int, .
 def _images(stream: BinaryIO, *, height: int, width: int, count: int) -> Iterator[np.ndarray]:
     """uint8 (N, H, W), as long as whole images come and `count` is not reached."""
     size, left = height * width, count
+    at_once = max(1, min(_ROWS_AT_ONCE, _BYTES_AT_ONCE // size))
     while left:
-        payload = stream.read(size * min(left, _ROWS_AT_ONCE))
+        payload = stream.read(size * min(left, at_once))
         found = len(payload) // size
         if not found:
             return

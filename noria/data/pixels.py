@@ -106,7 +106,7 @@ def encode_png(pixels: np.ndarray) -> bytes:
 
 
 def _upright_pixels(image: Image.Image) -> np.ndarray:
-    """uint8 (H, W, K): turned as its EXIF orientation says, in 8 bits, on white."""
+    """uint8 (H, W, K): turned as its EXIF orientation says, in 8 bits, on white; K is 1 where all is grey."""
     image.load()
     turned = _turned(image)
     if turned.mode.startswith(("I", "F")):
@@ -119,6 +119,8 @@ def _upright_pixels(image: Image.Image) -> np.ndarray:
     elif turned.mode not in ("L", "RGB"):
         turned = turned.convert("L" if turned.mode == "1" else "RGB")
     array = np.asarray(turned, dtype=np.uint8)
+    if array.ndim == 3 and (array == array[..., :1]).all():  # a grey picture, in a format that only knows colours
+        array = array[..., 0]
     return array[..., None] if array.ndim == 2 else array
 
 

@@ -8,7 +8,7 @@ import lzma
 import re
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -156,8 +156,10 @@ def find_files(source: SourceConfig, *, base: str) -> list[SourceFile]:
         if filesystem.isfile(root):
             paths, parent = [root], str(PurePosixPath(root).parent)
         else:
-            hidden = (".",) if source.format == "documents" else (".", "_")
-            paths = [path for path in sorted(filesystem.find(root)) if not _is_hidden(path, root, hidden)]
+            is_row_each = source.format in ("documents", "media") or source.label_from == "pattern"
+            hidden = (".",) if is_row_each else (".", "_")  # `_SUCCESS` stands beside tables
+            found = filesystem.find(root, detail=True)
+            paths = [path for path in sorted(found) if _is_file(found[path]) and not _is_hidden(path, root, hidden)]
             parent = root
         if not paths:
             raise _missing(source.path, filesystem, root)
@@ -251,6 +253,11 @@ def is_language(tag: str, wanted: str) -> bool:
     """Whether a tag (`zh_CN`, `zh-cn`) is of a language (`zh_CN`, or `zh` for all of its regions)."""
     ours, theirs = (text.lower().replace("_", "-") for text in (wanted, tag))
     return theirs == ours or theirs.startswith(f"{ours}-")
+
+
+def _is_file(entry: Mapping[str, object]) -> bool:
+    """Whether it can be read to an end: a pipe or a device can't."""
+    return entry["type"] != "other"
 
 
 def _is_hidden(path: str, root: str, beginnings: tuple[str, ...]) -> bool:

@@ -246,8 +246,14 @@ def fit_span_encoder(
     Raises
     ------
     TrainingError
-        When there are no rows.
+        When there are no rows, or a question may leave no room for a context.
     """
+    if 2 * (spans.max_question_tokens + 2) > tokenizer.max_tokens:
+        raise TrainingError(
+            f"questions of {spans.max_question_tokens} tokens take over half of a window of {tokenizer.max_tokens}",
+            where="params.yaml: model.spans.max_question_tokens",
+            expected=f"at most {tokenizer.max_tokens // 2 - 2}, or a larger tokenizer.max_tokens",
+        )
     texts: dict[str, None] = {}
     may_refuse = False
     for row in rows:

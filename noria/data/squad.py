@@ -29,7 +29,8 @@ DOCUMENT, CONTEXT, QUESTION, ANSWER, START, OTHERS = (
 _MOST_BYTES = 512 << 20
 _HEAD_BYTES = 4_096
 _BLOCK_ROWS = 5_000
-_BEGINNING = re.compile(rb'\s*\{\s*"(?:data"\s*:\s*\[|version"\s*:\s*("[^"]*"|[\d.]+)\s*,\s*"data"\s*:\s*\[)')
+_BEGINNING = re.compile(rb'(?:\xef\xbb\xbf)?\s*\{\s*(?:"\w+"\s*:\s*(?:"[^"]*"|[\w.+-]+)\s*,\s*)*"data"\s*:\s*\[')
+"""Behind a byte order mark and what else the file says of itself."""
 
 Found = tuple[int, Mapping[str, str]] | Rejected
 
@@ -105,6 +106,7 @@ def _row(question: object, *, title: str, context: str) -> dict[str, str] | str:
         isinstance(a, dict) and isinstance(a.get("text"), str) for a in answers
     ):
         return "`answers` is no list of objects with a `text`"
+    answers = [answer for answer in answers if answer["text"].strip()]  # a blank one would say that there is none
     impossible = question.get("is_impossible") is True
     if not answers and not impossible:
         return "no answers, and `is_impossible` is not true"

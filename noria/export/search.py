@@ -12,7 +12,7 @@ import onnx
 from onnx import TensorProto
 
 from noria.export.nodes import Nodes
-from noria.model.generation import IMPOSSIBLE, PADDING, Vocabulary
+from noria.model.generation import COLD, IMPOSSIBLE, PADDING, SMALLEST, Vocabulary
 
 
 def allowed_tokens(body: Nodes, step: onnx.ModelProto, logits_BKV: str, vocabulary: Vocabulary) -> str:
@@ -82,7 +82,8 @@ def drawn(body: Nodes, allowed_BKV: str, best_BK: str, number_B: str, known: Map
     """The token (B, 1) at which the probabilities of those allowed pass the draw; one beam."""
     axis, none = body.constant([1]), body.constant(np.float32(0))
     hot_B1, top_k_B1, top_p_B1 = (body.op("Unsqueeze", known[name], axis) for name in ("temperature", "top_k", "top_p"))
-    is_hot_B1 = body.op("Greater", hot_B1, none)
+    top_p_B1 = body.op("Max", top_p_B1, body.constant(np.float32(SMALLEST)))
+    is_hot_B1 = body.op("Greater", hot_B1, body.constant(np.float32(COLD)))
     by_B1 = body.op("Where", is_hot_B1, hot_B1, body.constant(np.float32(1)))
     scaled_BV = body.op("Div", body.op("Squeeze", allowed_BKV, axis), by_B1)
     size_1 = body.op("Shape", scaled_BV, start=1)

@@ -25,6 +25,8 @@ from noria.model.attention import KeysValues
 PADDING = 0
 IMPOSSIBLE = -1e9
 """A log probability below any, and finite: differences of it are numbers."""
+COLD, SMALLEST = 1e-4, 1e-6
+"""A temperature up to the first is none; a nucleus is never smaller than the second: far below, float32 has 0."""
 
 
 @dataclass(frozen=True)
@@ -183,18 +185,18 @@ def _allowed(logits_BKV: Tensor, vocabulary: Vocabulary) -> Tensor:
 def _drawn(logits_BV: Tensor, best_B: Tensor, sampling: Sampling, number_B: Tensor) -> Tensor:
     """The token int64 (B) at which the probabilities of those allowed, from the likeliest down, pass the draw."""
     size, hot_B1 = logits_BV.shape[1], sampling.temperature[:, None]
-    scaled_BV = logits_BV / torch.where(hot_B1 > 0, hot_B1, 1.0)
+    scaled_BV = logits_BV / torch.where(hot_B1 > COLD, hot_B1, 1.0)
     scaled_BV, token_BV = scaled_BV.sort(dim=-1, descending=True, stable=True)
     top_k_B1 = torch.where(sampling.top_k > 0, sampling.top_k, size)[:, None]
     likely_BV = torch.arange(size, device=logits_BV.device) < top_k_B1
     share_BV = scaled_BV.masked_fill(~likely_BV, IMPOSSIBLE).softmax(-1)
-    share_BV = torch.where(share_BV.cumsum(-1) - share_BV < sampling.top_p[:, None], share_BV, 0.0)
+    share_BV = torch.where(share_BV.cumsum(-1) - share_BV < sampling.top_p[:, None].clamp(min=SMALLEST), share_BV, 0.0)
     up_to_BV = share_BV.cumsum(-1)
     last = sampling.uniform.shape[1] - 1
     draw_B1 = sampling.uniform.gather(1, number_B.clamp(min=0, max=last)[:, None])
     passed_B1 = (up_to_BV <= draw_B1 * up_to_BV[:, -1:]).sum(-1, keepdim=True)
     place_B1 = torch.minimum(passed_B1, (share_BV > 0).sum(-1, keepdim=True) - 1)
-    return torch.where(sampling.temperature > 0, token_BV.gather(1, place_B1)[:, 0], best_B)
+    return torch.where(sampling.temperature > COLD, token_BV.gather(1, place_B1)[:, 0], best_B)
 
 
 def _longer_by(beams: _Beams, best_BK: Tensor, only_BK: Tensor) -> _Beams:

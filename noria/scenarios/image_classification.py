@@ -56,6 +56,8 @@ EXAMPLE = (
 )
 """A handwritten seven, 28 x 28, PNG in base64."""
 _MOST_BASE64 = 28_000_000
+_MOST_PIXELS = 24_000_000
+"""Of a request: a few kilobytes can stand for far more pixels than anyone has to wait for."""
 
 
 class Request(BaseModel):
@@ -70,7 +72,7 @@ class Request(BaseModel):
     def _can_be_seen(cls, value: str) -> str:
         from noria.data.pixels import Fault, decode
 
-        found = decode(from_base64(value))
+        found = decode(from_base64(value), max_pixels=_MOST_PIXELS)
         if isinstance(found, Fault):
             raise ValueError(found.reason)
         return value

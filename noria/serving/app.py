@@ -65,10 +65,9 @@ def create_app(predictor: Predictor, *, config: ServeConfig) -> FastAPI:
         """Answer one request, or many under `inputs`."""
         current = live.predictor
         body = _parse(await _read(request, max_bytes=config.max_body_bytes))
-        rows, single = _rows(body, current.bundle.scenario, max_rows=config.max_batch_rows)
-        # ONNX Runtime computes without Python's lock; the event loop goes on accepting.
-        outputs = await run_in_threadpool(current.answer, rows)
-        return JSONResponse(outputs[0] if single else {"outputs": outputs, VERSION_FIELD: current.version})
+        # To look at an image or a recording can take seconds, and ONNX Runtime computes without Python's lock:
+        # the event loop goes on accepting.
+        return JSONResponse(await run_in_threadpool(_answer, body, current, max_rows=config.max_batch_rows))
 
     return app
 
@@ -99,6 +98,13 @@ def _parse(body: bytes) -> Mapping[str, object]:
     if not isinstance(values, dict):
         raise Refusal(400, "the body is not a JSON object", expected='{"inputs": [ … ]}, or the fields of one request')
     return values
+
+
+def _answer(body: Mapping[str, object], predictor: Predictor, *, max_rows: int) -> Mapping[str, object]:
+    """What the body asks, answered."""
+    rows, single = _rows(body, predictor.bundle.scenario, max_rows=max_rows)
+    outputs = predictor.answer(rows)
+    return outputs[0] if single else {"outputs": outputs, VERSION_FIELD: predictor.version}
 
 
 def _rows(

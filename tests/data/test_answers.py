@@ -1,5 +1,7 @@
 """An answer has one place in its context, or the row says why not."""
 
+import json
+
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -166,3 +168,15 @@ def test_a_question_is_in_one_slice_of_what_it_asks(question, asked):
     found = slices(row("red", question=question))
     assert [name for name, member in found.items() if member and name.startswith("asks")] == [asked]
     assert found["answer of one word"] and found["short context (≤ 500 characters)"] and not found["no answer"]
+
+
+def test_questions_that_differ_in_signs_are_two_and_in_case_and_mark_are_one():
+    keys = [duplicate_key(row("red", question=q)) for q in ("What is a == b?", "What is a != b?", "C++?", "C#?", "C?")]
+    assert len(set(keys)) == 5
+    assert duplicate_key(row("red", question="what  IS a == b")) == keys[0]
+
+
+def test_other_answers_are_repaired_as_the_answer_is():
+    others = json.dumps(["Orle\u0301ans", "a\x07b"])
+    repaired = repair({**row("red", 11), "other_answers": others}, CONFIG)
+    assert right_answers(repaired.values) == ("red", "Orl\u00e9ans", "ab") and "other_answers" in repaired.repairs

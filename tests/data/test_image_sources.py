@@ -109,6 +109,24 @@ def test_a_cut_off_idx_file_gives_what_is_whole_and_says_what_lacks(folder, tmp_
     assert refused == {f"train-images-idx3-ubyte:{len(rows) + 1}": "truncated"}
 
 
+@pytest.mark.parametrize("kept", [(3, 3), (7, 3), (3, 7)])
+def test_what_an_idx_file_holds_beyond_what_it_announces_is_said(folder, tmp_path, kept):
+    images, labels = (
+        idx(values[:num], announced=3) for values, num in zip((DIGITS, np.arange(7, dtype=np.uint8)), kept, strict=True)
+    )
+    write_idx(folder, images, labels)
+    rows, refused = read(tmp_path)
+    assert [row["label"] for row in rows] == list("012")
+    assert refused == ({} if kept == (3, 3) else {"train-images-idx3-ubyte:4": "unannounced"})
+
+
+def test_a_folder_that_begins_with_an_underscore_is_a_class_like_others(folder, tmp_path):
+    (folder / "_background_").mkdir()
+    (folder / "_background_" / "_3.png").write_bytes(encode_png(DIGITS[0][..., None]))
+    rows, _ = read(tmp_path, format="media", label_from="directory")
+    assert [row["label"] for row in rows] == ["_background_"]
+
+
 @pytest.mark.parametrize(
     ("images", "labels", "message"),
     [

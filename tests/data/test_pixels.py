@@ -72,7 +72,12 @@ def test_flipped_bytes_are_a_fault_or_a_picture_and_never_a_crash(format):
 
 def test_the_same_picture_in_another_format_has_the_same_key():
     image = Image.fromarray(GREY[..., 0])
-    keys = {duplicate_key({"image": encoded(image, format)}) for format in ("PNG", "BMP")}
+    files = [encoded(image, format) for format in ("PNG", "BMP", "GIF")]
+    files += [
+        encoded(image, "WEBP", lossless=True),
+        *(encoded(image.convert(mode)) for mode in ("P", "RGB", "RGBA", "LA")),
+    ]
+    keys = {duplicate_key({"image": file}) for file in files}
     assert len(keys) == 1
     assert duplicate_key({"image": encode_png(255 - GREY)}) not in keys
 

@@ -194,3 +194,8 @@ def test_what_is_saved_reads_the_same(encoder, tmp_path):
         load_span_encoder(tmp_path / "nowhere")
     with pytest.raises(TrainingError):
         fit_span_encoder([], tokenizer=TokenizerConfig(), spans=SPANS)
+
+
+def test_questions_that_leave_no_room_for_a_context_are_an_error_of_the_configuration():
+    with pytest.raises(TrainingError, match="over half of a window"):
+        fit_span_encoder(ROWS, tokenizer=TokenizerConfig(vocabulary_size=300, max_tokens=15), spans=SPANS)

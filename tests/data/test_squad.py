@@ -58,6 +58,7 @@ def test_both_versions_are_read_whatever_the_ending_says_of_json(tmp_path, more)
         ([{"paragraphs": [{"context": "x", "qas": 3}]}], "qas"),
         ([{"paragraphs": [{"context": "x", "qas": [3]}]}], "question"),
         ([{"paragraphs": [{"context": "x", "qas": [{"question": "Q", "answers": []}]}]}], "is_impossible"),
+        ([{"paragraphs": [{"context": "x", "qas": [{"question": "Q", "answers": [{"text": " "}]}]}]}], "is_impossible"),
         ([{"paragraphs": [{"context": "x", "qas": [{"question": "Q", "answers": [{"text": 3}]}]}]}], "answers"),
         ([{"paragraphs": [{"context": "x", "qas": [{"question": "Q", "answers": "x"}]}]}], "answers"),
     ],
@@ -96,3 +97,19 @@ def test_json_lines_and_tables_are_read_as_such_with_optional_columns_left_out(t
 def test_more_columns_than_a_question_has_are_refused_by_name(tmp_path):
     with pytest.raises(ConfigError, match="topic"):
         read(write(tmp_path / "train.json", [{"paragraphs": []}]), carry=["topic"])
+
+
+def test_a_byte_order_mark_and_other_keys_before_the_data_are_no_obstacle(tmp_path):
+    data = [{"paragraphs": [{"context": "Anna likes red.", "qas": QAS[:1]}]}]
+    text = json.dumps({"version": "1.1", "lang": "en", "size": 3, "data": data})
+    path = tmp_path / "train.json"
+    path.write_bytes(b"\xef\xbb\xbf" + text.encode())
+    rows, refused, _ = read(path)
+    assert not refused and [row["answer"] for row in rows] == ["Anna"]
+
+
+def test_a_blank_answer_beside_others_is_left_out(tmp_path):
+    answers = [{"text": "", "answer_start": 0}, {"text": "Anna", "answer_start": 0}]
+    data = [{"paragraphs": [{"context": "Anna likes red.", "qas": [{"question": "Who?", "answers": answers}]}]}]
+    rows, refused, _ = read(write(tmp_path / "train.json", data))
+    assert not refused and [(row["answer"], row["other_answers"]) for row in rows] == [("Anna", "")]

@@ -53,9 +53,23 @@ def inputs(*lengths: int, num_windows: int = 2, seed: int = 0) -> dict[str, np.n
     }
 
 
-@pytest.fixture(scope="module", params=[1, 2], ids=["drawn", "beams"])
-def exported(request, tmp_path_factory) -> tuple[LanguageModel, Path]:
-    made, directory = model(request.param), tmp_path_factory.mktemp("graph")
+@pytest.fixture(scope="module")
+def drawing(tmp_path_factory) -> tuple[LanguageModel, Path]:
+    return export(1, tmp_path_factory.mktemp("drawing"))
+
+
+@pytest.fixture(scope="module")
+def searching(tmp_path_factory) -> tuple[LanguageModel, Path]:
+    return export(2, tmp_path_factory.mktemp("searching"))
+
+
+@pytest.fixture(params=["drawing", "searching"])
+def exported(request) -> tuple[LanguageModel, Path]:
+    return request.getfixturevalue(request.param)
+
+
+def export(beams: int, directory: Path) -> tuple[LanguageModel, Path]:
+    made = model(beams)
     parts = language_model_parts(made, inputs(1, 1, 1))  # as rows that are judged and not gone on from
     graphs = {part.name: directory / f"{part.name}.onnx" for part in parts.parts}
     for part in parts.parts:
@@ -78,10 +92,24 @@ def test_the_graph_says_and_goes_on_as_pytorch_does_token_for_token(exported, le
         assert found["log_probs"].shape == (len(lengths), 1 + seed, 5)
 
 
-def test_an_answer_depends_on_its_draws_and_on_nothing_else(exported):
-    made, path = exported
-    if made.config.generation.beams > 1:
-        pytest.skip("beams draw nothing")
+@pytest.mark.parametrize(("temperature", "top_p"), [(0.8, 1e-50), (1e-38, 0.95), (1e-6, 1.0), (0.0, 1.0)])
+def test_no_temperature_and_a_nucleus_of_nothing_are_greedy_in_both(drawing, temperature, top_p):
+    made, path = drawing
+    given = inputs(2, 9, 4) | {"max_new_tokens": np.full(3, MOST)}
+    greedy = onnx_run(path)(given | {"temperature": np.zeros(3, np.float32)})["tokens"]
+    given |= {
+        "temperature": np.full(3, temperature, np.float32),
+        "top_k": np.zeros(3, np.int64),
+        "top_p": np.full(3, top_p, np.float32),
+    }
+    np.testing.assert_array_equal(onnx_run(path)(given)["tokens"], greedy)
+    with torch.inference_mode():
+        said = made(**{name: torch.from_numpy(array) for name, array in given.items()})
+    np.testing.assert_array_equal(said["tokens"].numpy(), greedy)
+
+
+def test_an_answer_depends_on_its_draws_and_on_nothing_else(drawing):
+    _, path = drawing
     run, given = onnx_run(path), inputs(3, 3, 3, 3, 3, 3)
     given |= {name: np.repeat(given[name][1:2], 6, axis=0) for name in given if name != "uniform"}
     first, again = run(given)["tokens"], run(given)["tokens"]

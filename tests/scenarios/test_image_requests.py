@@ -26,6 +26,7 @@ PNG = encode_png(np.random.default_rng(0).integers(0, 256, (9, 12, 1), dtype=np.
         ("é", "not base64"),
         (base64.b64encode(b"a text").decode(), "no image of PNG"),
         (base64.b64encode(PNG[:60]).decode(), "can't be decoded"),
+        (base64.b64encode(encode_png(np.zeros((5_000, 5_000, 1), np.uint8))).decode(), "at most 24,000,000"),
     ],
 )
 def test_a_request_that_is_no_image_is_refused_with_the_reason(image, message):

@@ -21,7 +21,14 @@ CONFIG = Config.model_validate(
         "scenario": "question-answering",
         "source": {"path": "x"},
         "tokenizer": {"vocabulary_size": 300, "max_tokens": 40},
-        "model": {**DEFAULTS["model"], "layers": 1, "dim": 16, "heads": 2, "feed_forward_dim": 16},
+        "model": {
+            **DEFAULTS["model"],
+            "layers": 1,
+            "dim": 16,
+            "heads": 2,
+            "feed_forward_dim": 16,
+            "spans": {"max_question_tokens": 16},
+        },
     }
 )
 ROWS = [

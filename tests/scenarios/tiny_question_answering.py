@@ -14,7 +14,7 @@ SETTINGS: Mapping[str, Mapping[str, object]] = {
         "feed_forward_dim": 96,
         "dropout": 0.0,
         "bigram_buckets": 512,
-        "spans": {"overlap": 16, "max_answer_tokens": 12},
+        "spans": {"max_question_tokens": 22, "overlap": 16, "max_answer_tokens": 12},
     },
     "train": {"epochs": 8, "threads": 1, "precision": "fp32", "batch_tokens": 1024, "holdout_share": 0.1},
     "evaluate": {"resamples": 200, "min_slice_rows": 5},

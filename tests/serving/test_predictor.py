@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 
+import httpx
 import numpy as np
 import pytest
 import tiny
+from pydantic import BaseModel, field_validator
 
 from noria.artifacts import write_artifact
+from noria.config import ServeConfig
 from noria.errors import BundleError
 from noria.evaluation.judged import read_validation
+from noria.serving.app import create_app
 from noria.serving.bundle import open_bundle, read_bundle
 from noria.serving.golden import prove
 from noria.serving.predictor import Predictor
@@ -92,3 +98,34 @@ def test_serving_imports_no_torch(optimized):
         "assert not {'torch', 'prefect', 'dvc', 'onnx', 'matplotlib'} & sys.modules.keys()"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_a_request_that_takes_long_to_look_at_holds_up_no_other(predictor):
+    is_alive = threading.Event()
+
+    class Slow(BaseModel):
+        text: str
+
+        @field_validator("text")
+        @classmethod
+        def _look(cls, value: str) -> str:
+            assert is_alive.wait(timeout=20), "nothing else was answered meanwhile"
+            return value
+
+    class Slowly(Predictor):
+        def __init__(self) -> None:
+            self.bundle = replace(predictor.bundle, scenario=replace(predictor.bundle.scenario, request=Slow))
+
+        def answer(self, requests):
+            return predictor.answer(requests)
+
+    async def both() -> list[int]:
+        app = create_app(Slowly(), config=ServeConfig())
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+            asked = asyncio.create_task(client.post("/predict", json={"text": "很好"}))
+            await asyncio.sleep(0.2)
+            health = await client.get("/healthz")
+            is_alive.set()
+            return [health.status_code, (await asked).status_code]
+
+    assert asyncio.run(both()) == [200, 200]
