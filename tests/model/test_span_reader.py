@@ -19,6 +19,7 @@ CONFIG = Config.model_validate(
         "scenario": "question-answering",
         "source": {"path": "x"},
         "tokenizer": {"vocabulary_size": 300, "max_tokens": 32},
+        "model": {"spans": {"max_question_tokens": 14}},
         "train": {"batch_tokens": 512, "label_smoothing": 0.0},
     }
 )
