@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
@@ -35,7 +37,9 @@ class SourceConfig(Section):
     """Where the rows come from."""
 
     path: str = Field(min_length=1)
-    """A file, a directory, or a URL that fsspec reads (`s3://bucket/reviews/`)."""
+    """A file, a directory, or a URL that fsspec reads (`s3://bucket/reviews/`); of http:// and https:// one file."""
+    hosts: tuple[str, ...] = ()
+    """Who may be asked over HTTP, redirects included: `data.example.org`, or with a port `localhost:8080`."""
     format: Literal[
         "auto",
         "csv",
@@ -72,6 +76,26 @@ class SourceConfig(Section):
     """Encoding of text files; bytes that are not valid in it go to quarantine with their row."""
     max_row_bytes: Positive = 1_000_000
     """A longer line or record goes to quarantine."""
+
+    @model_validator(mode="after")
+    def _host_is_known(self) -> Self:
+        if not re.search("https?://", self.path, re.IGNORECASE):
+            return self
+        if not re.match("https?://", self.path):
+            raise ValueError("an HTTP URL must begin with http:// or https://")
+        if "@" in urlsplit(self.path).netloc:
+            raise ValueError("no name and password in `path`: params.yaml is shared, and so is what it says")
+        if not is_host_among(self.path, self.hosts):
+            host = urlsplit(self.path).netloc
+            raise ValueError(f"`hosts` does not name the host of `path`; if you trust it, add `hosts: [{host}]`")
+        return self
+
+
+def is_host_among(url: str, hosts: Collection[str]) -> bool:
+    """Whether a URL is of HTTP, and its host, with its port or whatever that is, is one of those."""
+    parts = urlsplit(url)
+    names = {(parts.hostname or "").lower(), parts.netloc.lower()}
+    return parts.scheme in ("http", "https") and not names.isdisjoint(host.lower() for host in hosts)
 
 
 class PreprocessConfig(Section):

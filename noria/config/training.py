@@ -248,6 +248,8 @@ class TrainConfig(Section):
     """Share of tokens hidden while training on labels."""
     clause_shuffle: Share = 0.5
     """Share of rows whose clauses are put in another order while training on labels."""
+    modality_dropout: Annotated[float, Field(ge=0, le=0.5)] = 0.1
+    """Of rows with an image and a text: the share that is learned from the one alone, and from the other."""
     optimizer: Literal["sgd", "adam", "adamw", "muon"] = "adamw"
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0

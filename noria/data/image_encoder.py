@@ -76,6 +76,36 @@ class ImageEncoder:
         (directory / _FILE).write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
+class PixelMoments:
+    """Mean and spread of the pixels of images, one after the other."""
+
+    def __init__(self, *, size: int, channels: int) -> None:
+        self._size = size
+        self._channels = channels
+        self._means: list[float] = []
+        self._squares: list[float] = []
+
+    def add(self, payload: object) -> None:
+        """One image, by the bytes of its file."""
+        pixels = _pixels(payload, size=self._size, channels=self._channels) / 255.0
+        self._means.append(float(pixels.mean()))
+        self._squares.append(float(np.square(pixels).mean()))
+
+    def encoder(self, labels: Sequence[str], *, num_patches: int) -> ImageEncoder:
+        """The encoder that scales by them; without images it would scale by 1."""
+        mean = float(np.mean(self._means)) if self._means else 0.0
+        square = float(np.mean(self._squares)) if self._squares else 1.0
+        std = float(np.sqrt(max(square - mean**2, 0.0)))
+        return ImageEncoder(
+            tuple(labels),
+            self._size,
+            self._channels,
+            num_patches,
+            round(mean, 6),
+            max(round(std, 6), _LEAST_STD),
+        )
+
+
 def fit_image_encoder(rows: Iterable[Mapping[str, object]], *, image: ImageConfig) -> ImageEncoder:
     """Collect the labels, and the mean and spread of the pixels.
 
@@ -85,12 +115,10 @@ def fit_image_encoder(rows: Iterable[Mapping[str, object]], *, image: ImageConfi
         When there are fewer than two classes.
     """
     labels: set[str] = set()
-    means, squares = [], []
+    moments = PixelMoments(size=image.size, channels=image.channels)
     for row in rows:
         labels.add(str(row["label"]))
-        pixels = _pixels(row["image"], size=image.size, channels=image.channels) / 255.0
-        means.append(float(pixels.mean()))
-        squares.append(float(np.square(pixels).mean()))
+        moments.add(row["image"])
     if len(labels) < 2:
         raise TrainingError(
             f"the training rows hold {len(labels)} class(es)",
@@ -98,16 +126,7 @@ def fit_image_encoder(rows: Iterable[Mapping[str, object]], *, image: ImageConfi
             expected="at least two different labels",
             next_step="check `source` in params.yaml: where the label comes from",
         )
-    mean = float(np.mean(means))
-    std = float(np.sqrt(max(float(np.mean(squares)) - mean**2, 0.0)))
-    return ImageEncoder(
-        tuple(sorted(labels)),
-        image.size,
-        image.channels,
-        image.num_patches,
-        round(mean, 6),
-        max(round(std, 6), _LEAST_STD),
-    )
+    return moments.encoder(sorted(labels), num_patches=image.num_patches)
 
 
 def load_image_encoder(directory: Path) -> ImageEncoder:

@@ -20,7 +20,7 @@ from noria.data.sources import SourceFile
 from noria.errors import ConfigError, SourceError
 
 OPTIONAL: Mapping[bytes | str, bytes | str] = {"optional": "true"}
-"""Metadata of a column of text that a source may lack."""
+"""Metadata of a column that a source may lack, or whose value a row may lack; it is empty then."""
 _LABEL = "label"
 _HEAD_BYTES = 1_000
 
@@ -91,25 +91,49 @@ def read_named_media(file: SourceFile, *, source: SourceConfig, schema: pa.Schem
 
 
 def with_files(
-    parts: Iterable[Block | Rejected], file: SourceFile, *, source: SourceConfig, columns: Sequence[str]
+    parts: Iterable[Block | Rejected], file: SourceFile, *, source: SourceConfig, schema: pa.Schema
 ) -> Iterator[Block | Rejected]:
-    """The records of a table, with the bytes of the files that they name; a row whose file can't be had is rejected."""
+    """The records of a table, with the bytes of the files that they name; a row whose file can't be had is rejected.
+
+    What is missing from a row and may be is empty: no bytes, no characters.
+    """
+    columns = binary_columns(schema)
+    may_lack = {name for name in schema.names if is_optional(schema.field(name))}
     for part in parts:
         if isinstance(part, Rejected) or not columns:
             yield part
             continue
+        column = columns[0]
         for index, number in enumerate(part.numbers):  # row by row: files are large
             values = {name: rows[index] for name, rows in part.columns.items()}
-            yield _with_file(file, f"{part.file}:{number}", number, values, source=source, column=columns[0])
+            values |= {name: "" for name in may_lack if values[name] is None}
+            yield _with_file(
+                file,
+                f"{part.file}:{number}",
+                number,
+                values,
+                source=source,
+                column=column,
+                may_lack=column in may_lack,
+            )
 
 
 def _with_file(
-    file: SourceFile, origin: str, number: int, values: Mapping[str, object], *, source: SourceConfig, column: str
+    file: SourceFile,
+    origin: str,
+    number: int,
+    values: Mapping[str, object],
+    *,
+    source: SourceConfig,
+    column: str,
+    may_lack: bool,
 ) -> Block | Rejected:
     named = values[column]
     if isinstance(named, Mapping):  # how Hugging Face writes images and recordings into Parquet
         named = named.get("bytes") or named.get("path")
-    if isinstance(named, list):
+    if not named and may_lack:
+        named = b""
+    elif isinstance(named, list):
         named = _image_of(named, origin=origin, values=values)
     elif isinstance(named, bytes):
         named = _limited(named, len(named), origin=origin, values={**values, column: ""}, source=source)

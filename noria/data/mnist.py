@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow.csv as pc
+from numpy.typing import NDArray
 
 from noria.data.pixels import encode_png
 from noria.data.samples import package_directory
@@ -14,8 +15,8 @@ from noria.data.samples import package_directory
 _SIDE = 28
 
 
-def write_digits(directory: Path) -> None:
-    """A directory per digit, a PNG per image; files that are there already stay as they are.
+def read_digits() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Pixels uint8 (5000, 28, 28, 1), and which digit each shows, uint8 (5000), in the order of the digits.
 
     Raises
     ------
@@ -26,8 +27,19 @@ def write_digits(directory: Path) -> None:
     with gzip.open(source) as file:
         table = pc.read_csv(file, read_options=pc.ReadOptions(autogenerate_column_names=True))
     values = np.column_stack([column.to_numpy() for column in table.columns]).astype(np.uint8)
-    for number, row in enumerate(values):  # pixels, then the label
-        path = directory / str(row[-1]) / f"{number:04d}.png"
+    return values[:, :-1].reshape(-1, _SIDE, _SIDE, 1), values[:, -1]
+
+
+def write_digits(directory: Path) -> None:
+    """A directory per digit, a PNG per image; files that are there already stay as they are.
+
+    Raises
+    ------
+    SourceError
+        When the package is not installed.
+    """
+    for number, (pixels, digit) in enumerate(zip(*read_digits(), strict=True)):
+        path = directory / str(digit) / f"{number:04d}.png"
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(encode_png(row[:-1].reshape(_SIDE, _SIDE, 1)))
+            path.write_bytes(encode_png(pixels))

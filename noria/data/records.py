@@ -19,7 +19,7 @@ from noria.data.blocks import Block, Rejected, Wanted
 from noria.data.document_files import read_document
 from noria.data.idx import read_idx
 from noria.data.lines import LongLine, is_ascii_compatible, read_lines
-from noria.data.media import binary_columns, is_optional, read_media, read_named_media, with_files
+from noria.data.media import is_optional, read_media, read_named_media, with_files
 from noria.data.sources import SourceFile
 from noria.data.squad import is_squad, read_squad
 from noria.errors import ConfigError, SourceError
@@ -72,7 +72,7 @@ def read_records(
     }
     format = "squad" if file.format == "jsonl" and is_squad(file, wanted) else file.format
     parts = readers[format](file, source, wanted)
-    yield from with_files(parts, file, source=source, columns=binary_columns(schema))
+    yield from with_files(parts, file, source=source, schema=schema)
 
 
 def _wanted(file: SourceFile, *, source: SourceConfig, schema: pa.Schema, target: str) -> Wanted:

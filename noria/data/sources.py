@@ -8,11 +8,12 @@ import lzma
 import re
 import sys
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import BinaryIO, Literal, cast
+from urllib.parse import unquote, urlsplit
 
 import fsspec
 from fsspec.core import OpenFile, get_compression, url_to_fs
@@ -118,7 +119,7 @@ class SourceFile:
         SourceError
             When it can't be read.
         """
-        if PurePosixPath(self.path.lower()).suffix not in _COMPRESSIONS:
+        if PurePosixPath(self.name.lower()).suffix not in _COMPRESSIONS:
             return self.read_bytes(most=most)[0]
         with self.open() as file:
             return file.read(most)
@@ -126,8 +127,8 @@ class SourceFile:
     @contextmanager
     def open(self) -> Iterator[BinaryIO]:
         """The file's bytes, decompressed by its ending; what goes wrong inside the block is a `SourceError`."""
-        compression = get_compression(self.path, "infer")
-        if compression is None and PurePosixPath(self.path.lower()).suffix in _COMPRESSIONS:
+        compression = get_compression(self.name, "infer")
+        if compression is None and PurePosixPath(self.name.lower()).suffix in _COMPRESSIONS:
             raise SourceError(
                 "reading this file needs a package that is not installed",
                 where=self.path,
@@ -152,7 +153,9 @@ def find_files(source: SourceConfig, *, base: str) -> list[SourceFile]:
     """
     url = source.path if "://" in source.path else str(PurePosixPath(base) / source.path)
     try:
-        filesystem, root = _filesystem(url)
+        filesystem, root = _filesystem(url, hosts=source.hosts)
+        if _is_http(url):  # a directory there is a page for people
+            return [_file_behind(url, source, filesystem)]
         if filesystem.isfile(root):
             paths, parent = [root], str(PurePosixPath(root).parent)
         else:
@@ -182,7 +185,29 @@ def find_files(source: SourceConfig, *, base: str) -> list[SourceFile]:
     return files
 
 
-def _filesystem(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
+def _is_http(url: str) -> bool:
+    return url.startswith(("http://", "https://"))
+
+
+def _file_behind(url: str, source: SourceConfig, filesystem: fsspec.AbstractFileSystem) -> SourceFile:
+    name = PurePosixPath(unquote(urlsplit(url).path)).name
+    if not (format := _format_of(name, source)):
+        raise SourceError(
+            "the name in this URL does not say what the file is",
+            where=url,
+            expected=_expected(source),
+            next_step="set `source.format` in params.yaml; what lies in many files is read from a directory or S3",
+        )
+    return SourceFile(name, url, format, filesystem)
+
+
+def _filesystem(url: str, *, hosts: Sequence[str]) -> tuple[fsspec.AbstractFileSystem, str]:
+    if _is_http(url):
+        try:
+            from noria.data.http_source import http_filesystem
+        except ImportError as error:
+            raise _unreadable(url, error) from error
+        return http_filesystem(hosts), url
     remote = {"default_block_size": _BLOCK_BYTES} if url.startswith(("s3://", "s3a://")) else {}
     try:
         filesystem, root = url_to_fs(url, **remote)
@@ -267,8 +292,9 @@ def _is_hidden(path: str, root: str, beginnings: tuple[str, ...]) -> bool:
 def _errors() -> tuple[type[Exception], ...]:
     """What reading can raise; S3 has errors that are no `OSError` (no credentials, no connection)."""
     local = (OSError, EOFError, zlib.error, lzma.LZMAError, ImportError)
-    botocore = sys.modules.get("botocore.exceptions")
-    return local if botocore is None else (*local, botocore.BotoCoreError)
+    botocore, http = (sys.modules.get(name) for name in ("botocore.exceptions", "noria.data.http_source"))
+    remote = () if botocore is None else (botocore.BotoCoreError,)
+    return (*local, *remote, *(() if http is None else http.ERRORS))
 
 
 def _missing(path: str, filesystem: fsspec.AbstractFileSystem, root: str) -> SourceError:
@@ -295,16 +321,17 @@ def _missing(path: str, filesystem: fsspec.AbstractFileSystem, root: str) -> Sou
 
 def _unreadable(path: str, error: Exception) -> SourceError:
     if isinstance(error, ImportError):
+        extra, protocol = ("http", "http://") if _is_http(path) else ("s3", "s3://")
         return SourceError(
             f"reading this URL needs a package that is not installed: {error}",
             where=path,
-            next_step="for s3:// install the extra: pip install 'noria[s3]'",
+            next_step=f"for {protocol} install the extra: pip install 'noria[{extra}]'",
         )
-    remote = path.startswith("s3")
-    return SourceError(
-        f"the source can't be read: {error or type(error).__name__}",
-        where=path,
-        next_step="check the bucket, AWS_ENDPOINT_URL and the credentials in the environment"
-        if remote
-        else "check the path, its permissions, and that the file is whole",
-    )
+    advice = "check the path, its permissions, and that the file is whole"
+    if path.startswith("s3"):
+        advice = "check the bucket, AWS_ENDPOINT_URL and the credentials in the environment"
+    elif _is_http(path):
+        if isinstance(error, FileNotFoundError):  # what fsspec makes of whatever happened
+            error = error.__cause__ if isinstance(error.__cause__, Exception) else OSError("not found (404)")
+        advice = "check the URL, and that its host answers; a host that it redirects to must be in source.hosts too"
+    return SourceError(f"the source can't be read: {error or type(error).__name__}", where=path, next_step=advice)

@@ -10,11 +10,11 @@ from matplotlib.figure import Figure
 
 from noria.evaluation.answers import ANSWERED, ASKED, EXACT, F1, LENGTH, RIGHT, SCORE
 from noria.evaluation.judged import Judged
+from noria.evaluation.markdown import cell
 from noria.evaluation.pictures import BLUE, GREY, save_figure
 
 _MOST_BINS = 8
 _EXAMPLES = 40
-_SHOWN_CHARS = 200
 _DRAWS = 500
 
 
@@ -65,14 +65,6 @@ def _examples(judged: Judged) -> str:
         "|---:|---:|---|---|---|",
     ]
     for row in chosen:
-        asked, right_one, answered = (_cell(str(judged.columns[name][row])) for name in (ASKED, RIGHT, ANSWERED))
+        asked, right_one, answered = (cell(str(judged.columns[name][row])) or "–" for name in (ASKED, RIGHT, ANSWERED))
         lines.append(f"| {scores_N[row]:.2f} | {judged.columns[SCORE][row]:.2f} | {asked} | {right_one} | {answered} |")
     return "\n".join(lines) + "\n"
-
-
-def _cell(text: str) -> str:
-    """Text that a table of Markdown shows as it is; – for none."""
-    shown = text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}…"
-    for letter in "\\|<>*_`&[]~":
-        shown = shown.replace(letter, f"\\{letter}")
-    return " ".join(shown.split()) or "–"

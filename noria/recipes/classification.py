@@ -11,7 +11,7 @@ Shapes: N rows, C classes, V vocabulary, D model dimension.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
@@ -32,7 +32,7 @@ from noria.training.batch import Batch
 from noria.training.data import TrainingRows
 from noria.training.losses import build_loss, distillation
 from noria.training.meter import flops_per_token
-from noria.training.recipe import Fit, Objective, Phase
+from noria.training.recipe import Fit, Phase
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +42,8 @@ _EMBEDDING_STD = 0.05
 class Labels:
     """Tell the class of a row, some of whose tokens are hidden and whose clauses may stand in another order.
 
-    `teacher_NC`, where there is one, says what another model answers to the rows as they are.
+    `teacher_NC`, where there is one, says what another model answers to the rows as they are; `beside` counts
+    positions of every row that are no tokens.
     """
 
     def __init__(
@@ -53,9 +54,11 @@ class Labels:
         config: Config,
         clause_ends: frozenset[int],
         teacher_NC: NDArray[np.float32] | None = None,
+        beside: int = 0,
     ) -> None:
         train = config.train
-        self._plan = BatchPlan(token_ids.lengths, batch_tokens=train.batch_tokens, seed=config.seed)
+        self._plan = BatchPlan(token_ids.lengths + beside, batch_tokens=train.batch_tokens, seed=config.seed)
+        self._beside = beside
         self._token_ids = token_ids
         self._classes = classes
         self._teacher_NC = teacher_NC
@@ -69,6 +72,11 @@ class Labels:
     def __len__(self) -> int:
         return len(self._plan)
 
+    @property
+    def mean_length(self) -> float:
+        """Positions of a row."""
+        return float(self._token_ids.lengths.mean()) + self._beside
+
     def batch(self, index: int) -> Batch:
         """The batch at `index`."""
         planned = self._plan.batch(index)
@@ -77,7 +85,7 @@ class Labels:
             self._shuffled(row, rng) if rng.random() < self._clause_shuffle else row
             for row in (self._token_ids[number] for number in planned.rows)
         ]
-        token_ids = pad(rows, width=planned.width)
+        token_ids = pad(rows, width=planned.width - self._beside)
         real = token_ids != PAD
         hidden = real & (rng.random(token_ids.shape) < self._token_mask)
         inputs = {"token_ids": torch.from_numpy(np.where(hidden, MASK, token_ids))}
@@ -89,7 +97,7 @@ class Labels:
             positions=None,
             width=planned.width,
             rows=planned.rows,
-            lengths=real.sum(1),
+            lengths=real.sum(1) + self._beside,
         )
 
     def largest(self) -> Batch:
@@ -98,12 +106,17 @@ class Labels:
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Sum over the rows."""
-        logits_NC = model(batch.inputs["token_ids"])
+        logits_NC = self.logits(model, batch)
         loss = self._loss(logits_NC, batch.targets)
         if self._teacher_NC is None:
             return loss
         taught = distillation(logits_NC, batch.inputs["teacher"], temperature=self._distill.temperature)
         return (1 - self._distill.weight) * loss + self._distill.weight * taught
+
+    def logits(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Float32 (N, C)."""
+        logits_NC: Tensor = model(batch.inputs["token_ids"])
+        return logits_NC
 
     def _shuffled(self, row: NDArray[np.generic], rng: np.random.Generator) -> NDArray[np.generic]:
         """The clauses of a row in another order; a clause ends behind a token of punctuation."""
@@ -122,20 +135,38 @@ def classification_recipe(
     model: TextClassifier,
 ) -> tuple[Fit | Phase, ...]:
     """The training of `model`, which changes as it learns."""
+    deep = model.deep
+    if deep is None:
+        return branches_recipe(config, rows=rows, model=model, labels=None, holdout=None)
+    labels = Labels(
+        rows.view("token_ids", holdout=False),
+        rows.classes(holdout=False),
+        config=config,
+        clause_ends=encoder.clause_ends,
+        teacher_NC=rows.teacher,
+    )
+    held_out = rows.view("token_ids", holdout=True)
+    return branches_recipe(config, rows=rows, model=model, labels=labels, holdout=lambda: deep_logits(deep, held_out))
+
+
+def branches_recipe(
+    config: Config,
+    *,
+    rows: TrainingRows,
+    model: TextClassifier,
+    labels: Labels | None,
+    holdout: Callable[[], Tensor] | None,
+) -> tuple[Fit | Phase, ...]:
+    """The training of a model in two branches, of which the Transformer learns `labels`.
+
+    `holdout` gives the Transformer's logits float32 (N, C) of the hold-out.
+    """
     recipe: list[Fit | Phase] = [Fit("prepare", lambda: _prepare(config, rows, model))]
-    if model.deep is not None:
-        deep = model.deep
+    if model.deep is not None and labels is not None and holdout is not None:
         if config.train.pretrain.epochs:
-            recipe.append(_pretraining(config, rows, deep))
-        labels = Labels(
-            rows.view("token_ids", holdout=False),
-            rows.classes(holdout=False),
-            config=config,
-            clause_ends=encoder.clause_ends,
-            teacher_NC=rows.teacher,
-        )
-        recipe.append(_training(config, rows, deep, labels))
-    recipe.append(Fit("blend", lambda: _blend(config, rows, model)))
+            recipe.append(_pretraining(config, rows, model.deep))
+        recipe.append(_training(config, rows, model.deep, labels, holdout))
+    recipe.append(Fit("blend", lambda: _blend(config, rows, model, holdout)))
     return tuple(recipe)
 
 
@@ -194,12 +225,14 @@ def _pretraining(config: Config, rows: TrainingRows, deep: DeepBranch) -> Phase:
     )
 
 
-def _training(config: Config, rows: TrainingRows, deep: DeepBranch, labels: Objective) -> Phase:
+def _training(
+    config: Config, rows: TrainingRows, deep: DeepBranch, labels: Labels, holdout: Callable[[], Tensor]
+) -> Phase:
     train = config.train
     loss = build_loss(train)
 
     def judge() -> Mapping[str, float]:
-        logits_NC = deep_logits(deep, rows.view("token_ids", holdout=True))
+        logits_NC = holdout()
         classes_N = torch.from_numpy(rows.classes(holdout=True))
         return {
             "holdout_loss": float(loss(logits_NC, classes_N)) / len(classes_N),
@@ -216,22 +249,22 @@ def _training(config: Config, rows: TrainingRows, deep: DeepBranch, labels: Obje
         lr=train.lr,
         muon_lr=train.muon_lr,
         schedule=train.schedule,
-        flops_per_token=flops_per_token(
-            config.model, length=float(rows.view("token_ids", holdout=False).lengths.mean())
-        ),
+        flops_per_token=flops_per_token(config.model, length=labels.mean_length),
         judge=judge,
     )
 
 
-def _blend(config: Config, rows: TrainingRows, model: TextClassifier) -> Mapping[str, float]:
+def _blend(
+    config: Config, rows: TrainingRows, model: TextClassifier, holdout: Callable[[], Tensor] | None
+) -> Mapping[str, float]:
     classes_N = torch.from_numpy(rows.classes(holdout=True))
     wide_NC = deep_NC = None
     if model.wide is not None:
         ids, values = (rows.view(name, holdout=True) for name in ("ngram_ids", "ngram_values"))
         wide_NC = wide_logits(model.wide, ids, values)
-    if model.deep is not None:
+    if model.deep is not None and holdout is not None:
         model.deep.compute_dtype = torch.float32
-        deep_NC = deep_logits(model.deep, rows.view("token_ids", holdout=True))
+        deep_NC = holdout()
     loss = set_blend(model, wide_NC=wide_NC, deep_NC=deep_NC, classes_N=classes_N, deep_weight=config.model.deep_weight)
     values_by_name = {"final_loss": loss}
     for name, logits_NC in (("wide", wide_NC), ("deep", deep_NC)):

@@ -1,0 +1,101 @@
+"""How a classifier of images with texts is trained: as one of texts is, on both, and now and then on one of them alone.
+
+A model that always sees both comes to lean on the one that tells more; a row of which one is hidden teaches it to
+answer from the other (ModDrop, Neverova et al. 2015, arXiv:1501.00102).
+
+Shapes: N rows, C classes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from noria.config import Config
+from noria.data.affine import varied
+from noria.data.image_text_encoder import ImageTextEncoder
+from noria.data.ragged import pad
+from noria.data.text_encoder import PAD, UNKNOWN
+from noria.model.image_text_classifier import ImageTextBranch, ImageTextClassifier
+from noria.recipes.classification import Labels, branches_recipe
+from noria.training.batch import Batch
+from noria.training.data import TrainingRows
+from noria.training.recipe import Fit, Phase
+
+_BATCH_ROWS = 64
+
+
+class LabelsOfEither(Labels):
+    """Tell the class of a row from its changed text and its changed image, or from one of the two."""
+
+    def __init__(self, rows: TrainingRows, *, config: Config, encoder: ImageTextEncoder) -> None:
+        super().__init__(
+            rows.view("token_ids", holdout=False),
+            rows.classes(holdout=False),
+            config=config,
+            clause_ends=encoder.text.clause_ends,
+            teacher_NC=rows.teacher,
+            beside=encoder.image.num_patches,
+        )
+        self._pixels = rows.view("pixels", holdout=False)
+        self._has_image = rows.tensor("has_image", holdout=False).values.astype(bool)
+        self._encoder = encoder.image
+        self._hidden_share = config.train.modality_dropout
+        self._seeing = config.train.seeing
+
+    def batch(self, index: int) -> Batch:
+        """The batch at `index`."""
+        batch = super().batch(index)
+        rng = np.random.default_rng((self._seed, index, 3))
+        images = self._encoder.as_images(np.stack([self._pixels[row] for row in batch.rows]))
+        has_image = self._has_image[batch.rows]
+        token_ids = batch.inputs["token_ids"].numpy()
+        has_text = (token_ids[:, 0] != UNKNOWN) | (batch.lengths > self._beside + 1)
+        drawn = rng.random(len(has_image))
+        without_text = has_image & (drawn < self._hidden_share)
+        without_image = has_text & (drawn >= 1 - self._hidden_share)
+        nothing = np.full(token_ids.shape[1], PAD)
+        nothing[0] = UNKNOWN
+        inputs = {
+            **batch.inputs,
+            "token_ids": torch.from_numpy(np.where(without_text[:, None], nothing, token_ids)),
+            "pixels": torch.from_numpy(varied(images, self._seeing, rng)),
+            "has_image": torch.from_numpy(has_image & ~without_image),
+        }
+        return replace(batch, inputs=inputs)
+
+    def logits(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Float32 (N, C)."""
+        logits_NC: Tensor = model(*(batch.inputs[name] for name in ("token_ids", "pixels", "has_image")))
+        return logits_NC
+
+
+def image_text_classification_recipe(
+    config: Config, *, encoder: ImageTextEncoder, rows: TrainingRows, model: ImageTextClassifier
+) -> tuple[Fit | Phase, ...]:
+    """The training of `model`, which changes as it learns."""
+    return branches_recipe(
+        config,
+        rows=rows,
+        model=model,
+        labels=LabelsOfEither(rows, config=config, encoder=encoder),
+        holdout=lambda: _holdout(model.deep, encoder, rows),
+    )
+
+
+@torch.inference_mode()
+def _holdout(deep: ImageTextBranch, encoder: ImageTextEncoder, rows: TrainingRows) -> Tensor:
+    """Logits float32 (N, C) of the hold-out as it is, in evaluation mode, on the CPU."""
+    deep.eval()
+    device = next(deep.parameters()).device
+    token_ids, pixels, has_image = (rows.view(name, holdout=True) for name in ("token_ids", "pixels", "has_image"))
+    parts = []
+    for start in range(0, len(token_ids), _BATCH_ROWS):
+        numbers = range(start, min(start + _BATCH_ROWS, len(token_ids)))
+        images = encoder.image.as_images(np.stack([pixels[row] for row in numbers]))
+        arrays = (pad([token_ids[row] for row in numbers]), images, np.concatenate([has_image[row] for row in numbers]))
+        parts.append(deep(*(torch.from_numpy(array).to(device) for array in arrays)).float().cpu())
+    return torch.cat(parts)
