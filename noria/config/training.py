@@ -144,6 +144,17 @@ class PretrainConfig(Section):
     """Token embeddings start from co-occurrence within so many tokens; 0 starts them at random."""
 
 
+class ImagesConfig(Section):
+    """Learning from images alone before images and texts are learned together."""
+
+    epochs: Annotated[float, Field(ge=0)] = 20.0
+    """0 leaves it out."""
+    lr: Annotated[float, Field(gt=0)] = 2e-3
+    muon_lr: Annotated[float, Field(gt=0)] = 0.02
+    """Rate of the Transformer's matrices under `muon`; `lr` is then AdamW's, for everything else."""
+    schedule: Literal["cosine", "linear", "wsd", "constant"] = "cosine"
+
+
 class GuardConfig(Section):
     """When training is in trouble, and what is done about it."""
 
@@ -296,6 +307,7 @@ class TrainConfig(Section):
     distill: DistillConfig = DistillConfig()
     lora: LoraConfig = LoraConfig()
     pretrain: PretrainConfig = PretrainConfig()
+    images: ImagesConfig = ImagesConfig()
 
     @model_validator(mode="after")
     def _ranks_can_meet(self) -> Self:

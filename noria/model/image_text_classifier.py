@@ -19,6 +19,8 @@ from noria.model.wide import WideBranch
 class ImageTextBranch(DeepBranch):
     """The text's branch with a second frontend; a row whose image is missing has no patches to attend to."""
 
+    forward_methods = (*DeepBranch.forward_methods, "of_images")
+
     def __init__(
         self,
         config: ModelConfig,
@@ -43,6 +45,13 @@ class ImageTextBranch(DeepBranch):
         real_BS = torch.cat([seen_BP, token_ids_BT != PADDING], dim=1)
         x_BSD = torch.cat([patches_BPD, self.frontend(token_ids_BT)], dim=1).to(self.compute_dtype)
         out: Tensor = self.head(self.encoder(x_BSD, real_BS), real_BS)
+        return out
+
+    def of_images(self, pixels_BKHW: Tensor) -> Tensor:
+        """Logits (B, C) of the images alone."""
+        x_BPD = self.image_frontend(pixels_BKHW).to(self.compute_dtype)
+        real_BP = torch.ones(x_BPD.shape[:2], dtype=torch.bool, device=x_BPD.device)
+        out: Tensor = self.head(self.encoder(x_BPD, real_BP), real_BP)
         return out
 
 

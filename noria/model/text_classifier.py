@@ -23,7 +23,7 @@ class DeepBranch(nn.Module):
     `compute_dtype` is the precision of the activations; parameters stay float32, and so do logits.
     """
 
-    forward_methods = ("masked_tokens",)
+    forward_methods: tuple[str, ...] = ("masked_tokens",)
 
     def __init__(self, config: ModelConfig, *, vocabulary_size: int, max_tokens: int, num_classes: int) -> None:
         super().__init__()

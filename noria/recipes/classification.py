@@ -11,7 +11,7 @@ Shapes: N rows, C classes, V vocabulary, D model dimension.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -156,15 +156,18 @@ def branches_recipe(
     model: TextClassifier,
     labels: Labels | None,
     holdout: Callable[[], Tensor] | None,
+    before: Sequence[Phase] = (),
 ) -> tuple[Fit | Phase, ...]:
     """The training of a model in two branches, of which the Transformer learns `labels`.
 
-    `holdout` gives the Transformer's logits float32 (N, C) of the hold-out.
+    `holdout` gives the Transformer's logits float32 (N, C) of the hold-out; `before` is what it learns between
+    the hidden tokens and `labels`.
     """
     recipe: list[Fit | Phase] = [Fit("prepare", lambda: _prepare(config, rows, model))]
     if model.deep is not None and labels is not None and holdout is not None:
         if config.train.pretrain.epochs:
             recipe.append(_pretraining(config, rows, model.deep))
+        recipe.extend(before)
         recipe.append(_training(config, rows, model.deep, labels, holdout))
     recipe.append(Fit("blend", lambda: _blend(config, rows, model, holdout)))
     return tuple(recipe)

@@ -79,13 +79,18 @@ class VariedImages:
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Sum over the rows."""
-        logits_NC = model(batch.inputs["pixels"])
+        logits_NC = self.logits(model, batch)
         loss = self._loss(logits_NC, batch.targets)
         if self._teacher_NC is None:
             return loss
         distill = self._train.distill
         taught = distillation(logits_NC, batch.inputs["teacher"], temperature=distill.temperature)
         return (1 - distill.weight) * loss + distill.weight * taught
+
+    def logits(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Float32 (N, C)."""
+        logits_NC: Tensor = model(batch.inputs["pixels"])
+        return logits_NC
 
 
 def image_classification_recipe(

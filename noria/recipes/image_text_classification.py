@@ -1,7 +1,15 @@
-"""How a classifier of images with texts is trained: as one of texts is, on both, and now and then on one of them alone.
+"""How a classifier of images with texts is trained: as one of texts is, with a phase for the images before the last.
 
-A model that always sees both comes to lean on the one that tells more; a row of which one is hidden teaches it to
-answer from the other (ModDrop, Neverova et al. 2015, arXiv:1501.00102).
+prepare   the wide branch is fitted to the texts; token embeddings start from co-occurrence
+pretrain  the Transformer guesses hidden tokens
+see       it learns the labels from the images alone
+train     it learns them from both, and now and then from one of the two
+blend     the two branches are weighed on the hold-out
+
+Images take ten times the epochs that texts take, and learned together from the start the texts are known by heart
+before the images are seen (Wang et al. 2020, arXiv:1905.12681). A model that always has both comes to lean on the one
+that tells more; a row of which one is hidden teaches it to answer from the other (ModDrop, Neverova et al. 2015,
+arXiv:1501.00102).
 
 Shapes: N rows, C classes.
 """
@@ -9,6 +17,7 @@ Shapes: N rows, C classes.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import cast
 
 import numpy as np
 import torch
@@ -16,13 +25,16 @@ from torch import Tensor, nn
 
 from noria.config import Config
 from noria.data.affine import varied
+from noria.data.image_encoder import ImageEncoder
 from noria.data.image_text_encoder import ImageTextEncoder
 from noria.data.ragged import pad
 from noria.data.text_encoder import PAD, UNKNOWN
 from noria.model.image_text_classifier import ImageTextBranch, ImageTextClassifier
 from noria.recipes.classification import Labels, branches_recipe
+from noria.recipes.image_classification import VariedImages
 from noria.training.batch import Batch
 from noria.training.data import TrainingRows
+from noria.training.meter import flops_per_token
 from noria.training.recipe import Fit, Phase
 
 _BATCH_ROWS = 64
@@ -73,16 +85,58 @@ class LabelsOfEither(Labels):
         return logits_NC
 
 
+class ImagesAlone(VariedImages):
+    """Tell the class of a row from its changed image."""
+
+    def __init__(self, rows: TrainingRows, *, config: Config, encoder: ImageEncoder) -> None:
+        self._numbers = np.flatnonzero(rows.tensor("has_image", holdout=False).values)
+        pixels = rows.view("pixels", holdout=False)
+        super().__init__(
+            replace(pixels, rows=pixels.rows[self._numbers]),
+            rows.classes(holdout=False)[self._numbers],
+            config=config,
+            encoder=encoder,
+        )
+
+    def batch(self, index: int) -> Batch:
+        """The batch at `index`."""
+        batch = super().batch(index)
+        return replace(batch, rows=self._numbers[batch.rows])
+
+    def logits(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Float32 (N, C)."""
+        return cast("ImageTextBranch", model).of_images(batch.inputs["pixels"])
+
+
 def image_text_classification_recipe(
     config: Config, *, encoder: ImageTextEncoder, rows: TrainingRows, model: ImageTextClassifier
 ) -> tuple[Fit | Phase, ...]:
     """The training of `model`, which changes as it learns."""
+    has_image = rows.tensor("has_image", holdout=False).values
+    sees = config.train.images.epochs > 0 and has_image.any()
     return branches_recipe(
         config,
         rows=rows,
         model=model,
         labels=LabelsOfEither(rows, config=config, encoder=encoder),
         holdout=lambda: _holdout(model.deep, encoder, rows),
+        before=[_seeing(config, encoder.image, rows, model.deep)] if sees else [],
+    )
+
+
+def _seeing(config: Config, encoder: ImageEncoder, rows: TrainingRows, deep: ImageTextBranch) -> Phase:
+    images = config.train.images
+    return Phase(
+        "see",
+        objective=ImagesAlone(rows, config=config, encoder=encoder),
+        model=deep,
+        matrices=deep.encoder,
+        head=deep.head,
+        epochs=images.epochs,
+        lr=images.lr,
+        muon_lr=images.muon_lr,
+        schedule=images.schedule,
+        flops_per_token=flops_per_token(config.model, length=float(encoder.num_patches)),
     )
 
 

@@ -49,12 +49,12 @@ DEFAULTS: Mapping[str, object] = {
     },
     "train": {
         "optimizer": "muon",
-        "lr": 1e-3,
-        "muon_lr": 0.01,
-        "schedule": "cosine",
-        "epochs": 12.0,
-        "batch_tokens": 4_096,
-        "token_mask": 0.2,
+        "lr": 7e-4,
+        "muon_lr": 5e-3,
+        "schedule": "linear",
+        "epochs": 3.0,
+        "batch_tokens": 2_304,
+        "token_mask": 0.1,
         "clause_shuffle": 0.5,
         "label_smoothing": 0.1,
         "modality_dropout": 0.15,
@@ -67,10 +67,11 @@ DEFAULTS: Mapping[str, object] = {
             "mask_share": 0.2,
             "cooccurrence_window": 4,
         },
+        "images": {"epochs": 30.0, "lr": 2e-3, "muon_lr": 0.02, "schedule": "cosine"},
     },
     "serve": {"max_body_bytes": 4_000_000},
 }
-"""The text's side is that of text classification, the image's that of image classification."""
+"""Texts are learned as in text classification, images as in image classification; 2,304 are 64 images of 36 patches."""
 
 _MOST_BASE64 = 28_000_000
 _MOST_PIXELS = 24_000_000

@@ -25,6 +25,7 @@ SETTINGS: Mapping[str, Mapping[str, object]] = {
         "precision": "fp32",
         "seeing": {"rotation": 5.0, "shear": 0.0},
         "pretrain": {"epochs": 1.0},
+        "images": {"epochs": 2.0},
     },
     "evaluate": {"resamples": 200, "min_slice_rows": 5},
     "optimize": {"latency_repeats": 10, "max_quality_drop": 0.2, "max_slice_drop": 1.0},
