@@ -88,8 +88,10 @@ def ours(workspace: Workspace, config: Config, *, num_events: int) -> tuple[Trai
 class BestEpoch:
     """A SASRec that is trained until ten epochs brought nothing, at the best of its epochs."""
 
-    def __init__(self, sasrec: RecboleSasrec, rows: Sequence[DataRow], encoder: ItemEncoder) -> None:
-        self._sasrec, self._rows, self._encoder = sasrec, rows, encoder
+    def __init__(
+        self, sasrec: RecboleSasrec, rows: Sequence[DataRow], encoder: ItemEncoder, *, most_epochs: int
+    ) -> None:
+        self._sasrec, self._rows, self._encoder, self._most = sasrec, rows, encoder, most_epochs
         self._seconds: list[float] = []
         self._best: Judged | None = None
         self._best_at = 0
@@ -97,7 +99,7 @@ class BestEpoch:
     @property
     def goes_on(self) -> bool:
         done = len(self._seconds)
-        return done < _MOST_EPOCHS and done - self._best_at < _PATIENCE
+        return done < self._most and done - self._best_at < _PATIENCE
 
     @property
     def trained(self) -> Trained:
@@ -152,7 +154,9 @@ def histories_of(splits: Path) -> dict[str, list[str]]:
     return histories
 
 
-def measure(workspace: Workspace, *, threads: int, settings: Mapping[str, Mapping[str, object]]) -> list[Row]:
+def measure(
+    workspace: Workspace, *, threads: int, settings: Mapping[str, Mapping[str, object]], most_epochs: int
+) -> list[Row]:
     """Train both sides in turn: one of our trainings, then some of the epochs that each peer may take."""
     histories = histories_of(workspace.splits)
     num_events = sum(len(history) - 1 for history in histories.values())
@@ -168,9 +172,9 @@ def measure(workspace: Workspace, *, threads: int, settings: Mapping[str, Mappin
                 if name not in peers:
                     home = Path(directory) / str(number)
                     sasrec = RecboleSasrec(histories, home, settings=given, threads=threads, seed=1)
-                    peers[name] = BestEpoch(sasrec, rows, encoder)
+                    peers[name] = BestEpoch(sasrec, rows, encoder, most_epochs=most_epochs)
                 print(name, flush=True)
-                peers[name].train(_MOST_EPOCHS if seed == SEEDS[-1] else _EPOCHS_A_TURN)
+                peers[name].train(most_epochs if seed == SEEDS[-1] else _EPOCHS_A_TURN)
     return results(our_runs, {name: peer.trained for name, peer in peers.items()})
 
 
@@ -204,9 +208,10 @@ def main() -> None:
     parser.add_argument("workspace", type=Path)
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of RecBole; ours probes")
     parser.add_argument("--defaults-only", action="store_true", help="leave out the slower of RecBole's settings")
+    parser.add_argument("--most-epochs", type=int, default=_MOST_EPOCHS, help="that a peer may take")
     args = parser.parse_args()
     chosen = dict(list(_SASREC.items())[: 1 if args.defaults_only else None])
-    rows = measure(Workspace.at(args.workspace), threads=args.threads, settings=chosen)
+    rows = measure(Workspace.at(args.workspace), threads=args.threads, settings=chosen, most_epochs=args.most_epochs)
     print(write_results("recommendation", rows, packages=("torch", "recbole")))
 
 

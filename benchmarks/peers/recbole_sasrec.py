@@ -24,6 +24,8 @@ from recbole.trainer import Trainer
 from recbole.utils import init_seed
 
 _NAME = "events"
+_DROPPED = {"float_": np.float64, "complex_": np.complex128, "unicode_": np.str_}
+"""Names that RecBole 1.2 reads and NumPy 2 no longer has."""
 _FIXED: Mapping[str, object] = {
     "load_col": {"inter": ["user_id", "item_id", "timestamp"]},
     "eval_args": {"split": {"LS": "valid_only"}, "order": "TO", "mode": "full", "group_by": "user"},
@@ -52,6 +54,8 @@ class RecboleSasrec:
     ) -> None:
         torch.set_num_threads(threads)
         _write(histories, directory / _NAME / f"{_NAME}.inter")
+        for old, now in _DROPPED.items():
+            setattr(np, old, now)
         given = {**_FIXED, **settings, "seed": seed, "data_path": str(directory), "checkpoint_dir": str(directory)}
         config = Config(model="SASRec", dataset=_NAME, config_dict=given)
         logging.getLogger().setLevel(logging.ERROR)
