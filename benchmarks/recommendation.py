@@ -20,6 +20,7 @@ import os
 import statistics
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import chdir
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -163,7 +164,7 @@ def measure(
     rows = read_validation(workspace.splits)
     our_runs: list[Trained] = []
     peers: dict[str, BestEpoch] = {}
-    with tempfile.TemporaryDirectory() as directory:
+    with tempfile.TemporaryDirectory() as directory, chdir(directory):  # RecBole leaves logs where it is run
         for seed in SEEDS:
             run, encoder = ours(workspace, workspace.config.model_copy(update={"seed": seed}), num_events=num_events)
             print(f"ours, seed {seed}: {run.events_per_s:,.0f} events/s, ndcg@10 {_ndcg(run.judged):.4f}", flush=True)
@@ -211,7 +212,9 @@ def main() -> None:
     parser.add_argument("--most-epochs", type=int, default=_MOST_EPOCHS, help="that a peer may take")
     args = parser.parse_args()
     chosen = dict(list(_SASREC.items())[: 1 if args.defaults_only else None])
-    rows = measure(Workspace.at(args.workspace), threads=args.threads, settings=chosen, most_epochs=args.most_epochs)
+    rows = measure(
+        Workspace.at(args.workspace.resolve()), threads=args.threads, settings=chosen, most_epochs=args.most_epochs
+    )
     print(write_results("recommendation", rows, packages=("torch", "recbole")))
 
 

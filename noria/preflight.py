@@ -8,6 +8,7 @@ from pathlib import Path
 import yaml
 
 from noria.config import Config, read_params
+from noria.data.sources import find_files, is_http
 from noria.errors import ConfigError, DiskFull, SourceError
 from noria.workspace import Workspace
 
@@ -20,7 +21,7 @@ _COPIES = 6
 def check_ready(workspace: Workspace) -> None:
     """Raise what would stop a run: bad configuration, no suite, no source, no room.
 
-    A source behind a URL is left to the stage that reads it.
+    A source behind a URL is left to the stage that reads it, except that an HTTP host must have the file.
 
     Raises
     ------
@@ -28,6 +29,8 @@ def check_ready(workspace: Workspace) -> None:
     """
     check_workspace(workspace)
     source = workspace.config.source.path
+    if is_http(source):  # before DVC asks, which follows redirects anywhere
+        find_files(workspace.config.source, base=str(workspace.root))
     if "://" in source:
         _check_room(workspace, source_bytes=0)
         return

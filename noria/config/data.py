@@ -83,6 +83,10 @@ class SourceConfig(Section):
             return self
         if not re.match("https?://", self.path):
             raise ValueError("an HTTP URL must begin with http:// or https://")
+        try:
+            urlsplit(self.path).port  # noqa: B018  asked for, it is checked
+        except ValueError as error:
+            raise ValueError(f"`path` is no URL: {error}") from None
         if "@" in urlsplit(self.path).netloc:
             raise ValueError("no name and password in `path`: params.yaml is shared, and so is what it says")
         if not is_host_among(self.path, self.hosts):

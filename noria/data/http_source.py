@@ -1,4 +1,7 @@
-"""Files over HTTP, from hosts that `source.hosts` names and from no other, wherever a redirect leads."""
+"""Files over HTTP, from hosts that `source.hosts` names and from no other, wherever a redirect leads.
+
+DVC, for which the URL is a dependency, asks for the headers of the file by itself, and follows where they lead.
+"""
 
 from __future__ import annotations
 
@@ -32,8 +35,12 @@ def http_filesystem(hosts: Sequence[str]) -> AbstractFileSystem:
     ) -> None:
         del session, context
         location = params.response.headers.get("Location") or params.response.headers.get("URI") or ""
-        target = params.response.url.join(URL(location))
-        if not is_host_among(str(target), hosts):
+        try:
+            target = params.response.url.join(URL(location))
+            is_known = is_host_among(str(target), hosts)
+        except ValueError as error:
+            raise RedirectRefused(f"{params.response.url} redirects to no URL: {location!r}") from error
+        if not is_known:
             raise RedirectRefused(f"{params.response.url} redirects to {target}, and source.hosts names only {hosts}")
 
     trace = aiohttp.TraceConfig()

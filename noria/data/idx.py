@@ -8,7 +8,7 @@ Shapes: N images, H height, W width.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 from typing import BinaryIO
 
@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from noria.config import SourceConfig
 from noria.data.blocks import Block, Rejected
-from noria.data.media import binary_columns
+from noria.data.media import binary_columns, is_optional
 from noria.data.sources import SourceFile
 from noria.errors import ConfigError, SourceError
 
@@ -46,6 +46,11 @@ def read_idx(file: SourceFile, *, source: SourceConfig, schema: pa.Schema, targe
             where=f"params.yaml: source ({file.name})",
             expected="a scenario of images, and `source.label_from: column`",
         )
+    empty = [name for name in schema.names if name not in (columns[0], target)]
+    if lacking := [name for name in empty if not is_optional(schema.field(name))]:
+        raise ConfigError(
+            f"an IDX file has no `{lacking[0]}`", where=f"params.yaml: source ({file.name})", expected="a table"
+        )
     with file.open() as stream:
         count, height, width = _sizes(stream, file, num_axes=3)
         labels = _labels_of(file, most=count)
@@ -60,7 +65,7 @@ def read_idx(file: SourceFile, *, source: SourceConfig, schema: pa.Schema, targe
             raise SourceError(f"images of {height:,} x {width:,} pixels", where=file.path, expected="a possible size")
         number = 0
         for images_NHW in _images(stream, height=height, width=width, count=min(count, len(labels.values))):
-            yield _block(file, number, images_NHW, labels.values, column=columns[0], target=target)
+            yield _block(file, number, images_NHW, labels.values, column=columns[0], target=target, empty=empty)
             number += len(images_NHW)
         has_more = number == count and bool(stream.read(1))
     if has_more or labels.has_more:
@@ -115,7 +120,16 @@ def _images(stream: BinaryIO, *, height: int, width: int, count: int) -> Iterato
         left -= found
 
 
-def _block(file: SourceFile, start: int, images_NHW: np.ndarray, labels: bytes, *, column: str, target: str) -> Block:
+def _block(
+    file: SourceFile,
+    start: int,
+    images_NHW: np.ndarray,
+    labels: bytes,
+    *,
+    column: str,
+    target: str,
+    empty: Sequence[str],
+) -> Block:
     from noria.data.pixels import encode_png
 
     numbers = range(start + 1, start + 1 + len(images_NHW))
@@ -125,5 +139,6 @@ def _block(file: SourceFile, start: int, images_NHW: np.ndarray, labels: bytes, 
         {
             column: [encode_png(image_HW[..., None]) for image_HW in images_NHW],
             target: [str(labels[number - 1]) for number in numbers],
+            **{name: [""] * len(numbers) for name in empty},
         },
     )

@@ -72,6 +72,8 @@ def repair(values: Mapping[str, object], config: CleanConfig) -> Repaired:
     if not has_text:
         return Repaired({**labelled.values, TEXT: ""}, repairs=labelled.repairs)
     read = text.repair(labelled.values, config)
+    if read.rule == "empty" and image:
+        read = Repaired({**labelled.values, TEXT: ""}, repairs=read.repairs)
     return Repaired(read.values, rule=read.rule, reason=read.reason, repairs=(*labelled.repairs, *read.repairs))
 
 

@@ -46,10 +46,10 @@ def read_media(file: SourceFile, source: SourceConfig, wanted: Wanted) -> Iterat
     needed = wanted.among([]).columns
     if len(needed) != 1:
         raise ConfigError(
-            f"a file is one column, and this scenario needs {len(needed)}: {', '.join(needed)}",
+            f"a file is one column, and a row of this scenario has {', '.join(wanted.columns)}",
             where=f"params.yaml: source.format: media ({file.name})",
-            expected="`source.label_from: directory` (cat/1.png, dog/7.png), `file` or `pattern`",
-            next_step="set `source.label_from`, or write a table that names the files",
+            expected="`source.label_from: directory` (cat/1.png, dog/7.png) where a row is a file and its label",
+            next_step="set `source.label_from: directory` or `pattern`, or write a table that names the files",
         )
     (column,) = needed
     payload = _load(file, origin=f"{file.name}:1", values=_first(wanted.with_label({}, 1)), source=source)
@@ -87,6 +87,8 @@ def read_named_media(file: SourceFile, *, source: SourceConfig, schema: pa.Schem
     payload = _load(file, origin=f"{file.name}:1", values=values, source=source)
     if isinstance(payload, Rejected):
         return payload
+    if not payload and is_optional(schema.field(column)):
+        return _empty(f"{file.name}:1", values)
     return Block(file.name, [1], {column: [payload], **{name: [value] for name, value in values.items()}})
 
 
@@ -131,7 +133,7 @@ def _with_file(
     named = values[column]
     if isinstance(named, Mapping):  # how Hugging Face writes images and recordings into Parquet
         named = named.get("bytes") or named.get("path")
-    if not named and may_lack:
+    if may_lack and (named is None or named in ("", b"")):
         named = b""
     elif isinstance(named, list):
         named = _image_of(named, origin=origin, values=values)
@@ -150,9 +152,16 @@ def _with_file(
                 next_step=f"source.path: {PurePosixPath(source.path).parent}",
             )
         named = _load(file.beside(named), origin=origin, values=values, source=source)
+        if may_lack and named == b"":
+            return _empty(origin, values)
     if isinstance(named, Rejected):
         return named
     return Block(file.name, [number], {name: [named if name == column else v] for name, v in values.items()})
+
+
+def _empty(origin: str, values: Mapping[str, object]) -> Rejected:
+    """A file of no bytes is no file that was left out."""
+    return Rejected(origin, values, "empty_file", "the file that it names is empty")
 
 
 def _load(file: SourceFile, *, origin: str, values: Mapping[str, object], source: SourceConfig) -> bytes | Rejected:

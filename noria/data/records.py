@@ -110,10 +110,10 @@ def _check_encoding(encoding: str) -> None:
 
 
 def _read_text(file: SourceFile, source: SourceConfig, wanted: Wanted) -> Iterator[Block | Rejected]:
-    wanted = wanted.among([])
+    names, wanted = tuple(wanted.columns), wanted.among([])
     if len(wanted.columns) != 1:
         raise ConfigError(
-            f"a line of text is one column, and this scenario needs {len(wanted.columns)}: {', '.join(wanted.columns)}",
+            f"a line of text is one column, and a row of this scenario has {', '.join(names)}",
             where=f"params.yaml: source.format: text ({file.name})",
             expected="`source.label_from: file` (neg.txt, pos.txt) or `directory` (neg/…, pos/…)",
             next_step="set `source.label_from`, or give the data as CSV or JSONL",

@@ -94,6 +94,13 @@ class SourceFile:
 
     def beside(self, path: str) -> SourceFile:
         """The media file that a row of this one names, by its path from here."""
+        if is_http(self.path):
+            raise SourceError(
+                f"over HTTP a source is one file, and {self.name} needs `{path}` beside it",
+                where=self.path,
+                expected="Parquet with the bytes in a column",
+                next_step="or bring the files to a directory or to S3",
+            )
         directory = PurePosixPath(self.path).parent
         return SourceFile(path, str(directory / path), "media", self.filesystem)
 
@@ -146,6 +153,8 @@ def find_files(source: SourceConfig, *, base: str) -> list[SourceFile]:
 
     Hidden files, and with `format: auto` files of unknown endings, are left out.
 
+    An HTTP host is asked whether it has the file.
+
     Raises
     ------
     SourceError
@@ -154,8 +163,10 @@ def find_files(source: SourceConfig, *, base: str) -> list[SourceFile]:
     url = source.path if "://" in source.path else str(PurePosixPath(base) / source.path)
     try:
         filesystem, root = _filesystem(url, hosts=source.hosts)
-        if _is_http(url):  # a directory there is a page for people
-            return [_file_behind(url, source, filesystem)]
+        if is_http(url):  # a directory there is a page for people
+            file = _file_behind(url, source, filesystem)
+            filesystem.fs.info(url)  # whose error says why; opening it would only say that it is not there
+            return [file]
         if filesystem.isfile(root):
             paths, parent = [root], str(PurePosixPath(root).parent)
         else:
@@ -185,7 +196,8 @@ def find_files(source: SourceConfig, *, base: str) -> list[SourceFile]:
     return files
 
 
-def _is_http(url: str) -> bool:
+def is_http(url: str) -> bool:
+    """Whether a source is one file behind a URL of HTTP."""
     return url.startswith(("http://", "https://"))
 
 
@@ -202,7 +214,7 @@ def _file_behind(url: str, source: SourceConfig, filesystem: fsspec.AbstractFile
 
 
 def _filesystem(url: str, *, hosts: Sequence[str]) -> tuple[fsspec.AbstractFileSystem, str]:
-    if _is_http(url):
+    if is_http(url):
         try:
             from noria.data.http_source import http_filesystem
         except ImportError as error:
@@ -321,7 +333,7 @@ def _missing(path: str, filesystem: fsspec.AbstractFileSystem, root: str) -> Sou
 
 def _unreadable(path: str, error: Exception) -> SourceError:
     if isinstance(error, ImportError):
-        extra, protocol = ("http", "http://") if _is_http(path) else ("s3", "s3://")
+        extra, protocol = ("http", "http://") if is_http(path) else ("s3", "s3://")
         return SourceError(
             f"reading this URL needs a package that is not installed: {error}",
             where=path,
@@ -330,8 +342,8 @@ def _unreadable(path: str, error: Exception) -> SourceError:
     advice = "check the path, its permissions, and that the file is whole"
     if path.startswith("s3"):
         advice = "check the bucket, AWS_ENDPOINT_URL and the credentials in the environment"
-    elif _is_http(path):
-        if isinstance(error, FileNotFoundError):  # what fsspec makes of whatever happened
-            error = error.__cause__ if isinstance(error.__cause__, Exception) else OSError("not found (404)")
+    elif is_http(path):
+        if isinstance(error, FileNotFoundError) and isinstance(error.__cause__, Exception):
+            error = error.__cause__  # fsspec calls everything not found
         advice = "check the URL, and that its host answers; a host that it redirects to must be in source.hosts too"
     return SourceError(f"the source can't be read: {error or type(error).__name__}", where=path, next_step=advice)

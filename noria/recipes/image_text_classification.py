@@ -52,6 +52,9 @@ class LabelsOfEither(Labels):
             teacher_NC=rows.teacher,
             beside=encoder.image.num_patches,
         )
+        token_ids = rows.view("token_ids", holdout=False)
+        first_ids = (token_ids[row][0] for row in range(len(token_ids)))
+        self._has_text = (token_ids.lengths > 1) | (np.fromiter(first_ids, np.int64) != UNKNOWN)
         self._pixels = rows.view("pixels", holdout=False)
         self._has_image = rows.tensor("has_image", holdout=False).values.astype(bool)
         self._encoder = encoder.image
@@ -65,7 +68,7 @@ class LabelsOfEither(Labels):
         images = self._encoder.as_images(np.stack([self._pixels[row] for row in batch.rows]))
         has_image = self._has_image[batch.rows]
         token_ids = batch.inputs["token_ids"].numpy()
-        has_text = (token_ids[:, 0] != UNKNOWN) | (batch.lengths > self._beside + 1)
+        has_text = self._has_text[batch.rows]
         drawn = rng.random(len(has_image))
         without_text = has_image & (drawn < self._hidden_share)
         without_image = has_text & (drawn >= 1 - self._hidden_share)

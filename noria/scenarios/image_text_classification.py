@@ -35,7 +35,7 @@ SCHEMA = pa.schema(
 DEFAULTS: Mapping[str, object] = {
     "source": {"max_row_bytes": 20_000_000},
     "preprocess": {"batch_rows": 500},
-    "clean": {"near_duplicate_similarity": 1.0, "min_han_share": 0.0},
+    "clean": {"near_duplicate_similarity": 1.0, "min_chars": 1, "min_han_share": 0.0},
     "tokenizer": {"vocabulary_size": 3_000, "max_piece_chars": 4, "max_tokens": 128},
     "model": {
         "layers": 3,

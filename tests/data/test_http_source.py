@@ -16,6 +16,8 @@ from noria.config import SourceConfig
 from noria.data.ingest import ingest
 from noria.data.rows import read_rows
 from noria.errors import SourceError
+from noria.preflight import check_ready
+from noria.workspace import Workspace
 
 SCHEMA = pa.schema([pa.field("text", pa.string()), pa.field("label", pa.string())])
 CSV = "text,label\n很好,pos\n很差,neg\n".encode()
@@ -115,6 +117,7 @@ def test_a_host_without_a_port_stands_for_all_of_its_ports(servers, tmp_path):
         ("http://me:secret@example.org/rows.csv", ("example.org",), "no name and password"),
         ("simplecache::http://example.org/rows.csv", ("example.org",), "must begin with http"),
         ("HTTP://example.org/rows.csv", (), "must begin with http"),
+        ("http://example.org:99999/rows.csv", ("example.org",), "no URL"),
     ],
 )
 def test_a_host_that_is_not_named_is_never_asked(url, hosts, told):
@@ -133,13 +136,40 @@ def test_a_redirect_is_followed_to_a_host_that_is_named_and_to_no_other(servers,
     assert "source.hosts" in str(caught.value) and other.asked == []
 
 
+@pytest.mark.parametrize("location", ["http://a\\\\@b/", "http://[::1/", "file:///etc/passwd", ""])
+def test_a_redirect_to_nowhere_is_refused(servers, tmp_path, location):
+    server, _ = servers
+    server.redirects["/rows.csv"] = location
+    with pytest.raises(SourceError):
+        read(tmp_path, f"http://{server.host}/rows.csv", [server.host])
+
+
+def test_a_table_over_http_that_names_files_says_that_it_must_hold_them(servers, tmp_path):
+    server, _ = servers
+    server.files["/rows.csv"] = b"image,label\na.png,a\n"
+    source = SourceConfig(path=f"http://{server.host}/rows.csv?v=1", hosts=(server.host,))
+    schema = pa.schema([pa.field("image", pa.binary()), pa.field("label", pa.string())])
+    with pytest.raises(SourceError, match="Parquet with the bytes"):
+        ingest(source, schema=schema, target="label", base=tmp_path, raw=tmp_path / "raw", quarantine=tmp_path / "no")
+
+
+def test_a_run_does_not_start_when_a_redirect_leads_elsewhere(servers, tmp_path):
+    server, other = servers
+    root = workspaces.make_workspace(tmp_path / "workspace", workspaces.good_rows(20))
+    server.redirects["/rows.csv"] = f"http://{other.host}/rows.csv"
+    workspaces.change_params(root, {"source": {"path": f"http://{server.host}/rows.csv", "hosts": [server.host]}})
+    with pytest.raises(SourceError, match="redirects to"):
+        check_ready(Workspace.at(root))
+    assert other.asked == []
+
+
 def test_what_is_not_there_or_does_not_answer_says_so(servers, tmp_path):
     server, other = servers
     with pytest.raises(SourceError, match="404"):
         read(tmp_path / "a", f"http://{server.host}/rows.csv", [server.host])
     other.shutdown()
     other.server_close()
-    with pytest.raises(SourceError, match="can't be read"):
+    with pytest.raises(SourceError, match=r"[Cc]onnect"):
         read(tmp_path / "b", f"http://{other.host}/rows.csv", [other.host])
     with pytest.raises(SourceError, match="does not say what the file is"):
         read(tmp_path / "c", f"http://{server.host}/rows/", [server.host])

@@ -88,7 +88,7 @@ def test_a_file_above_the_limit_is_set_aside_with_its_beginning(folder, tmp_path
 
 def test_files_without_a_label_are_an_error_of_the_configuration(folder, tmp_path):
     (folder / "a.png").write_bytes(encode_png(DIGITS[0][..., None]))
-    with pytest.raises(ConfigError, match="a file is one column, and this scenario needs 2: image, label"):
+    with pytest.raises(ConfigError, match="a file is one column, and a row of this scenario has image, label"):
         read(tmp_path, format="media", label_from="column")
 
 

@@ -6,7 +6,7 @@ from noria.config import Config
 from noria.data.image_text_encoder import fit_image_text_encoder, load_image_text_encoder
 from noria.data.pixels import encode_png
 from noria.data.ragged import store_rows
-from noria.data.text_encoder import PAD, UNKNOWN
+from noria.data.text_encoder import PAD
 from noria.model.image_text_classifier import ImageTextBranch
 from noria.recipes.image_text_classification import ImagesAlone, LabelsOfEither
 from noria.training.data import TrainingRows
@@ -69,14 +69,13 @@ def test_rows_are_learned_whole_when_nothing_is_hidden(rows, encoder):
 
 
 def test_what_is_hidden_is_never_all_that_a_row_has(rows, encoder):
-    objective = LabelsOfEither(rows, config=config(modality_dropout=0.5), encoder=encoder)
+    objective = LabelsOfEither(rows, config=config(modality_dropout=0.5, token_mask=0.9), encoder=encoder)
     num_hidden = 0
     for batch in batches(objective):
         ids, has_image = batch.inputs["token_ids"].numpy(), batch.inputs["has_image"].numpy()
-        has_text = ids[:, 0] != UNKNOWN
+        has_text = (ids != PAD).sum(1) > 1  # one token stands for a text that is missing or hidden
         assert (has_text | has_image).all()
         num_hidden += int((has_text ^ has_image).sum())
-        assert all((ids[place, 1:] == PAD).all() for place in np.flatnonzero(~has_text))
     assert num_hidden > len(ROWS) // 2
 
 

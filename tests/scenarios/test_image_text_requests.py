@@ -13,6 +13,7 @@ from noria.data import image_text
 from noria.data.ingest import ingest
 from noria.data.media import to_base64
 from noria.data.pixels import encode_png
+from noria.data.quarantine import read_quarantine
 from noria.data.rows import read_rows
 from noria.scenarios import load_scenario
 
@@ -76,6 +77,28 @@ def test_what_a_row_or_a_whole_table_lacks_is_empty(tmp_path):
     assert read(tmp_path, SourceConfig(path="named")) == [(PNG, "", "a"), (b"", "", "b")]
 
 
+def test_a_file_without_bytes_is_a_fault_and_not_a_missing_image(tmp_path):
+    (tmp_path / "named").mkdir()
+    (tmp_path / "named" / "empty.png").write_bytes(b"")
+    (tmp_path / "named" / "rows.jsonl").write_text(
+        '{"image": "empty.png", "text": "here", "label": "a"}\n{"image": null, "text": "there", "label": "b"}\n'
+        '{"image": 0, "text": "there", "label": "b"}\n'
+    )
+    assert read(tmp_path, SourceConfig(path="named")) == [(b"", "there", "b")]
+    refused = {row.rule for row in read_quarantine(tmp_path / "refused")}
+    assert "empty_file" in refused and len(refused) == 2
+
+
+def test_images_in_idx_have_no_text(tmp_path):
+    (tmp_path / "digits").mkdir()
+    images = np.random.default_rng(0).integers(0, 256, (2, 9, 9), dtype=np.uint8)
+    head = (0x803).to_bytes(4, "big") + b"".join(size.to_bytes(4, "big") for size in images.shape)
+    (tmp_path / "digits" / "train-images-idx3-ubyte").write_bytes(head + images.tobytes())
+    labels = (0x801).to_bytes(4, "big") + (2).to_bytes(4, "big") + bytes([3, 7])
+    (tmp_path / "digits" / "train-labels-idx1-ubyte").write_bytes(labels)
+    assert [row[1:] for row in read(tmp_path, SourceConfig(path="digits"))] == [("", "3"), ("", "7")]
+
+
 @pytest.mark.parametrize(
     ("row", "rule"),
     [
@@ -97,6 +120,9 @@ def test_a_text_is_repaired_and_a_missing_one_stays_missing():
     repaired = image_text.repair({"image": PNG, "text": "<b>a good</b>  text", "label": " a"}, config)
     assert repaired.values == {"image": PNG, "text": "a good text", "label": "a"}
     assert repaired.repairs == ("label_whitespace", "html", "whitespace")
+    for nothing in (None, "\u200b", "<br>"):
+        values = image_text.repair({"image": PNG, "text": nothing, "label": "a"}, config).values
+        assert values == {"image": PNG, "text": "", "label": "a"}
     assert image_text.repair({"image": PNG, "text": None, "label": "a"}, config).values == {
         "image": PNG,
         "text": "",
