@@ -14,11 +14,17 @@ import pyarrow as pa
 
 from noria.config import AugmentConfig, CleanConfig, CleanImageConfig, SeeingConfig
 from noria.data.affine import varied
+from noria.data.media import from_base64
 from noria.data.pixels import Fault, Picture, brightness_and_contrast, decode, encode_png
 from noria.scenarios.base import Repaired
 
 _BRIGHTNESS, _CONTRAST, _SMALL = (25, 40), 75, 64
 """Bounds of the slices, set for digits on black."""
+
+MOST_BASE64 = 28_000_000
+"""Of a request."""
+_MOST_PIXELS_OF_A_REQUEST = 24_000_000
+"""A few kilobytes can stand for far more pixels than anyone has to wait for."""
 
 MEASURED = (
     pa.field("decodable", pa.bool_()),
@@ -50,6 +56,20 @@ def _measured(payload: object) -> tuple[bool, int, int, int, int, float, float]:
         return False, 0, 0, 0, num_bytes, 0.0, 0.0
     height, width, num_channels = found.pixels.shape
     return True, width, height, num_channels, num_bytes, *brightness_and_contrast(found.pixels)
+
+
+def seeable(text: str) -> str:
+    """The same base64 of a request, if it is of an image that can be decoded.
+
+    Raises
+    ------
+    ValueError
+        When it is none, or has too many pixels.
+    """
+    found = decode(from_base64(text), max_pixels=_MOST_PIXELS_OF_A_REQUEST)
+    if isinstance(found, Fault):
+        raise ValueError(found.reason)
+    return text
 
 
 def picture_of(payload: object) -> Picture | Fault:

@@ -55,9 +55,6 @@ EXAMPLE = (
     "IVG6lHzgyW6Nb2BSsfd8hcVAeVoTltqzpTCLekUNlTkCi0hxKJos5QAAAAAASUVORK5CYII="
 )
 """A handwritten seven, 28 x 28, PNG in base64."""
-_MOST_BASE64 = 28_000_000
-_MOST_PIXELS = 24_000_000
-"""Of a request: a few kilobytes can stand for far more pixels than anyone has to wait for."""
 
 
 class Request(BaseModel):
@@ -65,17 +62,12 @@ class Request(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    image: str = Field(min_length=1, max_length=_MOST_BASE64)
+    image: str = Field(min_length=1, max_length=images.MOST_BASE64)
 
     @field_validator("image")
     @classmethod
     def _can_be_seen(cls, value: str) -> str:
-        from noria.data.pixels import Fault, decode
-
-        found = decode(from_base64(value), max_pixels=_MOST_PIXELS)
-        if isinstance(found, Fault):
-            raise ValueError(found.reason)
-        return value
+        return images.seeable(value)
 
 
 class Response(BaseModel):

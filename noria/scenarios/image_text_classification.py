@@ -11,7 +11,7 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from noria.config import Config
-from noria.data import image_text
+from noria.data import image_text, images
 from noria.data.media import OPTIONAL, from_base64, to_base64
 from noria.errors import ConfigError
 from noria.scenarios.base import Encoder, Row, Scenario, Tensors
@@ -73,9 +73,6 @@ DEFAULTS: Mapping[str, object] = {
 }
 """Texts are learned as in text classification, images as in image classification; 2,304 are 64 images of 36 patches."""
 
-_MOST_BASE64 = 28_000_000
-_MOST_PIXELS = 24_000_000
-
 
 class Request(BaseModel):
     """An image (the bytes of its file in base64), a text, or both."""
@@ -83,18 +80,12 @@ class Request(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     text: str = Field(default="", max_length=20_000)
-    image: str = Field(default="", max_length=_MOST_BASE64)
+    image: str = Field(default="", max_length=images.MOST_BASE64)
 
     @field_validator("image")
     @classmethod
     def _can_be_seen(cls, value: str) -> str:
-        from noria.data.pixels import Fault, decode
-
-        if value:
-            found = decode(from_base64(value), max_pixels=_MOST_PIXELS)
-            if isinstance(found, Fault):
-                raise ValueError(found.reason)
-        return value
+        return images.seeable(value) if value else value
 
     @model_validator(mode="after")
     def _says_something(self) -> Self:
