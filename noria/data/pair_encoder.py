@@ -3,6 +3,9 @@
 Fitted on the training rows and nothing else; saved as JSON; imports no torch. Case and white space stay
 as they are. A text that looks like a special token is text: the tokenizer knows none, they are numbers.
 
+A placeholder (noria.data.placeholders) is one token, its number among those of the source; an answer gets back
+what the source has there, each once. So a model learns where placeholders go, and never misspells one.
+
 Shapes: S source tokens, T target tokens.
 """
 
@@ -11,6 +14,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +23,14 @@ from tokenizers import Tokenizer
 from noria.config import TokenizerConfig
 from noria.data.byte_pairs import token_ids, train_byte_pairs
 from noria.data.codepoints import HAN, LETTER, codepoints, count_flags
+from noria.data.placeholders import placeholder_name, split_placeholders
 from noria.data.ragged import pad
 from noria.errors import ArtifactError, TrainingError
 
 PAD, BEGIN, END = 0, 1, 2
 _RESERVED = ["[PAD]", "[BEGIN]", "[END]"]
+NUM_SLOTS = 16
+"""Placeholders of a text that are tokens; further ones are spelled."""
 _HAN_SHARE = 0.3
 _KANA_HANGUL = range(0x3040, 0x3100), range(0xAC00, 0xD7B0), range(0x0E00, 0x0E80)
 _MOST_CHARS = 20_000
@@ -37,6 +44,7 @@ class _Settings:
     target_column: str
     max_tokens: int
     bleu_tokens: str
+    num_slots: int = 0
 
 
 class PairEncoder:
@@ -67,19 +75,17 @@ class PairEncoder:
     def encode_batch(self, rows: Sequence[Mapping[str, object]]) -> list[dict[str, np.ndarray]]:
         """Many rows, much faster than one by one; a source that is too long is cut off."""
         most = self.max_tokens - 1
-        texts = [str(row[self._settings.source_column])[:_MOST_CHARS] for row in rows]
-        return [{"source": np.array([*ids[:most], END], np.int64)} for ids in token_ids(self._tokenizer, texts)]
+        sources = self._column(rows, self._settings.source_column)
+        return [{"source": np.array([*ids[:most], END], np.int64)} for ids in self._tokens(sources, sources)]
 
     def targets(self, rows: Sequence[Mapping[str, object]]) -> list[dict[str, np.ndarray] | None]:
         """`target` int64 (T): begin, tokens, end; None where a side has more than `max_tokens`: half would be a lie."""
-        columns = (self._settings.source_column, self._settings.target_column)
-        sources, targets = (
-            token_ids(self._tokenizer, [str(row[column])[:_MOST_CHARS] for row in rows]) for column in columns
-        )
+        sources = self._column(rows, self._settings.source_column)
+        targets = self._column(rows, self._settings.target_column)
         most = self.max_tokens - 2
         return [
             {"target": np.array([BEGIN, *target, END], np.int64)} if max(len(source), len(target)) <= most else None
-            for source, target in zip(sources, targets, strict=True)
+            for source, target in zip(self._tokens(sources, sources), self._tokens(targets, sources), strict=True)
         ]
 
     def collate(self, encoded: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
@@ -90,18 +96,62 @@ class PairEncoder:
         """Of the source."""
         return len(encoded["source"])
 
-    def decode(self, tokens_T: np.ndarray) -> str:
-        """The text of an answer, up to its end; bytes that are no character are left out."""
+    def decode(self, tokens_T: np.ndarray, *, source: str) -> str:
+        """The text of an answer to `source`, up to its end.
+
+        Bytes that are no character are left out, and placeholders that the source has not, or not as often.
+        """
         ids = [int(token) for token in tokens_T]
         ids = ids[: ids.index(END)] if END in ids else ids
-        text = self._tokenizer.decode([token for token in ids if token >= len(_RESERVED)], skip_special_tokens=False)
-        return str(text).replace("\ufffd", "").strip()
+        first, last = len(_RESERVED), len(_RESERVED) + self._settings.num_slots
+        left = dict(zip(range(first, last), split_placeholders(source[:_MOST_CHARS])[1], strict=False))
+        text = ""
+        for token, run in groupby(ids, key=lambda token: min(token, last)):
+            if token == last:
+                text += str(self._tokenizer.decode(list(run), skip_special_tokens=False)).replace("\ufffd", "")
+            else:
+                text += left.pop(token, "")
+        return text.strip()
 
     def save(self, directory: Path) -> None:
         """Write `tokenizer.json` and `encoder.json`."""
         directory.mkdir(parents=True, exist_ok=True)
         self._tokenizer.save(str(directory / "tokenizer.json"))
         (directory / "encoder.json").write_text(json.dumps(asdict(self._settings), indent=2) + "\n", encoding="utf-8")
+
+    def _column(self, rows: Sequence[Mapping[str, object]], name: str) -> list[str]:
+        return [str(row[name])[:_MOST_CHARS] for row in rows]
+
+    def _tokens(self, texts: Sequence[str], sources: Sequence[str]) -> list[list[int]]:
+        """Of each text, whose placeholders have the numbers that they have in its source."""
+        most = self._settings.num_slots
+        rows = [_numbered(text, source, most=most) for text, source in zip(texts, sources, strict=True)]
+        spelled = iter(token_ids(self._tokenizer, [part for row in rows for part in row if isinstance(part, str)]))
+        return [
+            [token for part in row for token in (next(spelled) if isinstance(part, str) else [len(_RESERVED) + part])]
+            for row in rows
+        ]
+
+
+def _numbered(text: str, source: str, *, most: int) -> list[str | int]:
+    """What stands around the placeholders of a text, and the number of each in its source; others stay text.
+
+    Of several that are called the same, the first is the first.
+    """
+    free = [placeholder_name(placeholder) for placeholder in split_placeholders(source)[1][:most]]
+    around, found = split_placeholders(text)
+    parts: list[str | int] = []
+    before = around[0]
+    for placeholder, behind in zip(found, around[1:], strict=True):
+        name = placeholder_name(placeholder)
+        if name in free:
+            number = free.index(name)
+            free[number] = ""
+            parts += [before, number]
+            before = behind
+        else:
+            before += placeholder + behind
+    return [*parts, before]
 
 
 def fit_pair_encoder(
@@ -117,11 +167,16 @@ def fit_pair_encoder(
     pairs = [(str(row[source_column])[:_MOST_CHARS], str(row[target_column])[:_MOST_CHARS]) for row in rows]
     if not pairs:
         raise TrainingError("there are no pairs to learn from", expected="training rows with both texts")
-    tokenizer = train_byte_pairs((text for pair in pairs for text in pair), config, reserved=_RESERVED)
+    texts = (part for pair in pairs for text in pair for part in split_placeholders(text)[0])
+    slots = [f"[PLACEHOLDER {number}]" for number in range(1, NUM_SLOTS + 1)]
     settings = _Settings(
-        source_column, target_column, config.max_tokens, bleu_tokens_of([target for _, target in pairs])
+        source_column,
+        target_column,
+        config.max_tokens,
+        bleu_tokens_of([target for _, target in pairs]),
+        NUM_SLOTS,
     )
-    return PairEncoder(tokenizer, settings)
+    return PairEncoder(train_byte_pairs(texts, config, reserved=[*_RESERVED, *slots]), settings)
 
 
 def bleu_tokens_of(targets: Sequence[str]) -> str:

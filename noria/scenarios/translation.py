@@ -147,7 +147,7 @@ def _judge(rows: Sequence[Row], outputs: Sequence[Tensors], encoder: Encoder) ->
     from noria.evaluation.translation import judge_translations
 
     pairs = _pairs(encoder)
-    answers = [pairs.decode(output[TOKENS]) for output in outputs]
+    answers = _texts(rows, outputs, pairs)
     return judge_translations(
         rows,
         answers,
@@ -161,7 +161,7 @@ def _decode(requests: Sequence[Row], outputs: Sequence[Tensors], encoder: Encode
     from noria.data.placeholders import same_placeholders
 
     pairs = _pairs(encoder)
-    texts = [pairs.decode(output[TOKENS]) for output in outputs]
+    texts = _texts(requests, outputs, pairs)
     return [
         {"text": text, "placeholders_kept": same_placeholders(str(request["source"]), text)}
         for request, text in zip(requests, texts, strict=True)
@@ -179,6 +179,10 @@ def _sample(directory: Path) -> None:
     from noria.data.samples import copy_catalogs
 
     copy_catalogs(_PACKAGES, directory, distributions=_DISTRIBUTIONS)
+
+
+def _texts(rows: Sequence[Row], outputs: Sequence[Tensors], pairs: PairEncoder) -> list[str]:
+    return [pairs.decode(output[TOKENS], source=str(row["source"])) for row, output in zip(rows, outputs, strict=True)]
 
 
 def _pairs(encoder: Encoder) -> PairEncoder:

@@ -3,6 +3,8 @@
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from noria.config import AugmentConfig, CleanConfig, TokenizerConfig
 from noria.data.pair_encoder import BEGIN, END, bleu_tokens_of, fit_pair_encoder, load_pair_encoder
@@ -108,11 +110,38 @@ def encoder():
     ["Save THE page", "[PAD][BEGIN] [END] </s>", "ünïcödé 日本 🙂 ▁ Ġ", "%(name)s\t{x}\n<b>", "𠀀\u200d", "a  b"],
 )
 def test_no_character_of_any_text_is_lost_and_no_text_is_a_special_token(encoder, text):
-    (target,) = encoder.targets([{"source": "a", "target": text}])
-    tokens = target["target"]
-    assert tokens[0] == BEGIN and tokens[-1] == END and (tokens[1:-1] > END).all()
-    assert encoder.decode(tokens[1:]) == text
-    assert encoder.encode({"source": text})["source"].tolist() == tokens[1:].tolist()
+    for source in (text, "a"):
+        (target,) = encoder.targets([{"source": source, "target": text}])
+        tokens = target["target"]
+        assert tokens[0] == BEGIN and tokens[-1] == END and (tokens[1:-1] > END).all()
+        assert encoder.decode(tokens[1:], source=source) == text
+    assert (
+        encoder.encode({"source": text})["source"].tolist()
+        == encoder.targets([{"source": text, "target": text}])[0]["target"][1:].tolist()
+    )
+
+
+def test_a_placeholder_is_one_token_which_is_the_same_on_both_sides_and_comes_back_as_the_source_has_it(encoder):
+    source, target = "<a href='1'>%(x)s</a> or <a href='2'>%s</a>", "%s <A>甲</A>, %(x)s<a>乙</a>"
+    (learned,) = encoder.targets([{"source": source, "target": target}])
+    assert learned["target"][learned["target"] > END].tolist().count(4) == 1
+    answer = encoder.decode(learned["target"][1:], source=source)
+    assert answer == "%s <a href='1'>甲</a>, %(x)s<a href='2'>乙</a>"
+    assert encoder.decode(learned["target"][1:], source="no placeholders") == "甲, 乙"
+
+
+def test_an_answer_that_repeats_a_placeholder_gets_it_once(encoder):
+    (learned,) = encoder.targets([{"source": "a %s", "target": "%s"}])
+    slot = int(learned["target"][1])
+    assert encoder.decode(np.array([slot, slot, slot, END]), source="a %s") == "%s"
+
+
+@given(st.lists(st.sampled_from(["%s", "%(name)s", "{x}", "<b>", "</b>", "甲", " and ", "é", "%", "{"]), max_size=40))
+def test_placeholders_beyond_the_numbered_ones_are_spelled_and_nothing_is_lost(encoder, parts):
+    text = "".join(parts)
+    (learned,) = encoder.targets([{"source": text, "target": text}])
+    if learned is not None:
+        assert encoder.decode(learned["target"][1:], source=text) == text.strip()
 
 
 def test_a_pair_that_is_too_long_is_not_learned_and_a_source_that_is_keeps_its_beginning(encoder):
@@ -125,9 +154,9 @@ def test_a_pair_that_is_too_long_is_not_learned_and_a_source_that_is_keeps_its_b
 def test_an_answer_ends_at_its_end_and_half_a_character_is_left_out(encoder):
     (half,) = encoder.targets([{"source": "a", "target": "a好"}])
     tokens = half["target"][1:]
-    assert encoder.decode(np.array([*tokens[:1], END, *tokens])) == "a"
-    assert encoder.decode(np.array([])) == ""
-    assert encoder.decode(np.array([0, BEGIN, 0])) == ""
+    assert encoder.decode(np.array([*tokens[:1], END, *tokens]), source="a") == "a"
+    assert encoder.decode(np.array([]), source="a") == ""
+    assert encoder.decode(np.array([0, BEGIN, 0]), source="a") == ""
 
 
 def test_what_was_saved_encodes_the_same(encoder, tmp_path):

@@ -37,7 +37,7 @@ def encoder() -> PairEncoder:
 
 
 def said(encoder: PairEncoder, *answers: str) -> list[Tensors]:
-    """Outputs that stand for these answers."""
+    """Outputs that stand for these answers, spelled."""
     targets = encoder.targets([{"source": "a", "target": answer} for answer in answers])
     return [{"tokens": np.array([*target["target"][1:], 0, 0])} for target in targets]
 
