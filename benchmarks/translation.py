@@ -1,9 +1,9 @@
 """Quality of translation against a translation memory, on sources that no training row has.
 
-    python -m benchmarks.translation WORKSPACE
+    python -m benchmarks.translation WORKSPACE...
 
-takes the last run of a workspace of `translation` (`noria init DIR --scenario translation && noria run -C
-DIR`): its bundle, its split. The peer is what translators use without a model: of all training sources
+takes the last run of each workspace of `translation` (`noria init DIR --scenario translation && noria run -C
+DIR`): its bundle, its split, and calls it by its `name`. The peer is what translators use without a model: of all training sources
 the nearest to a validation source by chrF, and its translation. Both answer the same rows.
 """
 
@@ -111,23 +111,27 @@ def judged_by_both(workspace: Workspace) -> tuple[Judged, Judged, int]:
     return ours, theirs, len(training)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("workspace", type=Path)
-    workspace = Workspace.at(parser.parse_args().workspace)
+def compare(workspace: Workspace) -> list[Row]:
+    """One row a metric, and the time of one answer."""
     ours, theirs, num_training = judged_by_both(workspace)
-    results = []
-    for name in ("bleu", "chrf", "placeholders_kept"):
-        gain = paired_difference(METRICS[name], ours, theirs, config=EvaluateConfig(), seed=1)
-        both = [round(value(METRICS[name], judged), 4) for judged in (ours, theirs)]
-        print(f"{name}: {both[0]:.4f} against {both[1]:.4f}: {gain.points()}")
-        claim = f"{name} on {ours.num_rows:,} unseen sources, trained on {num_training:,} pairs"
-        results.append(Row(claim, "fraction", both[0], peer=MEMORY, theirs=both[1], bar=1.0))
     facts = read_artifact(workspace.bundle).facts
+    name = facts["name"]
+    results = []
+    for metric in ("bleu", "chrf", "placeholders_kept"):
+        gain = paired_difference(METRICS[metric], ours, theirs, config=EvaluateConfig(), seed=1)
+        both = [round(value(METRICS[metric], judged), 4) for judged in (ours, theirs)]
+        print(f"{name}, {metric}: {both[0]:.4f} against {both[1]:.4f}: {gain.points()}")
+        claim = f"{name}: {metric} on {ours.num_rows:,} unseen sources, trained on {num_training:,} pairs"
+        results.append(Row(claim, "fraction", both[0], peer=MEMORY, theirs=both[1], bar=1.0))
     latency = cast("dict[str, float]", facts["latency_ms"])
-    results.append(
-        Row(f"p50 of one row, {facts['candidate']}, one thread", "ms", latency["rows_1"], higher_is_better=False)
-    )
+    claim = f"{name}: p50 of one row, {facts['candidate']}, one thread"
+    return [*results, Row(claim, "ms", latency["rows_1"], higher_is_better=False)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("workspaces", type=Path, nargs="+", metavar="WORKSPACE")
+    results = [row for path in parser.parse_args().workspaces for row in compare(Workspace.at(path))]
     print(write_results("translation", results, packages=("torch", "onnxruntime", "tokenizers")))
 
 
