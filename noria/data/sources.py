@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Literal, cast
 from urllib.parse import unquote, urlsplit
 
@@ -173,13 +173,14 @@ def find_files(source: SourceConfig, *, base: str) -> list[SourceFile]:
             is_row_each = source.format in ("documents", "media") or source.label_from == "pattern"
             hidden = (".",) if is_row_each else (".", "_")  # `_SUCCESS` stands beside tables
             found = filesystem.find(root, detail=True)
-            paths = [path for path in sorted(found) if _is_file(found[path]) and not _is_hidden(path, root, hidden)]
+            shown = [path for path in sorted(found) if not _is_hidden(path, root, hidden)]
+            paths = [path for path in shown if _is_file(found[path], name=_below(root, path), source=source)]
             parent = root
         if not paths:
             raise _missing(source.path, filesystem, root)
     except _errors() as error:
         raise _unreadable(source.path, error) from error
-    names = [str(PurePosixPath(path).relative_to(parent)) for path in paths]
+    names = [_below(parent, path) for path in paths]
     files = [
         SourceFile(name, path, format, filesystem)
         for name, path in zip(names, paths, strict=True)
@@ -276,10 +277,7 @@ def _format_of(name: str, source: SourceConfig) -> Format | None:
 
 
 def _format_of_document(name: str, source: SourceConfig) -> Format | None:
-    def named(globs: tuple[str, ...]) -> bool:
-        return any(fnmatch.fnmatchcase(name if "/" in glob else PurePosixPath(name).name, glob) for glob in globs)
-
-    if not named(source.documents.include) or named(source.documents.exclude):
+    if not _is_named(name, source.documents.include) or _is_named(name, source.documents.exclude):
         return None
     path = PurePosixPath(name.lower())
     path = path.with_suffix("") if path.suffix in _COMPRESSIONS else path
@@ -292,9 +290,36 @@ def is_language(tag: str, wanted: str) -> bool:
     return theirs == ours or theirs.startswith(f"{ours}-")
 
 
-def _is_file(entry: Mapping[str, object]) -> bool:
-    """Whether it can be read to an end: a pipe or a device can't."""
-    return entry["type"] != "other"
+def _is_named(name: str, globs: tuple[str, ...]) -> bool:
+    return any(fnmatch.fnmatchcase(name if "/" in glob else PurePosixPath(name).name, glob) for glob in globs)
+
+
+def _below(root: str, path: str) -> str:
+    return str(PurePosixPath(path).relative_to(root))
+
+
+def _is_file(entry: Mapping[str, object], *, name: str, source: SourceConfig) -> bool:
+    """Whether it can be read to an end: a pipe or a device can't. A link is what it leads to.
+
+    Raises
+    ------
+    SourceError
+        Where a link leads to a folder or to nothing: leaving it out would lose rows without a word.
+    """
+    if not entry.get("islink"):
+        return entry["type"] != "other"
+    link = Path(str(entry["name"]))
+    if link.exists() and not link.is_dir():
+        return link.is_file()
+    if source.format == "documents" and _is_named(name, source.documents.exclude):
+        return False
+    raise SourceError(
+        f"a link in the source leads {'to a folder' if link.is_dir() else 'nowhere'}",
+        where=f"{link} -> {entry['destination']}",
+        expected="files, folders, and links to files",
+        next_step="put what it leads to in its place, or point `source.path` there; of `format: documents`, "
+        "`source.documents.exclude` can name it",
+    )
 
 
 def _is_hidden(path: str, root: str, beginnings: tuple[str, ...]) -> bool:

@@ -123,13 +123,20 @@ def _row(question: object, *, title: str, context: str) -> dict[str, str] | str:
     }
 
 
+def _number(digits: str) -> float:
+    """What is too long for an offset may be infinite: `int` refuses thousands of digits, and with them the file."""
+    return int(digits) if len(digits) < 20 else float(digits)
+
+
 def _articles(file: SourceFile, source: SourceConfig) -> list[object]:
     with file.open() as stream:
         raw = stream.read(_MOST_BYTES + 1)
     if len(raw) > _MOST_BYTES:
         raise _no_squad(file, f"more than {_MOST_BYTES >> 20} MiB", "give the data as JSON Lines")
     try:
-        parsed = json.loads(raw.removeprefix(b"\xef\xbb\xbf").decode(source.encoding, "surrogateescape"))
+        parsed = json.loads(
+            raw.removeprefix(b"\xef\xbb\xbf").decode(source.encoding, "surrogateescape"), parse_int=_number
+        )
     except (ValueError, RecursionError) as error:
         raise _no_squad(file, str(error), "check that the file is whole") from error
     articles = parsed.get("data") if isinstance(parsed, dict) else None

@@ -113,3 +113,12 @@ def test_a_blank_answer_beside_others_is_left_out(tmp_path):
     data = [{"paragraphs": [{"context": "Anna likes red.", "qas": [{"question": "Who?", "answers": answers}]}]}]
     rows, refused, _ = read(write(tmp_path / "train.json", data))
     assert not refused and [(row["answer"], row["other_answers"]) for row in rows] == [("Anna", "")]
+
+
+def test_an_absurd_number_is_the_fault_of_its_question_alone(tmp_path):
+    text = json.dumps({"data": [{"paragraphs": [{"context": "Anna likes red.", "qas": QAS}]}]})
+    start = f'"answer_start": {QAS[0]["answers"][0]["answer_start"]}'
+    assert start in text
+    (tmp_path / "train.json").write_text(text.replace(start, '"answer_start": ' + "9" * 5_000, 1))
+    rows, refused, _ = read(tmp_path / "train.json")
+    assert not refused and [row["answer_start"] for row in rows] == ["inf", "11", ""]
