@@ -3,8 +3,9 @@
     python -m benchmarks.translation WORKSPACE...
 
 takes the last run of each workspace of `translation` (`noria init DIR --scenario translation && noria run -C
-DIR`): its bundle, its split, and calls it by its `name`. The peer is what translators use without a model: of all training sources
-the nearest to a validation source by chrF, and its translation. Both answer the same rows.
+DIR`): its bundle, its split, and calls it by its `name`. The peer is what translators use without a
+model: of all training sources the nearest to a validation source by chrF, and its translation. Both
+answer the same rows.
 """
 
 from __future__ import annotations
@@ -121,7 +122,9 @@ def compare(workspace: Workspace) -> list[Row]:
         gain = paired_difference(METRICS[metric], ours, theirs, config=EvaluateConfig(), seed=1)
         both = [round(value(METRICS[metric], judged), 4) for judged in (ours, theirs)]
         print(f"{name}, {metric}: {both[0]:.4f} against {both[1]:.4f}: {gain.points()}")
-        claim = f"{name}: {metric} on {ours.num_rows:,} unseen sources, trained on {num_training:,} pairs"
+        claim = (
+            f"{name}: {metric.replace('_', ' ')} on {ours.num_rows:,} unseen sources, trained on {num_training:,} pairs"
+        )
         results.append(Row(claim, "fraction", both[0], peer=MEMORY, theirs=both[1], bar=1.0))
     latency = cast("dict[str, float]", facts["latency_ms"])
     claim = f"{name}: p50 of one row, {facts['candidate']}, one thread"
