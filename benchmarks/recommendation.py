@@ -51,7 +51,7 @@ _PATIENCE, _EPOCHS_A_TURN, _MOST_EPOCHS = 10, 10, 200
 _SASREC: Mapping[str, Mapping[str, object]] = {
     "defaults": {},
     "bfloat16": {"enable_amp": True},
-    "200 events, dropout 0.2": {
+    "long": {
         "MAX_ITEM_LIST_LENGTH": 200,
         "hidden_dropout_prob": 0.2,
         "attn_dropout_prob": 0.2,
@@ -220,7 +220,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("workspace", type=Path)
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of RecBole; ours probes")
-    parser.add_argument("--peers", nargs="+", choices=_SASREC, default=list(_SASREC), help="RecBole's settings")
+    parser.add_argument(
+        "--peers", nargs="+", choices=_SASREC, default=list(_SASREC), help="RecBole's settings: behind WORKSPACE"
+    )
     parser.add_argument("--most-epochs", type=int, default=_MOST_EPOCHS, help="that a peer may take")
     args = parser.parse_args()
     rows = measure(

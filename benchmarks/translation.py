@@ -134,7 +134,10 @@ def compare(workspace: Workspace) -> list[Row]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("workspaces", type=Path, nargs="+", metavar="WORKSPACE")
-    results = [row for path in parser.parse_args().workspaces for row in compare(Workspace.at(path))]
+    workspaces = [Workspace.at(path) for path in parser.parse_args().workspaces]
+    if len({workspace.config.name for workspace in workspaces}) < len(workspaces):
+        parser.error("the workspaces need names of their own (`name` in params.yaml)")
+    results = [row for workspace in workspaces for row in compare(workspace)]
     print(write_results("translation", results, packages=("torch", "onnxruntime", "tokenizers")))
 
 

@@ -42,6 +42,7 @@ def check_ready(workspace: Workspace) -> None:
             expected=f"a file or a directory at {path}, or a URL",
             next_step="mend source.path, or `noria init .` to copy the scenario's sample data",
         )
+    _check_links(path)
     _check_room(workspace, source_bytes=_size_of(path))
 
 
@@ -81,6 +82,18 @@ def unwritten_sections(workspace: Workspace) -> tuple[str, ...]:
         raise ConfigError(f"dvc.yaml can't be read: {error}", where=str(path)) from error
     written = read_params(workspace.params)
     return tuple(key for key in Config.model_fields if key in needed and key not in written)
+
+
+def _check_links(source: Path) -> None:
+    """DVC reads all that lies in a source, hidden files too, and stops at a link to nothing."""
+    for path in source.rglob("*") if source.is_dir() else ():
+        if path.is_symlink() and not path.exists():
+            raise SourceError(
+                "a link in the source leads nowhere",
+                where=f"{path} -> {path.readlink()}",
+                expected="files, folders, and links to files",
+                next_step="remove it, or bring back what it leads to",
+            )
 
 
 def _check_room(workspace: Workspace, *, source_bytes: int) -> None:

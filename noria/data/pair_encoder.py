@@ -4,7 +4,7 @@ Fitted on the training rows and nothing else; saved as JSON; imports no torch. C
 as they are. A text that looks like a special token is text: the tokenizer knows none, they are numbers.
 
 A placeholder (noria.data.placeholders) is one token, its number among those of the source; an answer gets back
-what the source has there, each once. So a model learns where placeholders go, and never misspells one.
+what the source has there, each once. So a model learns where placeholders go and need not spell them.
 
 Shapes: S source tokens, T target tokens.
 """
@@ -102,11 +102,11 @@ class PairEncoder:
         Bytes that are no character are left out, and placeholders that the source has not, or not as often.
         """
         ids = [int(token) for token in tokens_T]
-        ids = ids[: ids.index(END)] if END in ids else ids
+        ids = [token for token in (ids[: ids.index(END)] if END in ids else ids) if token >= len(_RESERVED)]
         first, last = len(_RESERVED), len(_RESERVED) + self._settings.num_slots
         left = dict(zip(range(first, last), split_placeholders(source[:_MOST_CHARS])[1], strict=False))
         text = ""
-        for token, run in groupby(ids, key=lambda token: min(token, last)):
+        for token, run in groupby(ids, key=lambda token: min(token, last)):  # `last`: all that is spelled
             if token == last:
                 text += str(self._tokenizer.decode(list(run), skip_special_tokens=False)).replace("\ufffd", "")
             else:
@@ -134,24 +134,33 @@ class PairEncoder:
 
 
 def _numbered(text: str, source: str, *, most: int) -> list[str | int]:
-    """What stands around the placeholders of a text, and the number of each in its source; others stay text.
-
-    Of several that are called the same, the first is the first.
-    """
-    free = [placeholder_name(placeholder) for placeholder in split_placeholders(source)[1][:most]]
+    """What stands around the placeholders of a text, and the number of each in its source; others stay text."""
     around, found = split_placeholders(text)
+    numbers = _numbers(found, split_placeholders(source)[1][:most])
     parts: list[str | int] = []
     before = around[0]
-    for placeholder, behind in zip(found, around[1:], strict=True):
-        name = placeholder_name(placeholder)
-        if name in free:
-            number = free.index(name)
-            free[number] = ""
-            parts += [before, number]
+    for place, (placeholder, behind) in enumerate(zip(found, around[1:], strict=True)):
+        if place in numbers:
+            parts += [before, numbers[place]]
             before = behind
         else:
             before += placeholder + behind
     return [*parts, before]
+
+
+def _numbers(found: Sequence[str], own: Sequence[str]) -> dict[int, int]:
+    """Which of a source's `own` each of the `found` is, by place: the very same, or else the next of its name."""
+    numbers: dict[int, int] = {}
+    for key in (str, placeholder_name):
+        taken = set(numbers.values())
+        free: dict[str, list[int]] = {}
+        for number in reversed(range(len(own))):
+            if number not in taken:
+                free.setdefault(key(own[number]), []).append(number)
+        for place, placeholder in enumerate(found):
+            if place not in numbers and free.get(key(placeholder)):
+                numbers[place] = free[key(placeholder)].pop()
+    return numbers
 
 
 def fit_pair_encoder(

@@ -8,10 +8,10 @@ import lzma
 import re
 import sys
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import BinaryIO, Literal, cast
 from urllib.parse import unquote, urlsplit
 
@@ -19,6 +19,7 @@ import fsspec
 from fsspec.core import OpenFile, get_compression, url_to_fs
 
 from noria.config import SourceConfig
+from noria.data.links import readable_files
 from noria.errors import SourceError
 
 Format = Literal[
@@ -173,14 +174,15 @@ def find_files(source: SourceConfig, *, base: str) -> list[SourceFile]:
             is_row_each = source.format in ("documents", "media") or source.label_from == "pattern"
             hidden = (".",) if is_row_each else (".", "_")  # `_SUCCESS` stands beside tables
             found = filesystem.find(root, detail=True)
-            shown = [path for path in sorted(found) if not _is_hidden(path, root, hidden)]
-            paths = [path for path in shown if _is_file(found[path], name=_below(root, path), source=source)]
+            shown = {path: entry for path, entry in found.items() if not _is_hidden(path, root, hidden)}
+            globs = source.documents.exclude if source.format == "documents" else ()
+            paths = readable_files(shown, is_excluded=lambda path: _is_named(path.removeprefix(f"{root}/"), globs))
             parent = root
         if not paths:
             raise _missing(source.path, filesystem, root)
     except _errors() as error:
         raise _unreadable(source.path, error) from error
-    names = [_below(parent, path) for path in paths]
+    names = [str(PurePosixPath(path).relative_to(parent)) for path in paths]
     files = [
         SourceFile(name, path, format, filesystem)
         for name, path in zip(names, paths, strict=True)
@@ -292,34 +294,6 @@ def is_language(tag: str, wanted: str) -> bool:
 
 def _is_named(name: str, globs: tuple[str, ...]) -> bool:
     return any(fnmatch.fnmatchcase(name if "/" in glob else PurePosixPath(name).name, glob) for glob in globs)
-
-
-def _below(root: str, path: str) -> str:
-    return str(PurePosixPath(path).relative_to(root))
-
-
-def _is_file(entry: Mapping[str, object], *, name: str, source: SourceConfig) -> bool:
-    """Whether it can be read to an end: a pipe or a device can't. A link is what it leads to.
-
-    Raises
-    ------
-    SourceError
-        Where a link leads to a folder or to nothing: leaving it out would lose rows without a word.
-    """
-    if not entry.get("islink"):
-        return entry["type"] != "other"
-    link = Path(str(entry["name"]))
-    if link.exists() and not link.is_dir():
-        return link.is_file()
-    if source.format == "documents" and _is_named(name, source.documents.exclude):
-        return False
-    raise SourceError(
-        f"a link in the source leads {'to a folder' if link.is_dir() else 'nowhere'}",
-        where=f"{link} -> {entry['destination']}",
-        expected="files, folders, and links to files",
-        next_step="put what it leads to in its place, or point `source.path` there; of `format: documents`, "
-        "`source.documents.exclude` can name it",
-    )
 
 
 def _is_hidden(path: str, root: str, beginnings: tuple[str, ...]) -> bool:

@@ -124,8 +124,8 @@ def _row(question: object, *, title: str, context: str) -> dict[str, str] | str:
 
 
 def _number(digits: str) -> float:
-    """What is too long for an offset may be infinite: `int` refuses thousands of digits, and with them the file."""
-    return int(digits) if len(digits) < 20 else float(digits)
+    """`int` refuses more than 4,300 digits, and the file with them; no offset has as many."""
+    return int(digits) if len(digits) <= 4_000 else float(digits)
 
 
 def _articles(file: SourceFile, source: SourceConfig) -> list[object]:

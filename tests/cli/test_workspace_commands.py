@@ -187,6 +187,21 @@ def test_a_missing_source_stops_the_run_before_it_starts(made, tmp_path):
         check_ready(Workspace.at(tmp_path / "ws"))
 
 
+@pytest.mark.parametrize("name", ["a.csv", ".git/a"])
+def test_a_link_to_nothing_is_named_before_dvc_stumbles_over_it(made, tmp_path, name):
+    shutil.copytree(made, tmp_path / "ws", symlinks=True)
+    source = tmp_path / "ws" / "source"
+    (source / name).parent.mkdir(parents=True)
+    (tmp_path / "ws" / "rows.csv").rename(source / "rows.csv")
+    (source / name).symlink_to("nothing")
+    params = tmp_path / "ws" / "params.yaml"
+    params.write_text(params.read_text().replace("rows.csv", "source"))
+    with pytest.raises(SourceError, match="leads nowhere"):
+        check_ready(Workspace.at(tmp_path / "ws"))
+    (source / name).unlink()
+    check_ready(Workspace.at(tmp_path / "ws"))
+
+
 def test_a_full_disk_stops_the_run_before_it_starts(made, monkeypatch):
     usage = namedtuple("usage", "total used free")(10**12, 10**12, 10**6)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)

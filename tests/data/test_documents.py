@@ -224,14 +224,6 @@ def test_a_pipe_in_a_tree_is_no_file_and_holds_nothing_up(tree) -> None:
     assert "pipe.py" not in found and "pipe.py:1" not in refused and "a.py" in found
 
 
-def test_a_link_to_a_folder_is_left_out_where_a_glob_says_so(tree) -> None:
-    (tree / "tree" / "lib64").symlink_to(tree / "tree" / "docs")
-    with pytest.raises(SourceError, match=r"documents\.exclude"):
-        read(tree)
-    found, _ = read(tree, documents={"exclude": ["lib64"]})
-    assert "docs/b.md" in found and not any(name.startswith("lib64") for name in found)
-
-
 def test_globs_say_which_files_are_documents(tree) -> None:
     chosen = {"include": ["*.py", "docs/*"], "exclude": ["*.gz", "_private/*"]}
     found, refused = read(tree, documents=chosen)

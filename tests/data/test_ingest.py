@@ -273,23 +273,3 @@ def test_every_record_of_a_dirty_file_is_a_row_or_in_quarantine(tmp_path, lines,
     assert len({*origins, *quarantined}) == artifact.ledger.rows_in
     ids = [row["id"] for row in read_rows(artifact.path)]
     assert len(set(ids)) == len(ids)
-
-
-def test_a_link_to_a_file_is_the_file(tmp_path):
-    (tmp_path / "elsewhere.csv").write_text("text,label\n很好,pos\n")
-    (tmp_path / "in").mkdir()
-    (tmp_path / "in" / "a.csv").symlink_to(tmp_path / "elsewhere.csv")
-    read(tmp_path, path="in")
-    assert rows_of(tmp_path) == [("很好", "pos")]
-
-
-@pytest.mark.parametrize("to", ["elsewhere", "nothing", "a"])
-def test_a_link_to_a_folder_or_to_nothing_is_refused_since_its_rows_would_be_lost(tmp_path, to):
-    (tmp_path / "elsewhere").mkdir()
-    (tmp_path / "elsewhere" / "b.csv").write_text("text,label\n很好,pos\n")
-    (tmp_path / "in").mkdir()
-    (tmp_path / "in" / "b.csv").write_text("text,label\n不好,neg\n")
-    (tmp_path / "in" / "a").symlink_to(tmp_path / "in" / "a" if to == "a" else tmp_path / to)
-    with pytest.raises(SourceError, match=r"a link in the source leads (to a folder|nowhere)") as error:
-        read(tmp_path, path="in")
-    assert str(tmp_path / "in" / "a") in str(error.value)

@@ -1,13 +1,15 @@
 """Pairs as data: what is measured is what is repaired or refused, and placeholders survive."""
 
+import json
+
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from noria.config import AugmentConfig, CleanConfig, TokenizerConfig
-from noria.data.pair_encoder import BEGIN, END, bleu_tokens_of, fit_pair_encoder, load_pair_encoder
+from noria.data.pair_encoder import BEGIN, END, NUM_SLOTS, bleu_tokens_of, fit_pair_encoder, load_pair_encoder
 from noria.data.placeholders import mend_placeholders, placeholders, same_placeholders
 from noria.data.translation import augment, duplicate_key, measure, repair
 from noria.scenarios.translation import SCHEMA
@@ -121,27 +123,60 @@ def test_no_character_of_any_text_is_lost_and_no_text_is_a_special_token(encoder
     )
 
 
-def test_a_placeholder_is_one_token_which_is_the_same_on_both_sides_and_comes_back_as_the_source_has_it(encoder):
-    source, target = "<a href='1'>%(x)s</a> or <a href='2'>%s</a>", "%s <A>甲</A>, %(x)s<a>乙</a>"
+def slots_in(encoder, source, target):
+    """The numbers of the source's placeholders in the order of the target, from 1 on."""
     (learned,) = encoder.targets([{"source": source, "target": target}])
-    assert learned["target"][learned["target"] > END].tolist().count(4) == 1
+    return [int(token) - END for token in learned["target"] if END < token <= END + NUM_SLOTS]
+
+
+def test_a_placeholder_is_one_token_which_is_the_same_on_both_sides_and_comes_back_as_the_source_has_it(encoder):
+    source, target = "<a href='1'>%(x)s</a> or <a href='2'>%s</a>", "%s <A>甲</A>, %(x)s<A>乙</A>"
+    assert slots_in(encoder, source, source) == [1, 2, 3, 4, 5, 6]
+    assert slots_in(encoder, source, target) == [5, 1, 3, 2, 4, 6]
+    (learned,) = encoder.targets([{"source": source, "target": target}])
     answer = encoder.decode(learned["target"][1:], source=source)
     assert answer == "%s <a href='1'>甲</a>, %(x)s<a href='2'>乙</a>"
     assert encoder.decode(learned["target"][1:], source="no placeholders") == "甲, 乙"
 
 
+@given(st.permutations(["<a href='1'>", "<a href='2'>", "<A>", "<br>", "<br/>", "{{x}}", "{{ x }}", "%s"]))
+def test_placeholders_of_one_name_are_told_apart_where_they_are_written_differently(encoder, shuffled):
+    source, target = " ".join(sorted(shuffled)), " ".join(shuffled)
+    (learned,) = encoder.targets([{"source": source, "target": target}])
+    assert encoder.decode(learned["target"][1:], source=source) == target
+
+
 def test_an_answer_that_repeats_a_placeholder_gets_it_once(encoder):
-    (learned,) = encoder.targets([{"source": "a %s", "target": "%s"}])
-    slot = int(learned["target"][1])
-    assert encoder.decode(np.array([slot, slot, slot, END]), source="a %s") == "%s"
+    (learned,) = encoder.targets([{"source": "a %s", "target": "%s好"}])
+    slot, *spelled = learned["target"][1:-1]
+    assert encoder.decode(np.array([slot, *spelled, slot, slot, END]), source="a %s") == "%s好"
 
 
 @given(st.lists(st.sampled_from(["%s", "%(name)s", "{x}", "<b>", "</b>", "甲", " and ", "é", "%", "{"]), max_size=40))
+@example(["%s", "甲"] * 20)
 def test_placeholders_beyond_the_numbered_ones_are_spelled_and_nothing_is_lost(encoder, parts):
     text = "".join(parts)
     (learned,) = encoder.targets([{"source": text, "target": text}])
     if learned is not None:
         assert encoder.decode(learned["target"][1:], source=text) == text.strip()
+        assert (learned["target"] < encoder.vocabulary_size).all()
+        assert slots_in(encoder, text, text) == list(range(1, min(placeholders(text).total(), NUM_SLOTS) + 1))
+
+
+def test_an_encoder_of_before_spells_placeholders_as_it_did(encoder, tmp_path):
+    encoder.save(tmp_path)
+    settings = json.loads((tmp_path / "encoder.json").read_text())
+    del settings["num_slots"]
+    (tmp_path / "encoder.json").write_text(json.dumps(settings))
+    before = load_pair_encoder(tmp_path)
+    (learned,) = before.targets([{"source": "%s", "target": "%s"}])
+    assert len(learned["target"]) == 2 + len("%s") and (learned["target"][1:-1] > END + NUM_SLOTS).all()
+    assert before.decode(learned["target"][1:], source="") == "%s"
+
+
+def test_a_placeholder_beyond_what_is_read_of_a_source_is_not_put_back(encoder):
+    source = "x" * 19_999 + "%s"
+    assert encoder.decode(np.array([END + 1, END]), source=source) == ""
 
 
 def test_a_pair_that_is_too_long_is_not_learned_and_a_source_that_is_keeps_its_beginning(encoder):
