@@ -61,11 +61,10 @@ _SASREC: Mapping[str, Mapping[str, object]] = {
 
 @dataclass
 class Trained:
-    """What one training gave: how it was judged, the events that it learned a second, and its epochs."""
+    """What one training gave: how it was judged, and the events that it learned a second."""
 
     judged: Judged
     events_per_s: float
-    epochs: float
 
 
 def ours(workspace: Workspace, config: Config, *, num_events: int) -> tuple[Trained, ItemEncoder]:
@@ -85,9 +84,7 @@ def ours(workspace: Workspace, config: Config, *, num_events: int) -> tuple[Trai
     rows = read_validation(workspace.splits)
     judged = judge_ranks(rows, torch_outputs(trained.model, rows, encoder=trained.encoder), trained.encoder)
     fitted = num_events * (1 - config.train.holdout_share)
-    return Trained(
-        judged, fitted * config.train.epochs / float(str(used["wall_s"])), config.train.epochs
-    ), trained.encoder
+    return Trained(judged, fitted * config.train.epochs / float(str(used["wall_s"]))), trained.encoder
 
 
 class BestEpoch:
@@ -107,10 +104,14 @@ class BestEpoch:
         return done < self._most and done - self._best_at < _PATIENCE
 
     @property
+    def num_epochs(self) -> int:
+        return len(self._seconds)
+
+    @property
     def trained(self) -> Trained:
         """The best epoch, and the median pace."""
         assert self._best is not None
-        return Trained(self._best, self._sasrec.num_events / statistics.median(self._seconds), len(self._seconds))
+        return Trained(self._best, self._sasrec.num_events / statistics.median(self._seconds))
 
     def train(self, epochs: int) -> None:
         """So many epochs more, judged after each."""
@@ -180,20 +181,21 @@ def measure(
                     peers[name] = BestEpoch(sasrec, rows, encoder, most_epochs=most_epochs)
                 print(f"RecBole SASRec, {name}", flush=True)
                 peers[name].train(most_epochs if seed == SEEDS[-1] else _EPOCHS_A_TURN)
-    return results(our_runs, {name: peer.trained for name, peer in peers.items()})
+    return results(our_runs, peers)
 
 
-def results(our_runs: Sequence[Trained], peers: Mapping[str, Trained]) -> list[Row]:
+def results(our_runs: Sequence[Trained], peers: Mapping[str, BestEpoch]) -> list[Row]:
     """Medians of ours beside each peer, and beside popularity."""
     typical = sorted(our_runs, key=lambda run: _ndcg(run.judged))[len(our_runs) // 2]
     rows = []
-    for name, peer in peers.items():
+    for name, best_epoch in peers.items():
+        peer = best_epoch.trained
         for metric in ("ndcg@10", "hr@10"):
             pair = [value(RANKING[metric], judged) for judged in (typical.judged, peer.judged)]
             gain = paired_difference(RANKING[metric], typical.judged, peer.judged, config=EvaluateConfig(), seed=1)
             print(f"{metric}: {pair[0]:.4f} against {pair[1]:.4f} of RecBole, {name}: {gain.points()}")
             claim = f"{metric}, full ranking, {typical.judged.num_rows:,} users"
-            best = f"RecBole SASRec, {name}, the best of {peer.epochs} epochs"
+            best = f"RecBole SASRec, {name}, the best of {best_epoch.num_epochs} epochs"
             rows.append(
                 Row(claim, "fraction", round(pair[0], 4), best, round(pair[1], 4), bar=1.0, repeats=len(our_runs))
             )
