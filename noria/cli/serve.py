@@ -18,11 +18,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Load, listen, answer until interrupted."""
-    from noria.cli.model import live_version, store_of
+    from noria.cli.model import live_version
     from noria.serving.app import create_app
     from noria.serving.bundle import open_bundle
     from noria.serving.predictor import Predictor
     from noria.serving.server import listen, serve_app
+    from noria.serving.store import store_of
     from noria.workspace import Workspace
 
     workspace = Workspace.at(args.directory)

@@ -36,6 +36,9 @@ class DeployConfig(Section):
 
     store: str = "store"
     """A directory, or a URL that fsspec writes (`s3://bucket/models`)."""
+    public_key: str = ""
+    """A PEM file: only versions that the owner of this Ed25519 key signed go live and are served. The private key
+    is named by the environment: NORIA_SIGNING_KEY signs what `noria run` deploys."""
     publish_checkpoint: bool = True
     """Keep each version's training checkpoint beside it: `train.init_from: champion` starts from there."""
 

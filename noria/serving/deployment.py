@@ -20,6 +20,8 @@ from noria.serving.store import ModelStore
 logger = logging.getLogger(__name__)
 
 _PROOF_TIMEOUT_S = 300.0
+SIGNING_KEY = "NORIA_SIGNING_KEY"
+"""Of the environment: the private key that signs what is deployed; in params.yaml, which is shared, it has no place."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +44,15 @@ class Staged:
     proof_s: float
 
 
-def stage_bundle(store: ModelStore, bundle: Artifact, *, cache: Path, checkpoint: Artifact | None = None) -> Staged:
-    """Publish the bundle, then prove in a fresh process without torch that the copy serves.
+def stage_bundle(
+    store: ModelStore,
+    bundle: Artifact,
+    *,
+    cache: Path,
+    checkpoint: Artifact | None = None,
+    signing_key: Path | None = None,
+) -> Staged:
+    """Publish the bundle, then prove in a fresh process without torch that the copy serves; then sign it.
 
     Its checkpoint is published before it, so that what is live can be trained further. Doing it again
     does nothing but prove again. What is live does not change, whatever happens here.
@@ -54,6 +63,8 @@ def stage_bundle(store: ModelStore, bundle: Artifact, *, cache: Path, checkpoint
         When the checkpoint is damaged.
     BundleError
         When the copy does not load, or answers otherwise than when it was made.
+    ConfigError
+        When there is no such key.
     StoreError
         When the store can't be written.
     """
@@ -63,6 +74,8 @@ def stage_bundle(store: ModelStore, bundle: Artifact, *, cache: Path, checkpoint
     started = time.monotonic()
     num_golden = _prove(store, version, cache)
     proof_s = time.monotonic() - started
+    if signing_key is not None:
+        store.sign(version, signing_key)
     if not store.journal.has("staged", version):
         store.journal.record("staged", version, details={"num_golden": num_golden})
     return Staged(version, store.place(version), num_golden, round(proof_s, 2))

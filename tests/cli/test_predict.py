@@ -9,8 +9,8 @@ import sys
 import pytest
 
 from noria.cli import main
-from noria.cli.model import store_of
 from noria.serving.bundle import version_of
+from noria.serving.store import store_of
 
 
 @pytest.fixture

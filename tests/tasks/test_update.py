@@ -9,7 +9,6 @@ import pytest
 import tiny
 
 from noria.artifacts import read_artifact
-from noria.cli.model import store_of
 from noria.config import SplitConfig
 from noria.data.sides import in_validation
 from noria.errors import BundleError, StoreError
@@ -17,6 +16,7 @@ from noria.evaluation.judged import read_validation
 from noria.serving.bundle import open_bundle, version_of
 from noria.serving.contest import held_out_by_both
 from noria.serving.deployment import stage_bundle
+from noria.serving.store import store_of
 from noria.serving.update import update_production
 from tasks.deploy import deploy
 from tasks.update import update
