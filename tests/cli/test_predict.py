@@ -98,7 +98,7 @@ def test_promote_and_rollback_say_what_is_live(live, capsys, tmp_path):
 
 def test_where_a_key_is_set_only_what_is_signed_is_asked_and_verified(live, capsys, tmp_path):
     import yaml
-    from test_signature import key_pair
+    from keys import key_pair
 
     keys = key_pair(tmp_path, "team")
     values = yaml.safe_load(live.params.read_text(encoding="utf-8"))
