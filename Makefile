@@ -28,11 +28,11 @@ else
 endif
 
 test: .venv/test.stamp  ## everything this machine can run; fast tests first
-	pytest -m "not slow"
-	pytest -m slow
+	pytest -n auto --dist loadfile -m "not slow"
+	pytest -n auto --dist loadfile -m slow
 
 test-fast: .venv/test.stamp
-	pytest -m "not slow"
+	pytest -n auto --dist loadfile -m "not slow"
 
 lint: .venv/test.stamp
 	ruff format --check .
