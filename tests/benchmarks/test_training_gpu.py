@@ -75,7 +75,8 @@ def test_every_stage_runs_on_a_bare_host_with_the_wheels_brought_along(host, cop
     assert found >= loop | {("encoder-decoder", "tutorial loop")} | trainer
     assert ("transformers and accelerate are not installed" in done.stdout) is not TRAINER
     assert all(row["repeats"] == 2 for row in results["rows"])
-    assert not list((copy / "benchmarks" / "results").glob("training_gpu.json"))
+    recorded = (REPOSITORY / "benchmarks" / "results" / "training_gpu.json").read_bytes()
+    assert (copy / "benchmarks" / "results" / "training_gpu.json").read_bytes() == recorded  # tiny runs prove nothing
 
 
 @pytest.mark.slow
