@@ -119,7 +119,7 @@ class Prompted(torch.nn.Module):
         return Start(prompt, torch.full_like(prompt[:, 0], 11))
 
     def empty_past(self, like: torch.Tensor, *, num_beams: int) -> list[KeysValues]:
-        empty = torch.zeros(len(like), num_beams, self.config.heads, 0, self.config.dim // self.config.heads)
+        empty = torch.zeros(len(like) * num_beams, self.config.heads, 0, self.config.dim // self.config.heads)
         return [KeysValues(empty, empty) for _ in range(self.config.layers)]
 
     def step(self, token_BK, place_1, past, start):
