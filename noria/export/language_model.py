@@ -11,7 +11,8 @@ import numpy as np
 from torch import Tensor, nn
 
 from noria.config import ModelConfig
-from noria.export.generation import SAMPLING, GeneratorModule, generation_parts
+from noria.export.generation import GeneratorModule, generation_parts
+from noria.export.loop import SAMPLING
 from noria.scenarios.base import Part, Parts, Tensors
 
 _WINDOW, _WINDOWS, _PROMPT = "window", "windows", "prompt"
