@@ -23,7 +23,7 @@ def add_judge(graph: Nodes, part: onnx.ModelProto, judge: Part) -> None:
     """
     (name,) = judge.inputs
     slices = along(judge)[0]
-    body = Nodes("judge/")
+    body = Nodes("judge/", inside=graph)
     one = body.op("Gather", slices, "judge/number", axis=1)
     row_N1, batch = _real_rows(body, one)
     add_part(body, part, name=judge.name, inputs={name: body.op("GatherND", one, row_N1)})
@@ -33,7 +33,7 @@ def add_judge(graph: Nodes, part: onnx.ModelProto, judge: Part) -> None:
         shape = body.op("Concat", batch, body.op("Shape", said, start=1), axis=0)
         each.append(body.op("ScatterND", body.op("ConstantOfShape", shape), row_N1, said))
     going = body.op("Identity", "judge/going")
-    share_weights(graph, body)
+    share_weights(body)
     graph.weights.extend(body.weights)  # what the other Loop has as well is then found here
     rounds = helper.make_graph(
         body.nodes,

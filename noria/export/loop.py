@@ -117,14 +117,14 @@ def _add_stages(
     none_B0 = graph.op("ConstantOfShape", graph.op("Concat", batch, graph.constant([0]), axis=0), value=_ZERO)
     rows = {"row": graph.op("Range", zero, graph.op("Squeeze", batch), one), "answers": none_B0}
     carried = {**rows, **given, **states}
-    stage = Nodes("stage/")
+    stage = Nodes("stage/", inside=graph)
     now = {name: f"stage/now_{name}" for name in carried}
     inside = {**known, **{name: now[name] for name in given}}
     finals = _add_rounds(
         stage, step, inside, {name: now[name] for name in states}, vocabulary=vocabulary, config=config
     )
     outputs = [*_without_ended(stage, {**now, **finals}, num_beams=config.beams).values()]
-    share_weights(graph, stage)
+    share_weights(stage)
     body = helper.make_graph(
         stage.nodes, "stage", _loop_inputs("stage", now), _loop_outputs(outputs, carried), stage.weights
     )
@@ -171,13 +171,11 @@ def _first_states(graph: Nodes, step: onnx.ModelProto, known: Mapping[str, str],
             shape = graph.op("Concat", graph.op("Mul", batch, beams_1), graph.constant([heads, 0, dim]), axis=0)
             states[put.name] = graph.op("ConstantOfShape", shape)
             continue
-        part_BHPE = graph.op("Slice", read, graph.constant([0]), first_1, graph.constant([2]))
         if num_beams > 1:
-            shape_BKHPE = graph.constant([1, num_beams, 1, 1, 1])
-            part_BKHPE = graph.op("Expand", graph.op("Unsqueeze", part_BHPE, one), shape_BKHPE)
-            sizes = graph.op("Concat", graph.constant([-1]), graph.op("Shape", part_BHPE, start=1), axis=0)
-            part_BHPE = graph.op("Reshape", part_BKHPE, sizes)
-        states[put.name] = part_BHPE
+            read_BKHPE = graph.op("Expand", graph.op("Unsqueeze", read, one), graph.constant([1, num_beams, 1, 1, 1]))
+            sizes = graph.op("Concat", graph.constant([-1]), graph.op("Shape", read, start=1), axis=0)
+            read = graph.op("Reshape", read_BKHPE, sizes)
+        states[put.name] = graph.op("Slice", read, graph.constant([0]), first_1, graph.constant([2]))
     return states
 
 
@@ -197,7 +195,7 @@ def _add_rounds(
     most_done = stage.op("Div", stage.op("Add", num_rows, stage.constant(np.array(_STAGE_SHARE - 1))), parts)
     trips = stage.op("Sub", known["end"], place)
     going = stage.constant(np.array(True))
-    body, now = Nodes("body/"), {name: f"body/now_{name}" for name in states}
+    body, now = Nodes("body/", inside=stage), {name: f"body/now_{name}" for name in states}
     known = {**known, "place": body.op("Add", "body/round", place)}
     later = _round(body, step, known, now, vocabulary=vocabulary, config=config)
     done_N1 = later["done"]
@@ -205,7 +203,7 @@ def _add_rounds(
         done_N1 = body.op("Gather", done_N1, body.constant([0]), axis=1)
     num_done = body.op("ReduceSum", body.op("Cast", done_N1, to=TensorProto.INT64), keepdims=0)
     outputs = [body.op("Less", num_done, most_done), *(later[name] for name in states)]
-    share_weights(stage, body)
+    share_weights(body)
     rounds = helper.make_graph(
         body.nodes, "round", _loop_inputs("body", now), _loop_outputs(outputs, states), body.weights
     )
