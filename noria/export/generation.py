@@ -9,21 +9,26 @@ Shapes: B batch, K beams, P prefix, S source, T tokens so far, V vocabulary, H h
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from noria.config import GenerationConfig
-from noria.export.decoder import RuntimeDecoder, angles, for_runtime
 from noria.export.loop import ANGLES, START, STEP, join
+from noria.export.runtime import RuntimeDecoder, angles, for_runtime
 from noria.model.attention import KeysValues
-from noria.model.generation import Generator, Start
+from noria.model.generation import IMPOSSIBLE, PADDING, Generator, Start, Vocabulary
+from noria.model.heads import TiedHead
 from noria.scenarios.base import Part, Parts, Tensors
 
 _PAST_TOKENS, _MOST_PLACES = 3, 9  # of the example: any sizes but those that an exporter takes for constants
+
+
+Module = TypeVar("Module", bound=nn.Module)
 
 
 class GeneratorModule(Generator, Protocol):
@@ -65,11 +70,12 @@ def generation_parts(
     token_BK = start.prefix[:, :1].repeat(1, config.beams)
     memory = _memory(start)
     layers = _layers("past", past)
-    step = _Step(for_runtime(model, vocabulary=model.vocabulary), num_memory=len(memory), num_past=len(layers))
+    made = for_runtime(model)
+    step = _Step(_hiding(made, model.vocabulary), num_memory=len(memory), num_past=len(layers))
     turns = dict(zip(ANGLES, angles(_MOST_PLACES, past[0].keys.shape[3]), strict=True)) if step.is_rotary else {}
     step_inputs = {"token": token_BK, "place": torch.tensor([_PAST_TOKENS]), **memory, **layers, **turns}
     parts = (
-        Part(START, _Start(model), example, ("prefix", "limit", *memory, *_layers("read", start.read))),
+        Part(START, _Start(made), example, ("prefix", "limit", *memory, *_layers("read", start.read))),
         Part(
             STEP,
             step,
@@ -83,6 +89,15 @@ def generation_parts(
     )
     joined = partial(join, vocabulary=model.vocabulary, config=config, sampled=sampled, judge=judge)
     return Parts(parts if judge is None else (*parts, judge), joined)
+
+
+def _hiding(model: Module, vocabulary: Vocabulary) -> Module:
+    """A copy that never says what is never a token: its bias says so, and no round has to."""
+    model = copy.deepcopy(model)
+    for head in (module for module in model.modules() if isinstance(module, TiedHead)):
+        with torch.no_grad():
+            head.bias[[PADDING, *vocabulary.never]] = IMPOSSIBLE
+    return model
 
 
 class _Start(nn.Module):
@@ -110,7 +125,7 @@ class _Step(nn.Module):
         memory, rest = rest[: self.num_memory], rest[self.num_memory :]
         past, turns = _pairs(rest[: self.num_past]), rest[self.num_past :]
         for decoder in self.decoders:
-            decoder.angles = turns
+            decoder.turns = turns
         start = Start(token_BK, place_1, _pairs(memory[1:]), memory[0]) if memory else Start(token_BK, place_1)
         logits_BKV, past = self.model.step(token_BK, place_1, past, start)
         return logits_BKV, *(tensor for layer in past for tensor in layer)

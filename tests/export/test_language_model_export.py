@@ -16,11 +16,11 @@ from noria.serving.predictor import onnx_run
 SIZE, MOST = 40, 8
 
 
-def model(beams: int) -> LanguageModel:
+def model(beams: int, *, dim: int) -> LanguageModel:
     torch.manual_seed(0)
     config = ModelConfig(
         layers=2,
-        dim=16,
+        dim=dim,
         heads=2,
         feed_forward_dim=32,
         positions="rotary",
@@ -68,8 +68,8 @@ def exported(request) -> tuple[LanguageModel, Path]:
     return request.getfixturevalue(request.param)
 
 
-def export(beams: int, directory: Path) -> tuple[LanguageModel, Path]:
-    made = model(beams)
+def export(beams: int, directory: Path, *, dim: int = 32) -> tuple[LanguageModel, Path]:
+    made = model(beams, dim=dim)
     parts = language_model_parts(made, inputs(1, 1, 1))  # as rows that are judged and not gone on from
     graphs = {part.name: directory / f"{part.name}.onnx" for part in parts.parts}
     for part in parts.parts:
