@@ -28,7 +28,7 @@ START, STEP = "start", "step"
 TOKENS = "tokens"
 SAMPLING = ("temperature", "top_k", "top_p", "uniform")
 ANGLES = ("cos", "sin")
-_STAGE_SHARE = 4  # one row in so many has ended: a stage is over
+_STAGE_SHARE = 16  # one row in so many has ended: a stage is over
 _KINDS = {
     **dict.fromkeys(("token", "history", "length", "row", "answers"), TensorProto.INT64),
     **dict.fromkeys(("limit", "prefix", "num_given", "top_k"), TensorProto.INT64),

@@ -1,8 +1,9 @@
-"""Encoder and decoder in ONNX Runtime's own operators: attention, and a sum with its normalization, are one node each.
+"""Encoder and decoder with ONNX Runtime's own operators for attention: one node, rotation and past included.
 
-The exporter writes ten to thirty nodes for each. At one token a row a node costs more than its arithmetic, so
-that this is most of the speed of a generator (docs/log.md). The operators are called by name: a rewriter of
-exported graphs knows the patterns of other models, and says nothing when it finds none.
+The exporter writes ten to thirty nodes for it. At one token a row a node costs more than its arithmetic, so that
+this is most of the speed of a generator (docs/log.md). The operators are called by name: a rewriter of exported
+graphs knows the patterns of other models, and says nothing when it finds none. A sum and its normalization stay
+two nodes: SkipLayerNormalization takes six times as long as both.
 
 Shapes: B batch, K beams, N = B * K, T length, P past positions, S source, L places, H heads, E dimension of a head,
 D model dimension.
@@ -20,11 +21,9 @@ from torch.nn.functional import linear
 from torch.onnx.ops import symbolic, symbolic_multi_out
 
 from noria.model.attention import Attention, KeysValues
-from noria.model.layers import LayerNorm
 from noria.model.transformer import Block, Decoder, Encoder
 
 _DOMAIN = "com.microsoft::"
-_EPSILON = 1e-5
 _TURNED_AT_ONCE = 16
 Model = TypeVar("Model", bound=nn.Module)
 Turns = tuple[Tensor, ...]
@@ -142,18 +141,13 @@ class RuntimeDecoder(nn.Module):
 
 
 def _through(stack: nn.Module, x_BTD: Tensor, mix: Mix, read: Mix | None = None) -> Tensor:
-    """All blocks and the last norm: every sum is normalized by the node that makes it."""
-    blocks = _blocks(stack)
-    norms = [*(block.attention_norm for block in blocks[1:]), cast("LayerNorm", stack.norm)]
-    normed_BTD = blocks[0].attention_norm(x_BTD)
-    for number, (block, next_norm) in enumerate(zip(blocks, norms, strict=True)):
-        mixed_BTD = mix(number, block, normed_BTD)
+    """All blocks and the last norm."""
+    for number, block in enumerate(_blocks(stack)):
+        x_BTD = x_BTD + mix(number, block, block.attention_norm(x_BTD))
         if block.cross_norm is not None and read is not None:
-            x_BTD, normed_BTD = _add_and_norm(x_BTD, mixed_BTD, block.cross_norm)
-            mixed_BTD = read(number, block, normed_BTD)
-        x_BTD, normed_BTD = _add_and_norm(x_BTD, mixed_BTD, block.feed_forward_norm)
-        x_BTD, normed_BTD = _add_and_norm(x_BTD, block.feed_forward(normed_BTD), next_norm)
-    return cast("Tensor", normed_BTD)
+            x_BTD = x_BTD + read(number, block, block.cross_norm(x_BTD))
+        x_BTD = x_BTD + block.feed_forward(block.feed_forward_norm(x_BTD))
+    return cast("Tensor", cast("nn.Module", stack.norm)(x_BTD))
 
 
 def _blocks(stack: nn.Module) -> list[Block]:
@@ -209,17 +203,3 @@ def _rotated(x_BTD: Tensor, turns: Turns, *, num_heads: int) -> Tensor:
         shape=x_BTD.shape,
         version=1,
     )
-
-
-def _add_and_norm(x_BTD: Tensor, added_BTD: Tensor, norm: LayerNorm) -> tuple[Tensor, Tensor]:
-    """The sum, and the sum normalized."""
-    one_BT1 = (*x_BTD.shape[:2], 1)
-    normed_BTD, _, _, sum_BTD = symbolic_multi_out(
-        f"{_DOMAIN}SkipLayerNormalization",
-        (x_BTD, added_BTD, norm.weight),
-        {"epsilon": _EPSILON},
-        dtypes=[x_BTD.dtype, torch.float32, torch.float32, x_BTD.dtype],
-        shapes=[x_BTD.shape, one_BT1, one_BT1, x_BTD.shape],
-        version=1,
-    )
-    return sum_BTD, normed_BTD
