@@ -10,7 +10,7 @@ H heads, E dimension of a head.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -59,13 +59,22 @@ def join(
         add_judge(graph, parts[-1], judge)
         puts.append(_int64(*along(judge)))
         answers += [helper.make_tensor_value_info(name, TensorProto.FLOAT, [None] * 3) for name in judge.outputs]
-    _add_stages(graph, step, known, vocabulary=vocabulary, config=config)
+    unread = [] if "uniform" in known else ["num_given"]
+    if _width(start, "prefix") == 1:  # one token, which is read before the first choice
+        unread.append("prefix")
+    _add_stages(graph, step, known, unread=unread, vocabulary=vocabulary, config=config)
     puts += [_SAMPLING_INPUTS[name] for name in SAMPLING if sampled]
     whole = helper.make_graph(graph.nodes, "generator", puts, answers, graph.weights)
     opsets = {opset.domain: opset.version for part in parts for opset in part.opset_import}
     imports = [helper.make_opsetid(domain, version) for domain, version in sorted(opsets.items())]
     newest = max(part.ir_version for part in parts)
     onnx.save(helper.make_model(whole, opset_imports=imports, ir_version=newest), target)
+
+
+def _width(part: onnx.ModelProto, name: str) -> int:
+    """The second size of an output; 0 where it is open."""
+    (put,) = (put for put in part.graph.output if put.name == name)
+    return int(put.type.tensor_type.shape.dim[1].dim_value)
 
 
 def _int64(name: str, *sizes: str) -> ValueInfoProto:
@@ -107,10 +116,16 @@ def _angles(graph: Nodes, known: Mapping[str, str], step: onnx.ModelProto) -> di
 
 
 def _add_stages(
-    graph: Nodes, step: onnx.ModelProto, known: Mapping[str, str], *, vocabulary: Vocabulary, config: GenerationConfig
+    graph: Nodes,
+    step: onnx.ModelProto,
+    known: Mapping[str, str],
+    *,
+    unread: Collection[str],
+    vocabulary: Vocabulary,
+    config: GenerationConfig,
 ) -> None:
-    """Append the Loop of stages; its answers are the output `tokens`."""
-    given = _of_rows(known)
+    """Append the Loop of stages, which leaves `unread` what no round needs; its answers are the output `tokens`."""
+    given = _of_rows(known, unread=unread)
     states = _first_states(graph, step, known, num_beams=config.beams)
     zero, one = graph.constant(np.array(0)), graph.constant(np.array(1))
     batch = graph.op("Shape", known["prefix"], end=1)
@@ -119,7 +134,9 @@ def _add_stages(
     carried = {**rows, **given, **states}
     stage = Nodes("stage/", inside=graph)
     now = {name: f"stage/now_{name}" for name in carried}
-    inside = {**known, **{name: now[name] for name in given}}
+    inside = {name: value for name, value in known.items() if name not in _OF_ROWS} | {
+        name: now[name] for name in given
+    }
     finals = _add_rounds(
         stage, step, inside, {name: now[name] for name in states}, vocabulary=vocabulary, config=config
     )
@@ -137,10 +154,16 @@ def _add_stages(
 _ZERO = helper.make_tensor("zero", TensorProto.INT64, [1], [0])
 
 
-def _of_rows(known: Mapping[str, str]) -> dict[str, str]:
+_OF_ROWS = ("prefix", "limit", "num_given", "real", *SAMPLING)
+
+
+def _of_rows(known: Mapping[str, str], *, unread: Collection[str]) -> dict[str, str]:
     """What there is of each row and does not change: it is left behind with the row."""
-    of_rows = ("prefix", "limit", "num_given", "real", *SAMPLING)
-    return {name: value for name, value in known.items() if name in of_rows or name.startswith("memory_")}
+    return {
+        name: value
+        for name, value in known.items()
+        if (name in _OF_ROWS or name.startswith("memory_")) and name not in unread
+    }
 
 
 def _first_states(graph: Nodes, step: onnx.ModelProto, known: Mapping[str, str], *, num_beams: int) -> dict[str, str]:
@@ -234,11 +257,11 @@ def _round(
         if "uniform" in known:
             number_N = body.op("Sub", next_place, known["num_given"])
             best_N1 = drawn(body, logits_NKV, best_N1, number_N, known)
-        only_N1 = only_choice(body, now["done"], known["prefix"], next_place)
+        only_N1 = only_choice(body, now["done"], known.get("prefix"), next_place)
         is_given = body.op("GreaterOrEqual", only_N1, body.constant(np.array(0)))
         later = {"token": body.op("Where", is_given, only_N1, best_N1), "history": now["history"], "done": now["done"]}
     else:
-        only_NK = only_choice(body, now["done"], known["prefix"], next_place)
+        only_NK = only_choice(body, now["done"], known.get("prefix"), next_place)
         later = longer_by_beams(body, logits_NKV, only_NK, now, alpha=config.length_penalty, num_beams=config.beams)
         parent = later.pop("parent")
         past = {name: body.op("Gather", value, parent) for name, value in past.items()}

@@ -14,16 +14,17 @@ from noria.export.nodes import Nodes
 from noria.model.generation import COLD, IMPOSSIBLE, PADDING, SMALLEST
 
 
-def only_choice(body: Nodes, done_BK: str, prefix_BP: str, next_place: str) -> str:
-    """The only token that may come, (B, K): padding behind the end, the prefix's while it lasts; else -1."""
-    one = body.constant(np.array(1))
+def only_choice(body: Nodes, done_BK: str, prefix_BP: str | None, next_place: str) -> str:
+    """The only token that may come, (B, K): padding behind the end, the prefix's, if any, while it lasts; else -1."""
+    one, padding, free = (body.constant(np.array(number)) for number in (1, PADDING, -1))
+    if prefix_BP is None:
+        return body.op("Where", done_BK, padding, free)
     width = body.op("Gather", body.op("Shape", prefix_BP), one)
     column = body.op("Min", next_place, body.op("Sub", width, one))
     given_B1 = body.op("Gather", prefix_BP, body.op("Reshape", column, body.constant([1])), axis=1)
-    padding = body.constant(np.array(PADDING))
     is_real = body.op("Not", body.op("Equal", given_B1, padding))
     is_given = body.op("And", body.op("Less", next_place, width), is_real)
-    free_B1 = body.op("Where", is_given, given_B1, body.constant(np.array(-1)))
+    free_B1 = body.op("Where", is_given, given_B1, free)
     return body.op("Where", done_BK, padding, free_B1)
 
 
