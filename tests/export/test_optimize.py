@@ -13,9 +13,12 @@ import pytest
 from noria.artifacts import read_artifact
 from noria.config import OptimizeConfig
 from noria.errors import ExportError
+from noria.evaluation.bootstrap import Estimate
 from noria.evaluation.judged import read_validation
 from noria.evaluation.latency import Latency
-from noria.export.candidates import Candidate, build_graphs, choose, judge_candidates, reference_of
+from noria.export.candidates import SIZES, Candidate, choose, judge_candidates
+from noria.export.forms import build_graphs
+from noria.export.reference import reference_of
 from noria.training.checkpoint import load_trained
 from tasks.optimize import optimize
 
@@ -23,7 +26,8 @@ CONFIG = OptimizeConfig()
 
 
 def candidate(name: str, *, ms: float, passed: bool = True, verdict: str = "") -> Candidate:
-    return Candidate(name, Path(name), 0.9, 0.001, "", 0.0, 0.0, Latency(ms, ms), Latency(ms, ms), 1, passed, verdict)
+    drop, latency = Estimate(0.001, 0.0, 0.002), {rows: Latency(ms, ms) for rows in SIZES}
+    return Candidate(name, Path(name), 0.9, drop, latency=latency, passed=passed, verdict=verdict)
 
 
 REFERENCE = candidate("pytorch", ms=10, passed=False)
