@@ -25,6 +25,7 @@ REFERENCE = "pytorch"
 SIZES = (1, 8, 32)
 """Rows of the batches that are timed."""
 _TIE = 1.05
+_CANT_JUDGE: tuple[type[Exception], ...] = (*CANT_RUN, ExportError)
 _UNKNOWN = Estimate(float("nan"), float("nan"), float("nan"))
 
 
@@ -102,7 +103,7 @@ def judge_candidates(
             run = onnx_run(graph)
             outputs = outputs_of(reference.rows, encoder=reference.encoder, run=run, workers=num_cores())
             memory = peak_bytes(graph, reference.batches(rows=SIZES[0], repeats=1)[0])
-        except (*CANT_RUN, ExportError) as error:
+        except _CANT_JUDGE as error:
             candidates.append(Candidate(name, verdict=f"can't be run: {in_a_line(error)}"))
             continue
         if name == FP32:

@@ -28,7 +28,7 @@ from noria.scenarios.base import Part, Parts, Tensors
 _PAST_TOKENS, _MOST_PLACES = 3, 9  # of the example: any sizes but those that an exporter takes for constants
 
 
-Module = TypeVar("Module", bound=nn.Module)
+Module = TypeVar("Module")
 
 
 class GeneratorModule(Generator, Protocol):
@@ -94,6 +94,7 @@ def generation_parts(
 def _hiding(model: Module, vocabulary: Vocabulary) -> Module:
     """A copy that never says what is never a token: its bias says so, and no round has to."""
     model = copy.deepcopy(model)
+    assert isinstance(model, nn.Module)
     for head in (module for module in model.modules() if isinstance(module, TiedHead)):
         with torch.no_grad():
             head.bias[[PADDING, *vocabulary.never]] = IMPOSSIBLE
@@ -116,7 +117,7 @@ class _Step(nn.Module):
     def __init__(self, model: GeneratorModule, *, num_memory: int, num_past: int) -> None:
         super().__init__()
         self.model = model
-        self.decoders = [module for module in model.modules() if isinstance(module, RuntimeDecoder)]
+        self.decoders = [module for module in self.modules() if isinstance(module, RuntimeDecoder)]
         self.is_rotary = any(decoder.is_rotary for decoder in self.decoders)
         self.num_memory = num_memory
         self.num_past = num_past

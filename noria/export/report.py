@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from noria.artifacts import Artifact, write_artifact
 from noria.evaluation.pictures import BLUE, GREY, RED, save_figure
@@ -18,7 +18,8 @@ from noria.export.candidates import REFERENCE, SIZES, Candidate
 from noria.export.summary import METRICS, PICTURE, TABLE
 
 _MEBIBYTE = 1 << 20
-_LARGEST_MARKER = 400.0  # square points
+_LARGEST_MARKER, _SMALL_MARKER = 400.0, 60.0  # square points
+_MARKERS = "XosD^vP"
 
 
 @dataclass(frozen=True)
@@ -119,29 +120,27 @@ def draw_candidates(path: Path, candidates: Sequence[Candidate], chosen: Candida
         zorder=1,
     )
     largest = max(candidate.size_bytes for candidate in timed)
-    for candidate in timed:
-        _draw_one(
-            axes, candidate, area=_LARGEST_MARKER * (candidate.size_bytes / largest), is_chosen=candidate is chosen
+    for candidate, marker in zip(timed, _MARKERS, strict=False):
+        colour = GREY if candidate.name == REFERENCE else BLUE if candidate.passed else RED
+        size = f", {_mebibytes(candidate.size_bytes):.1f} MiB" if candidate.size_bytes else ""
+        axes.scatter(
+            candidate.one_row_ms,
+            candidate.metric,
+            s=_LARGEST_MARKER * (candidate.size_bytes / largest) or _SMALL_MARKER,
+            marker=marker,
+            color=colour,
+            edgecolors="black" if candidate is chosen else colour,
+            alpha=0.7,
+            label=f"{candidate.name}{': chosen' if candidate is chosen else ''}\n{candidate.one_row_ms:.2f} ms{size}",
+            zorder=2,
         )
-    axes.set(
-        xlabel="ms for one row, median, one thread (logarithmic)",
-        ylabel=metric,
-        title="Up and to the left is better; areas are sizes, red is over the quality budget",
-    )
+    axes.set(xlabel="ms for one row, median, one thread", ylabel=metric, title="Candidates; red ones are over budget")
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter("{x:g}")
-    axes.xaxis.set_minor_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.margins(x=0.15, y=0.4)
-    axes.legend(frameon=False, fontsize="small", markerscale=0.5, loc="center left", bbox_to_anchor=(1, 0.5))
+    axes.legend(
+        frameon=False, fontsize="small", markerscale=0.5, loc="center left", bbox_to_anchor=(1, 0.5), title="area: size"
+    )
     save_figure(figure, path)
-
-
-def _draw_one(axes: Axes, candidate: Candidate, *, area: float, is_chosen: bool) -> None:
-    colour = GREY if candidate.name == REFERENCE else BLUE if candidate.passed else RED
-    size = f", {_mebibytes(candidate.size_bytes):.1f} MiB" if candidate.size_bytes else ""
-    label = f"{candidate.name}{': chosen' if is_chosen else ''}\n{candidate.one_row_ms:.2f} ms{size}"
-    marker = "X" if candidate.name == REFERENCE else "o"
-    place = (candidate.one_row_ms, candidate.metric)
-    edge = "black" if is_chosen else colour
-    axes.scatter(*place, s=area or 60, marker=marker, color=colour, edgecolors=edge, alpha=0.7, label=label, zorder=2)
-    axes.annotate(candidate.name, place, xytext=(0, 12), textcoords="offset points", ha="center", fontsize="small")

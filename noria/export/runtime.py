@@ -25,7 +25,7 @@ from noria.model.transformer import Block, Decoder, Encoder
 
 _DOMAIN = "com.microsoft::"
 _TURNED_AT_ONCE = 16
-Model = TypeVar("Model", bound=nn.Module)
+Model = TypeVar("Model")
 Turns = tuple[Tensor, ...]
 """Cosines and sines, float32 (L, E / 2) each, of rotary positions; () where there are none."""
 Mix = Callable[[int, Block, Tensor], Tensor]
@@ -35,6 +35,7 @@ Mix = Callable[[int, Block, Tensor], Tensor]
 def for_runtime(model: Model) -> Model:
     """A copy whose encoders and decoders are of these operators: it can be exported, and does not run in PyTorch."""
     model = copy.deepcopy(model)
+    assert isinstance(model, nn.Module)
     for module in list(model.modules()):
         for name, child in module.named_children():
             if isinstance(child, Decoder | Encoder) and _fits(child):
