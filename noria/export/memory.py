@@ -15,7 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from noria.errors import ExportError
+from noria.errors import ExportError, NoriaError
+from noria.serving.session import open_session
 
 _TIMEOUT_S = 300
 _STATUS = Path("/proc/self/status")
@@ -37,21 +38,27 @@ def peak_bytes(graph: Path, batch: Mapping[str, np.ndarray]) -> int:
         try:
             done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=_TIMEOUT_S)
         except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
-            said = error.stderr if isinstance(error.stderr, str) else ""
+            said = (error.stderr or "").strip() if isinstance(error, subprocess.CalledProcessError) else ""
+            last = said.splitlines()[-1] if said else str(error)
             raise ExportError(
-                f"does not run in a process of its own: {' '.join(said.split()[-30:]) or error}", where=str(graph)
+                f"does not run in a process of its own: {last}",
+                where=str(graph),
+                next_step="leave it out of `optimize.candidates`",
             ) from error
     return int(json.loads(done.stdout)["peak_bytes"])
 
 
-def main(graph: Path, inputs: Path) -> None:
+def main(graph: Path, inputs: Path) -> int:
     """Load, run, tell."""
-    from noria.serving.session import open_session
-
-    session = open_session(graph)
+    try:
+        session = open_session(graph)
+    except NoriaError as error:
+        sys.stderr.write(f"{error.what}\n")
+        return error.exit_code
     with np.load(inputs, allow_pickle=False) as batch:
         session.run(None, {put.name: batch[put.name] for put in session.get_inputs()})
     sys.stdout.write(json.dumps({"peak_bytes": _peak_bytes()}) + "\n")
+    return 0
 
 
 def _peak_bytes() -> int:
@@ -66,4 +73,4 @@ def _peak_bytes() -> int:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2])))
