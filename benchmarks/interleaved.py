@@ -14,18 +14,15 @@ _WARM_UP = 2
 def seconds_per_input(
     contenders: Mapping[str, Callable[[Input], object]], inputs: Sequence[Input], *, repeats: int
 ) -> dict[str, float]:
-    """Median over `repeats` passes of the mean seconds that each takes for an input."""
+    """Mean over the inputs of the median over `repeats` of what each takes: a moment of other work spoils neither."""
     for run in contenders.values():
         for one in inputs[:_WARM_UP]:
             run(one)
-    passes: dict[str, list[float]] = {name: [] for name in contenders}
+    seconds: dict[str, list[list[float]]] = {name: [[] for _ in inputs] for name in contenders}
     for _ in range(repeats):
-        taken_s = dict.fromkeys(contenders, 0.0)
-        for one in inputs:
+        for number, one in enumerate(inputs):
             for name, run in contenders.items():
                 start_s = time.perf_counter()
                 run(one)
-                taken_s[name] += time.perf_counter() - start_s
-        for name, seconds in taken_s.items():
-            passes[name].append(seconds / len(inputs))
-    return {name: statistics.median(seconds) for name, seconds in passes.items()}
+                seconds[name][number].append(time.perf_counter() - start_s)
+    return {name: statistics.fmean(map(statistics.median, taken)) for name, taken in seconds.items()}
