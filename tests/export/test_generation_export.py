@@ -87,6 +87,7 @@ def test_the_graph_is_valid_and_holds_each_weight_once(exported):
     onnx.checker.check_model(str(path), full_check=True)
     model = onnx.load(str(path))
     weights = [weight for graph in graphs_of(model.graph) for weight in graph.initializer if np.prod(weight.dims) > 100]
+    assert len(graphs_of(model.graph)) == 3  # of a request, of a stage, of a round
     contents = [weight.raw_data for weight in weights]
     assert len(contents) == len(set(contents)) > 10
     assert [put.name for put in model.graph.input] == ["source"]
@@ -151,6 +152,24 @@ def test_a_decoder_alone_goes_on_behind_its_prompts(generation, tmp_path):
     found = onnx_run(tmp_path / "model.onnx")({"prompt": prompts})[TOKENS]
     np.testing.assert_array_equal(found, expected)
     assert found[1, :5].tolist() == prompts[1, 1:].tolist()
+
+
+def test_rows_that_have_ended_are_in_no_later_round(exported, tmp_path):
+    _, _, path = exported
+    seen = onnx.load(str(path))
+    stages = next(node for node in seen.graph.node if node.name == "generate")
+    stage = next(part.g for part in stages.attribute if part.name == "body")
+    counted = onnx.helper.make_node("Shape", ["stage/now_done"], ["rows of a stage"], end=1)
+    stage.node.append(counted)
+    stage.output.append(onnx.helper.make_tensor_value_info("rows of a stage", onnx.TensorProto.INT64, None))
+    stages.output.append("rows by stage")
+    seen.graph.output.append(onnx.helper.make_tensor_value_info("rows by stage", onnx.TensorProto.INT64, None))
+    onnx.save(seen, str(tmp_path / "seen.onnx"))
+    found = onnx_run(tmp_path / "seen.onnx")({"source": sources(*range(1, 13))})
+    rows = found["rows by stage"].ravel().tolist()
+    lengths = set((found[TOKENS] != PADDING).sum(1).tolist())
+    assert rows[0] == 12 and len(rows) == len(lengths) > 1
+    assert rows == sorted(rows, reverse=True) and rows[-1] < 12
 
 
 def test_one_token_of_one_row_is_no_parity_and_the_width_of_a_batch_is_no_difference():
