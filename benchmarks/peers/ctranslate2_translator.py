@@ -72,11 +72,18 @@ def vocabulary(size: int) -> list[str]:
 
 
 def translate(
-    directory: Path, *, quantization: str, beams: int, limit: Callable[[int], int], exactly: bool = False
+    directory: Path,
+    *,
+    quantization: str,
+    beams: int,
+    limit: Callable[[int], int],
+    exactly: bool = False,
+    early: bool = False,
 ) -> Callable[[np.ndarray], list[list[int]]]:
     """From source tokens (B, S) to target tokens without the end; `limit` of the longest source is the longest answer.
 
-    With `exactly`, every answer has that length.
+    With `exactly`, every answer has that length. With `early`, a row of beams ends with its best hypothesis, as ours
+    does; CTranslate2 can only do so where scores are not divided by lengths, and else goes on until all beams ended.
     """
     translator = ctranslate2.Translator(
         str(directory), device="cpu", inter_threads=1, intra_threads=1, compute_type=quantization
@@ -86,7 +93,11 @@ def translate(
         sources = [[_SPECIAL.get(token, str(token)) for token in row[row != PADDING].tolist()] for row in source_BS]
         most = limit(max(map(len, sources)))
         results = translator.translate_batch(
-            sources, beam_size=beams, max_decoding_length=most, min_decoding_length=most if exactly else 1
+            sources,
+            beam_size=beams,
+            length_penalty=0.0 if early else 1.0,
+            max_decoding_length=most,
+            min_decoding_length=most if exactly else 1,
         )
         return [[int(token) for token in result.hypotheses[0] if token.isdigit()] for result in results]
 
