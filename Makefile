@@ -43,7 +43,7 @@ lint: .venv/test.stamp
 serve: .venv/base.stamp  ## the promoted model on http://127.0.0.1:8000
 	noria serve
 
-peers: .venv-bench/peers.stamp  ## the environment of the training benchmarks: Noria beside its peers, one torch
+peers: .venv-bench/peers.stamp  ## the environment of training and inference benchmarks: Noria beside its peers, one torch
 
 peers-smoke: .venv-bench/peers.stamp  ## every peer for a few steps on tiny workloads
 	.venv-bench/bin/python -m benchmarks.peers.smoke

@@ -8,6 +8,8 @@ from pydantic import Field
 
 from noria.config.section import Positive, Section, Share
 
+CandidateName = Literal["fp32", "fused", "int8", "int8-static", "int8-weights", "int4-weights"]
+
 
 class EvaluateConfig(Section):
     """How the validation set judges."""
@@ -22,13 +24,18 @@ class EvaluateConfig(Section):
 class OptimizeConfig(Section):
     """What may become the bundle."""
 
-    candidates: Annotated[tuple[Literal["fp32", "fused", "int8"], ...], Field(min_length=1)] = ("fp32", "fused", "int8")
+    candidates: Annotated[tuple[CandidateName, ...], Field(min_length=1)] = ("fp32", "fused", "int8")
+    """Forms of the model that are tried: `fp32`, `fused` (attention as one node), `int8` (activations by the range of
+    each batch), `int8-static` (by that of training rows), `int8-weights` and `int4-weights` (weights alone: for
+    requests of one row)."""
     max_quality_drop: Share = 0.005
     """Largest loss of the main metric against PyTorch, as a fraction (0.005 = half a point)."""
     max_slice_drop: Share = 0.03
-    """The same for every slice that is large enough to be judged."""
+    """The same for every slice that is large enough to be judged, where the loss is more than noise."""
     latency_repeats: Positive = 100
+    """Batches of one row that are timed; of 8 and 32 rows there are fewer."""
     opset: Positive = 20
+    """Of the graphs; higher ones have an attention that ONNX Runtime refuses on a CPU."""
 
 
 class DeployConfig(Section):

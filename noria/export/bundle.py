@@ -63,7 +63,7 @@ def write_bundle(
             "reason": reason,
             "opset": config.optimize.opset,
             "metrics": {name: round(estimate.value, 6) for name, estimate in evaluation.metrics.items()},
-            "latency_ms": {"rows_1": chosen.small.p50_ms, "rows_32": chosen.large.p50_ms},
+            "latency_ms": {f"rows_{rows}": latency.p50_ms for rows, latency in chosen.latency.items()},
             "size_bytes": chosen.size_bytes,
             "data_digest": origin.splits.digest,
             "checkpoint_digest": origin.checkpoint_digest,

@@ -11,7 +11,9 @@ import numpy as np
 from torch import Tensor, nn
 
 from noria.config import ModelConfig
-from noria.export.generation import SAMPLING, GeneratorModule, generation_parts
+from noria.export.generation import GeneratorModule, generation_parts
+from noria.export.loop import SAMPLING
+from noria.export.runtime import for_runtime
 from noria.scenarios.base import Part, Parts, Tensors
 
 _WINDOW, _WINDOWS, _PROMPT = "window", "windows", "prompt"
@@ -36,7 +38,7 @@ def language_model_parts(model: LanguageModelModule, example: Tensors) -> Parts:
     generation = model.config.generation
     given = {name: array for name, array in example.items() if name not in (*SAMPLING, _WINDOWS)}
     given[_PROMPT] = np.pad(given[_PROMPT], ((0, 0), (0, _MORE_TOKENS)), constant_values=1)
-    judge = Part("judge", _Judge(model), {_WINDOW: example[_WINDOWS][:, 0]}, ("log_probs",))
+    judge = Part("judge", _Judge(for_runtime(model)), {_WINDOW: example[_WINDOWS][:, 0]}, ("log_probs",))
     return generation_parts(model, given, config=generation, sampled=generation.beams == 1, judge=judge)
 
 

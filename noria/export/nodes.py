@@ -15,9 +15,13 @@ Attribute = int | float | str | TensorProto
 
 
 class Nodes:
-    """The nodes and weights of a graph as it grows; every value has a name that begins with `prefix`."""
+    """The nodes and weights of a graph as it grows; every value has a name that begins with `prefix`.
 
-    def __init__(self, prefix: str) -> None:
+    A graph in a node of another is `inside` that one, and sees its values.
+    """
+
+    def __init__(self, prefix: str, *, inside: Nodes | None = None) -> None:
+        self.inside = inside
         self.nodes: list[NodeProto] = []
         self.weights: list[TensorProto] = []
         self._prefix = prefix
@@ -84,9 +88,13 @@ def add_part(nodes: Nodes, part: onnx.ModelProto, *, name: str, inputs: Mapping[
     nodes.weights.extend(graph.initializer)
 
 
-def share_weights(outer: Nodes, inner: Nodes) -> None:
-    """Have what `inner` needs and `outer` has already, byte for byte, once: a graph sees those around it."""
-    held = {_content(weight): weight.name for weight in outer.weights}
+def share_weights(inner: Nodes) -> None:
+    """Have what `inner` needs and a graph around it has already, byte for byte, once."""
+    held: dict[tuple[int, tuple[int, ...], bytes], str] = {}
+    outer = inner.inside
+    while outer is not None:
+        held |= {_content(weight): weight.name for weight in outer.weights}
+        outer = outer.inside
     names = {weight.name: held[key] for weight in inner.weights if (key := _content(weight)) in held}
     inner.weights[:] = [weight for weight in inner.weights if weight.name not in names]
     for node in inner.nodes:

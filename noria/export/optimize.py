@@ -15,8 +15,10 @@ from noria.evaluation.judged import read_validation
 from noria.evaluation.metrics import main_metric
 from noria.evaluation.report import evaluate_judged
 from noria.export.bundle import write_bundle
-from noria.export.candidates import build_graphs, choose, judge_candidates, reference_of
+from noria.export.candidates import choose, judge_candidates
 from noria.export.cards import Origin
+from noria.export.forms import CALIBRATED, build_graphs
+from noria.export.reference import read_calibration, reference_of
 from noria.export.report import write_optimization
 from noria.scenarios.base import Scenario
 from noria.serving.predictor import onnx_run
@@ -43,10 +45,18 @@ def optimize_checkpoint(
     """
     trained = load_trained(checkpoint.path, scenario=scenario)
     rows = read_validation(splits.path)
-    reference = reference_of(trained.model, encoder=trained.encoder, scenario=scenario, rows=rows)
+    reference = reference_of(
+        trained.model,
+        encoder=trained.encoder,
+        scenario=scenario,
+        rows=rows,
+        calibration=read_calibration(splits.path) if CALIBRATED in config.optimize.candidates else (),
+    )
     with tempfile.TemporaryDirectory(prefix="noria-export-") as directory:
         graphs = build_graphs(reference, Path(directory), config=config.optimize)
-        candidates = judge_candidates(reference, graphs, config=config.optimize, evaluate=config.evaluate)
+        candidates = judge_candidates(
+            reference, graphs, config=config.optimize, evaluate=config.evaluate, seed=config.seed
+        )
         chosen, reason = choose(candidates, config=config.optimize)
         assert chosen.path is not None
         outputs = outputs_of(rows, encoder=trained.encoder, run=onnx_run(chosen.path), workers=num_cores())

@@ -1,21 +1,28 @@
-"""int8: weights per channel, activations by the range of each batch (dynamic)."""
+"""Fewer bits: int8 by the range of each batch or of calibration rows, and weights alone in 8 or 4 bits."""
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import onnx
-from onnxruntime.quantization import QuantType, quantize_dynamic
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_dynamic, quantize_static
+from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
 from noria.errors import ExportError
 from noria.export.onnx import node_counts
 from noria.export.quiet import quiet
+from noria.scenarios.base import Tensors
 
 _NARROWEST_TABLE = 16
+_BLOCK = 128  # weights that share a scale
+_INT8_PRODUCTS = 4  # of MatMulNBits: activations are rounded to int8 as well, block by block
+_PRODUCTS, _TABLES = ("MatMul", "Gemm"), ("Gather",)
 
 
 def quantize(source: Path, target: Path) -> None:
-    """Write `source` in int8 where that is valid and worth it.
+    """Write `source` in int8 where that is valid and worth it: weights per channel, activations per batch (dynamic).
 
     Matrix products with a constant matrix are quantized, and embedding tables. A product with a
     constant vector is left alone (ONNX Runtime refuses its zero points), and so are narrow tables:
@@ -26,7 +33,78 @@ def quantize(source: Path, target: Path) -> None:
     ExportError
         When nothing was quantized.
     """
-    nodes = _quantizable(source)
+    _dynamic(source, target, op_types=(*_PRODUCTS, *_TABLES))
+    _check_has(target, "MatMulInteger")
+
+
+def quantize_calibrated(source: Path, target: Path, *, batches: Sequence[Tensors]) -> None:
+    """The same with the ranges of activations that the batches show, fixed in the graph (QDQ).
+
+    Raises
+    ------
+    ExportError
+        When there is nothing to calibrate by, or nothing was quantized.
+    """
+    if not batches:
+        raise ExportError("int8-static has no rows to calibrate by", where=str(source), next_step="leave it out")
+    with quiet():
+        quantize_static(
+            str(source),
+            str(target),
+            _Batches(batches),
+            quant_format=QuantFormat.QDQ,
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            op_types_to_quantize=[*_PRODUCTS, *_TABLES],
+            nodes_to_quantize=_quantizable(source, (*_PRODUCTS, *_TABLES)),
+            extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},
+        )
+    _check_has(target, "QuantizeLinear")
+
+
+def quantize_weights(source: Path, target: Path, *, bits: int) -> None:
+    """Weights in `bits` in blocks of 128, and embedding tables in int8; activations stay fp32 between the products.
+
+    Raises
+    ------
+    ExportError
+        When nothing was quantized.
+    """
+    model = onnx.load(str(source))
+    wanted = set(_quantizable(source, ("MatMul",)))
+    others = [node.name for node in model.graph.node if node.name not in wanted]
+    with quiet(), tempfile.TemporaryDirectory(prefix="noria-weights-") as directory:
+        quantizer = MatMulNBitsQuantizer(
+            model,
+            bits=bits,
+            block_size=_BLOCK,
+            is_symmetric=True,
+            accuracy_level=_INT8_PRODUCTS,
+            nodes_to_exclude=others,
+        )
+        quantizer.process()
+        products = Path(directory) / "products.onnx"
+        onnx.save(quantizer.model.model, str(products))
+        _check_has(products, "MatMulNBits")
+        if _quantizable(products, _TABLES):
+            _dynamic(products, target, op_types=_TABLES)
+        else:
+            products.replace(target)
+
+
+class _Batches(CalibrationDataReader):  # type: ignore[misc]
+    """Calibration batches, one after another."""
+
+    def __init__(self, batches: Sequence[Tensors]) -> None:
+        self._left: Iterator[Tensors] = iter(batches)
+
+    def get_next(self) -> Tensors | None:
+        return next(self._left, None)
+
+
+def _dynamic(source: Path, target: Path, *, op_types: Sequence[str]) -> None:
+    nodes = _quantizable(source, op_types)
     if not nodes:
         raise ExportError("nothing in the graph can be quantized", where=str(source), next_step="leave `int8` out")
     with quiet():
@@ -35,21 +113,27 @@ def quantize(source: Path, target: Path) -> None:
             str(target),
             per_channel=True,
             weight_type=QuantType.QInt8,
-            op_types_to_quantize=["MatMul", "Gemm", "Gather"],
+            op_types_to_quantize=list(op_types),
             nodes_to_quantize=nodes,
             extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},
         )
-    if not node_counts(target)["MatMulInteger"]:
-        raise ExportError("no matrix product became int8", where=str(source), next_step="leave `int8` out")
 
 
-def _quantizable(source: Path) -> list[str]:
+def _quantizable(source: Path, op_types: Sequence[str]) -> list[str]:
     graph = onnx.load(str(source)).graph
     shapes = {weight.name: tuple(weight.dims) for weight in graph.initializer}
     names = []
     for node in graph.node:
-        table = shapes.get(node.input[0], ()) if node.op_type == "Gather" else ()
-        matrix = shapes.get(node.input[1], ()) if node.op_type in ("MatMul", "Gemm") else ()
-        if len(matrix) == 2 or (len(table) == 2 and table[1] >= _NARROWEST_TABLE):
+        if node.op_type not in op_types:
+            continue
+        constant = shapes.get(node.input[0 if node.op_type in _TABLES else 1], ())
+        if len(constant) == 2 and (node.op_type in _PRODUCTS or constant[1] >= _NARROWEST_TABLE):
             names.append(node.name)
     return names
+
+
+def _check_has(path: Path, kind: str) -> None:
+    if not node_counts(path)[kind]:
+        raise ExportError(
+            "no matrix product became smaller", where=str(path), expected=f"{kind} nodes", next_step="leave it out"
+        )

@@ -7,7 +7,8 @@ does not depend on the rows beside it.
 
 The ONNX graph (`noria.export.generation`) takes the same decisions in the same order.
 
-Shapes: B batch, K beams, P prefix, S source, T tokens so far, G draws, V vocabulary, H heads, E dimension of a head.
+Shapes: B batch, K beams, N = B * K, P prefix, S source, T tokens so far, G draws, V vocabulary, H heads, E dimension
+of a head.
 """
 
 from __future__ import annotations
@@ -93,7 +94,7 @@ class Generator(Protocol):
     vocabulary: Vocabulary
 
     def empty_past(self, like: Tensor, *, num_beams: int) -> list[KeysValues]:
-        """Keys and values (B, K, H, 0, E) of each layer, B being the rows of `like`."""
+        """Keys and values (B * K, H, 0, E) of each layer, B being the rows of `like`: the beams of a row in a row."""
         ...
 
     def step(
@@ -138,8 +139,9 @@ def generate(model: Generator, start: Start, *, config: GenerationConfig) -> Ten
             beams = _longer_by(beams, best_BK, only_BK)
         else:
             beams, parent_BK = _longer_by_beams(beams, logits_BKV, only_BK, model.vocabulary, config.length_penalty)
-            row_B1 = torch.arange(len(prefix_BP), device=prefix_BP.device)[:, None]
-            past = [KeysValues(layer.keys[row_B1, parent_BK], layer.values[row_B1, parent_BK]) for layer in past]
+            first_B1 = torch.arange(0, parent_BK.numel(), num_beams, device=prefix_BP.device)[:, None]
+            parent_N = (first_B1 + parent_BK).flatten()
+            past = [KeysValues(layer.keys[parent_N], layer.values[parent_N]) for layer in past]
         beams = _ended(beams, limit_reached_B=start.limit <= place + 1, end=model.vocabulary.end)
         token_BK = beams.tokens[:, :, -1]
         if bool(beams.done.all()):
@@ -153,8 +155,8 @@ def length_penalty(length_BK: Tensor, alpha: float) -> Tensor:
 
 
 def _of_beams(part_BHPE: Tensor, first: int, num_beams: int) -> Tensor:
-    """What every beam has read, (B, K, H, first, E)."""
-    return part_BHPE[:, None, :, :first].expand(-1, num_beams, -1, -1, -1)
+    """What every beam has read, (B * K, H, first, E)."""
+    return part_BHPE[:, :, :first].repeat_interleave(num_beams, dim=0)
 
 
 def _first(start: Start, first: int, num_beams: int) -> _Beams:

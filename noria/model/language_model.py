@@ -97,13 +97,13 @@ class LanguageModel(nn.Module):
         return Start(prompt_BP, limit_B, read=read)
 
     def empty_past(self, like: Tensor, *, num_beams: int) -> list[KeysValues]:
-        """Keys and values (B, K, H, 0, E) of each layer; behind them, where there are bigrams, the tokens."""
+        """Keys and values (B * K, H, 0, E) of each layer; behind them, where there are bigrams, the tokens."""
         heads, layers = self.config.heads, self.config.layers
-        shape = (len(like), num_beams, heads, 0, self.config.dim // heads)
+        shape = (len(like) * num_beams, heads, 0, self.config.dim // heads)
         empty = torch.zeros(shape, dtype=self.compute_dtype, device=like.device)
         past = [KeysValues(empty, empty) for _ in range(layers)]
         if self.frontend.bigrams is not None:
-            past.append(KeysValues(*[empty[:, :, :1, :, :1].float()] * 2))
+            past.append(KeysValues(*[empty[:, :1, :, :1].float()] * 2))
         return past
 
     def step(
@@ -114,11 +114,11 @@ class LanguageModel(nn.Module):
         if self.frontend.bigrams is None:
             x_BKD, now = self.decoder.step(self._stepped(token_BK, place_1, None), past, place_1)
             return self.head(x_BKD, self.frontend.tokens), now
-        known_BK1P1 = torch.cat([torch.zeros_like(token_BK, dtype=torch.float32)[..., None, None, None], last.keys], 3)
-        x_BKD = self._stepped(token_BK, place_1, known_BK1P1[:, :, 0, -1, 0].long())
+        known_N1P1 = torch.cat([torch.zeros_like(token_BK, dtype=torch.float32).view(-1, 1, 1, 1), last.keys], 2)
+        x_BKD = self._stepped(token_BK, place_1, known_N1P1[:, 0, -1, 0].view(token_BK.shape).long())
         x_BKD, now = self.decoder.step(x_BKD, layers, place_1)
-        added = _as_past(token_BK[..., None])
-        tokens = KeysValues(*(torch.cat(pair, dim=3) for pair in zip(last, added, strict=True)))
+        added = _as_past(token_BK.flatten()[:, None])
+        tokens = KeysValues(*(torch.cat(pair, dim=2) for pair in zip(last, added, strict=True)))
         return self.head(x_BKD, self.frontend.tokens), [*now, tokens]
 
     def _stepped(self, token_BK: Tensor, place_1: Tensor, before_BK: Tensor | None) -> Tensor:

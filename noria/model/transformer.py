@@ -78,20 +78,17 @@ class Block(nn.Module):
         memory: KeysValues | None = None,
         memory_mask: Tensor | None = None,
     ) -> tuple[Tensor, KeysValues]:
-        """One more position of every beam: its vectors, and the past (B, K, H, P, E) with it.
+        """One more position of every beam: its vectors, and the past (B * K, H, P, E) with it.
 
         The beams of a row read one memory, so they are to cross-attention what positions are.
         """
-        num_beams = x_BKD.shape[1]
-        flat = KeysValues(past.keys.flatten(0, 1), past.values.flatten(0, 1))
-        mixed_N1D, flat = self.attention.step(self.attention_norm(x_BKD).flatten(0, 1)[:, None], flat, place_1)
+        mixed_N1D, past = self.attention.step(self.attention_norm(x_BKD).flatten(0, 1)[:, None], past, place_1)
         x_BKD = x_BKD + mixed_N1D.view(x_BKD.shape)
         if self.cross_norm is not None and self.cross_attention is not None:
             assert memory is not None, "a block with cross-attention needs a memory"
             x_BKD = x_BKD + self.cross_attention.read(self.cross_norm(x_BKD), memory, memory_mask)
         x_BKD = x_BKD + self.feed_forward(self.feed_forward_norm(x_BKD))
-        keys, values = (part.view(-1, num_beams, *part.shape[1:]) for part in flat)
-        return x_BKD, KeysValues(keys, values)
+        return x_BKD, past
 
 
 class Encoder(nn.Module):

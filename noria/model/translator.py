@@ -66,9 +66,9 @@ class Translator(nn.Module):
         return Start(prefix_B1, by_source_B.clamp(max=most), memory, real_BS)
 
     def empty_past(self, like: Tensor, *, num_beams: int) -> list[KeysValues]:
-        """Keys and values (B, K, H, 0, E) of each layer."""
+        """Keys and values (B * K, H, 0, E) of each layer."""
         heads, layers = self.config.heads, self.config.layers
-        shape = (len(like), num_beams, heads, 0, self.config.dim // heads)
+        shape = (len(like) * num_beams, heads, 0, self.config.dim // heads)
         empty = torch.zeros(shape, dtype=self.compute_dtype, device=like.device)
         return [KeysValues(empty, empty) for _ in range(layers)]
 

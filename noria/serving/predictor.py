@@ -5,26 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import onnxruntime
-from onnxruntime.capi import onnxruntime_pybind11_state as ort
-
-from noria.errors import BundleError
 from noria.evaluation.inference import Run, outputs_of
 from noria.scenarios.base import Row, Tensors
 from noria.serving.bundle import Bundle
+from noria.serving.session import open_session
 
 VERSION_FIELD = "model_version"
-_ERRORS_ONLY = 3
-_ORT_ERRORS: tuple[type[Exception], ...] = (
-    ort.Fail,
-    ort.InvalidArgument,
-    ort.InvalidGraph,
-    ort.InvalidProtobuf,
-    ort.NotImplemented,
-    ort.RuntimeException,
-)
-CANT_RUN: tuple[type[Exception], ...] = (BundleError, *_ORT_ERRORS)
-"""What loading or running a bad graph raises."""
 
 
 def onnx_run(model: Path, *, threads: int = 1) -> Run:
@@ -35,18 +21,7 @@ def onnx_run(model: Path, *, threads: int = 1) -> Run:
     BundleError
         When ONNX Runtime refuses the graph.
     """
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = _ERRORS_ONLY
-    try:
-        session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
-    except _ORT_ERRORS as error:
-        raise BundleError(
-            f"ONNX Runtime {onnxruntime.__version__} refuses the graph: {error}",
-            where=str(model),
-            next_step="serve with the ONNX Runtime that the bundle was made with, or a later one",
-        ) from error
+    session = open_session(model, threads=threads)
     names, given = [put.name for put in session.get_inputs()], [put.name for put in session.get_outputs()]
 
     def run(tensors: Tensors) -> Tensors:

@@ -11,8 +11,9 @@ import pytest
 from noria.errors import ExportError
 from noria.evaluation.inference import logits_of, outputs_of
 from noria.evaluation.judged import read_validation
-from noria.export.candidates import build_graphs, reference_of
+from noria.export.forms import build_graphs
 from noria.export.onnx import check_parity, largest_difference, node_counts
+from noria.export.reference import reference_of
 from noria.serving.predictor import onnx_run
 from noria.training.checkpoint import load_trained
 

@@ -11,7 +11,8 @@ import torch
 
 from noria.config import GenerationConfig, ModelConfig
 from noria.errors import ExportError
-from noria.export.generation import STEP, TOKENS, generation_parts
+from noria.export.generation import generation_parts
+from noria.export.loop import STEP, TOKENS
 from noria.export.onnx import check_parity, export_part
 from noria.export.quantize import quantize
 from noria.model.attention import KeysValues
@@ -64,6 +65,12 @@ def exported(request, tmp_path_factory) -> tuple[Translator, dict[str, Path], Pa
     return model, graphs, directory / "model.onnx"
 
 
+def graphs_of(graph: onnx.GraphProto) -> list[onnx.GraphProto]:
+    """A graph and those inside its nodes."""
+    inner = [part.g for node in graph.node for part in node.attribute if part.HasField("g")]
+    return [graph, *(each for found in inner for each in graphs_of(found))]
+
+
 @pytest.mark.parametrize("lengths", [(1,), (7,), (9, 2, 5), (3, 3), tuple(range(1, 13))])
 def test_the_graph_says_what_pytorch_says_token_for_token(exported, lengths):
     model, _, path = exported
@@ -76,16 +83,14 @@ def test_the_graph_says_what_pytorch_says_token_for_token(exported, lengths):
 
 
 def test_the_graph_is_valid_and_holds_each_weight_once(exported):
-    _, graphs, path = exported
+    _, _, path = exported
     onnx.checker.check_model(str(path), full_check=True)
     model = onnx.load(str(path))
-    (loop,) = (node for node in model.graph.node if node.op_type == "Loop")
-    (body,) = (attribute.g for attribute in loop.attribute if attribute.name == "body")
-    weights = [weight for weight in (*model.graph.initializer, *body.initializer) if np.prod(weight.dims) > 100]
+    weights = [weight for graph in graphs_of(model.graph) for weight in graph.initializer if np.prod(weight.dims) > 100]
+    assert len(graphs_of(model.graph)) == 3  # of a request, of a stage, of a round
     contents = [weight.raw_data for weight in weights]
-    assert len(contents) == len(set(contents))
+    assert len(contents) == len(set(contents)) > 10
     assert [put.name for put in model.graph.input] == ["source"]
-    assert path.stat().st_size < sum(graph.stat().st_size for graph in graphs.values())
 
 
 def test_an_int8_graph_has_integer_products_inside_the_loop_and_its_answers_end_as_they_must(exported, tmp_path):
@@ -119,7 +124,7 @@ class Prompted(torch.nn.Module):
         return Start(prompt, torch.full_like(prompt[:, 0], 11))
 
     def empty_past(self, like: torch.Tensor, *, num_beams: int) -> list[KeysValues]:
-        empty = torch.zeros(len(like), num_beams, self.config.heads, 0, self.config.dim // self.config.heads)
+        empty = torch.zeros(len(like) * num_beams, self.config.heads, 0, self.config.dim // self.config.heads)
         return [KeysValues(empty, empty) for _ in range(self.config.layers)]
 
     def step(self, token_BK, place_1, past, start):
@@ -147,6 +152,24 @@ def test_a_decoder_alone_goes_on_behind_its_prompts(generation, tmp_path):
     found = onnx_run(tmp_path / "model.onnx")({"prompt": prompts})[TOKENS]
     np.testing.assert_array_equal(found, expected)
     assert found[1, :5].tolist() == prompts[1, 1:].tolist()
+
+
+def test_rows_that_have_ended_are_in_no_later_round(exported, tmp_path):
+    _, _, path = exported
+    seen = onnx.load(str(path))
+    stages = next(node for node in seen.graph.node if node.name == "generate")
+    stage = next(part.g for part in stages.attribute if part.name == "body")
+    counted = onnx.helper.make_node("Shape", ["stage/now_done"], ["rows of a stage"], end=1)
+    stage.node.append(counted)
+    stage.output.append(onnx.helper.make_tensor_value_info("rows of a stage", onnx.TensorProto.INT64, None))
+    stages.output.append("rows by stage")
+    seen.graph.output.append(onnx.helper.make_tensor_value_info("rows by stage", onnx.TensorProto.INT64, None))
+    onnx.save(seen, str(tmp_path / "seen.onnx"))
+    found = onnx_run(tmp_path / "seen.onnx")({"source": sources(*range(1, 13))})
+    rows = found["rows by stage"].ravel().tolist()
+    lengths = set((found[TOKENS] != PADDING).sum(1).tolist())
+    assert rows[0] == 12 and len(rows) == len(lengths) > 1
+    assert rows == sorted(rows, reverse=True) and rows[-1] < 12
 
 
 def test_one_token_of_one_row_is_no_parity_and_the_width_of_a_batch_is_no_difference():

@@ -9,18 +9,18 @@ import torch
 
 from noria.config import GenerationConfig, ModelConfig
 from noria.export.language_model import language_model_parts
-from noria.export.onnx import export_part
+from noria.export.onnx import export_part, node_counts
 from noria.model.language_model import LanguageModel
 from noria.serving.predictor import onnx_run
 
 SIZE, MOST = 40, 8
 
 
-def model(beams: int) -> LanguageModel:
+def model(beams: int, *, dim: int) -> LanguageModel:
     torch.manual_seed(0)
     config = ModelConfig(
         layers=2,
-        dim=16,
+        dim=dim,
         heads=2,
         feed_forward_dim=32,
         positions="rotary",
@@ -68,8 +68,8 @@ def exported(request) -> tuple[LanguageModel, Path]:
     return request.getfixturevalue(request.param)
 
 
-def export(beams: int, directory: Path) -> tuple[LanguageModel, Path]:
-    made = model(beams)
+def export(beams: int, directory: Path, *, dim: int = 32) -> tuple[LanguageModel, Path]:
+    made = model(beams, dim=dim)
     parts = language_model_parts(made, inputs(1, 1, 1))  # as rows that are judged and not gone on from
     graphs = {part.name: directory / f"{part.name}.onnx" for part in parts.parts}
     for part in parts.parts:
@@ -90,6 +90,21 @@ def test_the_graph_says_and_goes_on_as_pytorch_does_token_for_token(exported, le
         np.testing.assert_array_equal(found["tokens"], expected["tokens"].numpy())
         np.testing.assert_allclose(found["log_probs"], expected["log_probs"].numpy(), rtol=1e-4, atol=1e-5)
         assert found["log_probs"].shape == (len(lengths), 1 + seed, 5)
+
+
+def test_heads_that_the_runtime_can_not_turn_are_exported_as_they_are(tmp_path):
+    made, path = export(2, tmp_path, dim=16)  # heads of 8
+    assert not node_counts(tmp_path / "step.onnx")["GroupQueryAttention"]
+    given = inputs(1, 6, 3)
+    with torch.inference_mode():
+        expected = made(**{name: torch.from_numpy(array) for name, array in given.items()})
+    np.testing.assert_array_equal(onnx_run(path)(given)["tokens"], expected["tokens"].numpy())
+
+
+def test_attention_is_one_node_of_the_runtime_in_every_part(tmp_path):
+    export(1, tmp_path)
+    for part in ("start", "step", "judge"):
+        assert node_counts(tmp_path / f"{part}.onnx")["GroupQueryAttention"] == 2  # layers
 
 
 @pytest.mark.parametrize(("temperature", "top_p"), [(0.8, 1e-50), (1e-38, 0.95), (1e-6, 1.0), (0.0, 1.0)])

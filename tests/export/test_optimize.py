@@ -13,9 +13,13 @@ import pytest
 from noria.artifacts import read_artifact
 from noria.config import OptimizeConfig
 from noria.errors import ExportError
+from noria.evaluation.bootstrap import Estimate
 from noria.evaluation.judged import read_validation
 from noria.evaluation.latency import Latency
-from noria.export.candidates import Candidate, build_graphs, choose, judge_candidates, reference_of
+from noria.export.candidates import SIZES, Candidate, choose, judge_candidates
+from noria.export.forms import build_graphs
+from noria.export.reference import reference_of
+from noria.export.report import front
 from noria.training.checkpoint import load_trained
 from tasks.optimize import optimize
 
@@ -23,7 +27,8 @@ CONFIG = OptimizeConfig()
 
 
 def candidate(name: str, *, ms: float, passed: bool = True, verdict: str = "") -> Candidate:
-    return Candidate(name, Path(name), 0.9, 0.001, "", 0.0, 0.0, Latency(ms, ms), Latency(ms, ms), 1, passed, verdict)
+    drop, latency = Estimate(0.001, 0.0, 0.002), {rows: Latency(ms, ms) for rows in SIZES}
+    return Candidate(name, Path(name), 0.9, drop, latency=latency, passed=passed, verdict=verdict)
 
 
 REFERENCE = candidate("pytorch", ms=10, passed=False)
@@ -45,6 +50,11 @@ def test_a_faster_candidate_over_the_budget_is_passed_over_by_name():
 def test_the_simplest_wins_a_tie():
     chosen, _ = choose([REFERENCE, candidate("fp32", ms=5.1), candidate("fused", ms=5.0)], config=CONFIG)
     assert chosen.name == "fp32"
+
+
+def test_the_front_has_those_that_nothing_beats_in_speed_and_in_quality():
+    slow, worse = replace(candidate("fp32", ms=5), metric=0.95), candidate("fused", ms=6)
+    assert [each.name for each in front([REFERENCE, slow, worse, candidate("int8", ms=2)])] == ["int8", "fp32"]
 
 
 def test_no_candidate_inside_the_budget_is_an_error_that_lists_them():
@@ -107,7 +117,13 @@ def test_the_report_has_every_candidate_and_one_is_chosen(optimized):
     with (optimized.optimization / "candidates.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["candidate"] for row in rows] == ["pytorch", "fp32", "fused", "int8"]
-    assert all(float(row["rows_1_p50_ms"]) > 0 and float(row["rows_32_p99_ms"]) > 0 for row in rows)
+    assert all(
+        float(row[f"rows_{size}_p50_ms"]) > 0 and float(row[f"rows_{size}_p99_ms"]) > 0
+        for row in rows
+        for size in SIZES
+    )
+    assert all(float(row["memory_mib"]) > 10 and float(row["rows_per_s"]) > 0 for row in rows[1:])
+    assert any(row["pareto"] for row in rows)
     (chosen,) = (row["candidate"] for row in rows if row["chosen"])
     assert json.loads((optimized.optimization / "metrics.json").read_text())["candidate"] == chosen
     assert f"**{chosen}** becomes the bundle" in optimize.summary(optimized)

@@ -21,8 +21,9 @@ from noria.data.verdict import read_verdict
 from noria.evaluation.inference import outputs_of
 from noria.evaluation.judged import read_validation
 from noria.evaluation.torch_run import torch_outputs
-from noria.export.candidates import build_graphs, reference_of
+from noria.export.forms import build_graphs
 from noria.export.onnx import check_parity
+from noria.export.reference import reference_of
 from noria.scenarios import load_scenario, scenario_names
 from noria.serving.app import create_app
 from noria.serving.bundle import open_bundle

@@ -1,0 +1,147 @@
+"""The forms that a model can be given as an ONNX graph, and what each is made of."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import onnx
+
+from noria.config import OptimizeConfig
+from noria.errors import ExportError
+from noria.export.onnx import export_part, node_counts, whole_model
+from noria.export.quantize import quantize, quantize_calibrated, quantize_weights
+from noria.export.reference import Reference
+from noria.export.runtime import for_runtime
+from noria.scenarios.base import Part, Parts, Tensors
+from noria.serving.session import CANT_RUN
+
+logger = logging.getLogger(__name__)
+
+FP32, CALIBRATED = "fp32", "int8-static"
+_ATTENTION = ("MultiHeadAttention", "GroupQueryAttention")
+_CANT_BUILD: tuple[type[Exception], ...] = (
+    ExportError,
+    *CANT_RUN,
+    onnx.checker.ValidationError,
+    onnx.shape_inference.InferenceError,
+    AssertionError,  # how ONNX Runtime's quantizers say that they can't
+    IndexError,
+    KeyError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""What exporters and quantizers raise of a graph that they were not written for."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a form may be made of.
+
+    Attributes
+    ----------
+    part:
+        The part of the model.
+    graph:
+        Its graph in fp32: the fused one where there is one, for fewer nodes around the same products.
+    calibration:
+        Batches of training rows, where the part is the whole model.
+    """
+
+    part: Part
+    graph: Path
+    calibration: Callable[[], list[Tensors]]
+    opset: int
+
+
+def _fused(source: Source, target: Path) -> None:
+    export_part(replace(source.part, module=for_runtime(source.part.module)), target, opset=source.opset)
+    counts = node_counts(target)
+    if not any(counts[name] for name in _ATTENTION):
+        raise ExportError(
+            "no attention became one node",
+            where=f"{sum(counts.values())} nodes",
+            expected=f"a node of {' or '.join(_ATTENTION)}",
+            next_step="leave `fused` out of `optimize.candidates`",
+        )
+
+
+FORMS: Mapping[str, Callable[[Source, Path], None]] = {
+    "fused": _fused,
+    "int8": lambda source, target: quantize(source.graph, target),
+    CALIBRATED: lambda source, target: quantize_calibrated(source.graph, target, batches=source.calibration()),
+    "int8-weights": lambda source, target: quantize_weights(source.graph, target, bits=8),
+    "int4-weights": lambda source, target: quantize_weights(source.graph, target, bits=4),
+}
+"""Beside fp32, from the simplest on: how each is made of a part of the model and its graph."""
+
+
+def build_graphs(reference: Reference, directory: Path, *, config: OptimizeConfig) -> Mapping[str, Path | Exception]:
+    """Write every form that is asked for into `directory`, part by part; one that can't be built is its error.
+
+    fp32 is among them in any case, for the parity with PyTorch that it has to show. A generator's parts are
+    fused as they stand: there is no other form of it in fp32.
+
+    Raises
+    ------
+    ExportError
+        When fp32 can't be exported: everything else rests on it.
+    """
+    whole = _parts_of(reference)
+    fp32 = {part.name: directory / f"{FP32}.{part.name}.onnx" for part in whole.parts}
+    for part in whole.parts:
+        export_part(part, fp32[part.name], opset=config.opset)
+    graphs: dict[str, Path | Exception] = {FP32: _joined(whole, fp32, directory / f"{FP32}.onnx")}
+    alone = len(whole.parts) == 1
+    calibration = reference.calibration_batches if alone else _no_batches
+    for name, build in FORMS.items():
+        rests_on_it = name == "fused" and any(form in config.candidates for form in FORMS)
+        if (name not in config.candidates and not rests_on_it) or (name == "fused" and not alone):
+            continue
+        try:
+            made = {part.name: directory / f"{name}.{part.name}.onnx" for part in whole.parts}
+            for part in whole.parts:
+                build(Source(part, fp32[part.name], calibration, config.opset), made[part.name])
+            graphs[name] = _joined(whole, made, directory / f"{name}.onnx")
+        except _CANT_BUILD as error:
+            logger.warning("%s can't be built: %s", name, in_a_line(error))
+            graphs[name] = error
+            continue
+        if name == "fused":
+            fp32 = made
+    return {name: graph for name, graph in graphs.items() if name in config.candidates or name == FP32}
+
+
+def in_a_line(error: Exception) -> str:
+    """What went wrong, without what is to be done about it."""
+    said = error.what if isinstance(error, ExportError) else str(error)
+    return next(iter(said.strip().splitlines()), type(error).__name__)
+
+
+def _no_batches() -> list[Tensors]:
+    """Of what a round of a generator sees, no row tells."""
+    return []
+
+
+def _parts_of(reference: Reference) -> Parts:
+    """The model in the parts that its scenario exports: itself, where nothing else is said."""
+    scenario = reference.scenario
+    example, shared = reference.example()
+    if scenario.parts is not None:
+        return scenario.parts(reference.model, example)
+    whole = whole_model(reference.model, example, shared=shared)
+    return Parts((whole,), partial(_as_it_is, name=whole.name))
+
+
+def _as_it_is(graphs: Mapping[str, Path], target: Path, *, name: str) -> None:
+    shutil.copyfile(graphs[name], target)
+
+
+def _joined(whole: Parts, graphs: Mapping[str, Path], target: Path) -> Path:
+    whole.join(graphs, target)
+    return target
