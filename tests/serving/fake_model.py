@@ -62,7 +62,7 @@ class Running:
 @contextmanager
 def serving(models, *, server_of=uvicorn.Server, **settings):
     """The application behind uvicorn, until the end of the block; `settings` are those of `serve`."""
-    config = ServeConfig(port=0, access_log=False, **{"workers": 1, **settings})
+    config = ServeConfig(port=0, **{"workers": 1, "access_log": False, **settings})
     app = create_app(models, config=config)
     listener = listen(config)
     server = server_of(uvicorn.Config(app, log_level="critical", timeout_graceful_shutdown=5))
