@@ -182,7 +182,9 @@ def test_a_request_on_an_open_connection_is_told_that_the_server_stops():
 def test_the_log_has_a_line_a_request_with_its_id_and_nothing_that_was_asked(caplog):
     caplog.set_level(logging.INFO, "noria.serving.access")
     with serving({"a": FakePredictor()}, access_log=True) as running:
-        running.client.post("/predict?q=confidential", json={"text": "confidential"}, headers={"X-Request-ID": "mine-1"})
+        running.client.post(
+            "/predict?q=confidential", json={"text": "confidential"}, headers={"X-Request-ID": "mine-1"}
+        )
         running.client.get("/confidential", headers={"X-Request-ID": "no\tgood"})
     lines = [json.loads(record.message) for record in caplog.records if record.name == "noria.serving.access"]
     assert [(line["method"], line["route"], line["status"]) for line in lines] == [
