@@ -9,8 +9,8 @@ with another seed. RecBole gets its defaults, as they are, in bfloat16, and with
 SASRec paper; after each epoch it is judged on the very rows that the comparison is made on, and compared at
 the best of its epochs, which is to its advantage. It has stopped when ten epochs brought nothing.
 
-Speed is events learned a second. Ours counts everything between the first step and the checkpoint
-(validation and saves too); RecBole's counts the steps alone.
+Both sides train on the GPU where there is one. Speed is events learned a second. Ours counts everything
+between the first step and the checkpoint (validation and saves too); RecBole's counts the steps alone.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.gpu.scale import gpu
 from benchmarks.peers.recbole_sasrec import RecboleSasrec
-from benchmarks.results import Row, write_results
+from benchmarks.results import RESULTS, Row, write_results
 from noria.artifacts import read_artifact
 from noria.config import Config, EvaluateConfig
 from noria.data.item_encoder import ItemEncoder
@@ -226,6 +227,7 @@ def main() -> None:
         "--peers", nargs="+", choices=_SASREC, default=list(_SASREC), help="RecBole's settings: behind WORKSPACE"
     )
     parser.add_argument("--most-epochs", type=int, default=_MOST_EPOCHS, help="that a peer may take")
+    parser.add_argument("--output", type=Path, default=RESULTS, help="directory of recommendation.json")
     args = parser.parse_args()
     rows = measure(
         Workspace.at(args.workspace.resolve()),
@@ -233,7 +235,9 @@ def main() -> None:
         settings={name: _SASREC[name] for name in args.peers},
         most_epochs=args.most_epochs,
     )
-    print(write_results("recommendation", rows, packages=("torch", "recbole")))
+    name, _ = gpu()
+    devices = {"gpu": name} if name else {}
+    print(write_results("recommendation", rows, packages=("torch", "recbole"), directory=args.output, devices=devices))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from flows.plan import make_plan
 from noria.artifacts import Ledger, read_artifact
 from noria.errors import ArtifactError
 from noria.lease import Owner, holder
-from noria.serving.store import ModelStore
+from noria.serving.store import store_of
 from noria.workspace import Workspace
 from tasks.history import Attempt, read_history
 
@@ -83,7 +83,7 @@ def _ledger(workspace: Workspace) -> dict[str, Ledger]:
 
 
 def _champion(workspace: Workspace) -> Champion | None:
-    store = ModelStore(workspace.store, name=workspace.config.name, cache=workspace.store_cache)
+    store = store_of(workspace)
     live = store.production()
     if live is None:
         return None

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from noria.errors import ArtifactError, LedgerError
 
@@ -50,6 +51,16 @@ class Ledger:
 
 
 @dataclass(frozen=True)
+class Ancestor:
+    """What is known of an artifact that others were made from; its files may be elsewhere by now."""
+
+    digest: str
+    counts: Mapping[str, int]
+    ledger: Ledger | None
+    facts: Mapping[str, object]
+
+
+@dataclass(frozen=True)
 class Artifact:
     """One complete directory.
 
@@ -71,6 +82,8 @@ class Artifact:
         SHA-256 of every file, by relative path.
     facts:
         What else is known and worth keeping (a bundle's metrics, op set, git commit …); not part of the digest.
+    lineage:
+        All that it was made from, by kind; of several of one kind the last.
     """
 
     kind: str
@@ -81,6 +94,7 @@ class Artifact:
     ledger: Ledger | None = None
     files: Mapping[str, str] = field(default_factory=dict)
     facts: Mapping[str, object] = field(default_factory=dict)
+    lineage: Mapping[str, Ancestor] = field(default_factory=dict)
 
 
 class Draft:
@@ -118,6 +132,7 @@ def write_artifact(path: Path, *, kind: str, parents: tuple[Artifact, ...] = ())
             "ledger": asdict(draft.ledger) if draft.ledger else None,
             "files": files,
             "facts": draft.facts,
+            "lineage": {kind: asdict(ancestor) for kind, ancestor in _lineage(parents).items()},
         }
         (draft.path / MANIFEST).write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n")
         draft.path.chmod(0o755)  # mkdtemp makes private directories; artifacts are shared through the DVC cache
@@ -159,9 +174,10 @@ def read_artifact(path: Path, *, verify: bool = True) -> Artifact:
             digest=manifest["digest"],
             parents=tuple(manifest["parents"]),
             counts=manifest["counts"],
-            ledger=Ledger(**manifest["ledger"]) if manifest["ledger"] else None,
+            ledger=_ledger(manifest),
             files=dict(manifest["files"]),
             facts=manifest["facts"],
+            lineage={kind: _ancestor(values) for kind, values in manifest.get("lineage", {}).items()},
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ArtifactError(
@@ -172,6 +188,22 @@ def read_artifact(path: Path, *, verify: bool = True) -> Artifact:
     if verify:
         _verify(path, artifact)
     return artifact
+
+
+def _lineage(parents: tuple[Artifact, ...]) -> dict[str, Ancestor]:
+    """Of what is made from `parents`: theirs, and they themselves behind it."""
+    found: dict[str, Ancestor] = {}
+    for parent in parents:
+        found |= parent.lineage
+    return found | {p.kind: Ancestor(p.digest, p.counts, p.ledger, p.facts) for p in parents}
+
+
+def _ancestor(values: Mapping[str, Any]) -> Ancestor:
+    return Ancestor(values["digest"], values["counts"], _ledger(values), values["facts"])
+
+
+def _ledger(values: Mapping[str, Any]) -> Ledger | None:
+    return Ledger(**values["ledger"]) if values["ledger"] else None
 
 
 def _verify(path: Path, artifact: Artifact) -> None:

@@ -1,12 +1,13 @@
 """deploy: the bundle in the model store, shown to serve in a fresh process. Staged, not live."""
 
 import json
+import os
 from dataclasses import asdict
 
 from noria.artifacts import Artifact, read_artifact, write_artifact
 from noria.serving.bundle import read_bundle
-from noria.serving.deployment import checkpoint_of, stage_bundle
-from noria.serving.store import ModelStore
+from noria.serving.deployment import SIGNING_KEY, checkpoint_of, stage_bundle
+from noria.serving.store import store_of
 from noria.workspace import Workspace
 from tasks.node import main, node
 
@@ -26,9 +27,15 @@ def deployment(workspace: Workspace) -> str:
 @node("deploy", summary=deployment, timeout_s=900, retries=1, pure=False)
 def deploy(workspace: Workspace) -> Artifact:
     bundle = read_bundle(workspace.bundle)
-    store = ModelStore(workspace.store, name=workspace.config.name, cache=workspace.store_cache)
+    store = store_of(workspace)
     checkpoint = checkpoint_of(bundle, workspace.checkpoint) if workspace.config.deploy.publish_checkpoint else None
-    staged = stage_bundle(store, bundle, cache=workspace.store_cache, checkpoint=checkpoint)
+    key = os.environ.get(SIGNING_KEY)
+    staged = stage_bundle(
+        store,
+        bundle,
+        checkpoint=checkpoint,
+        signing_key=workspace.root / key if key else None,
+    )
     with write_artifact(workspace.deployment, kind="deployment", parents=(bundle,)) as draft:
         (draft.path / STAGED).write_text(json.dumps(asdict(staged), indent=2) + "\n", encoding="utf-8")
         draft.facts["version"] = staged.version

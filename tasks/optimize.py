@@ -2,6 +2,7 @@
 
 from noria.artifacts import Artifact, read_artifact
 from noria.export.summary import optimization_markdown
+from noria.training.report import read_resources
 from noria.workspace import Workspace
 from tasks.node import main, node
 
@@ -24,6 +25,7 @@ def optimize(workspace: Workspace) -> Artifact:
         scenario=workspace.scenario,
         config=workspace.config,
         git_commit=git_commit(workspace.root),
+        resources=read_resources(workspace.training_report),
     )
 
 

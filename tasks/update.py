@@ -5,7 +5,7 @@ import json
 from noria.artifacts import Artifact, read_artifact, write_artifact
 from noria.evaluation.judged import read_validation
 from noria.serving.bundle import read_bundle, version_of
-from noria.serving.store import ModelStore
+from noria.serving.store import store_of
 from noria.serving.update import update_production, verdict_json, verdict_markdown
 from noria.workspace import Workspace
 from tasks.node import main, node
@@ -23,7 +23,7 @@ def update(workspace: Workspace) -> Artifact:
     config = workspace.config
     splits, bundle = read_artifact(workspace.splits), read_bundle(workspace.bundle)
     verdict = update_production(
-        ModelStore(workspace.store, name=config.name, cache=workspace.store_cache),
+        store_of(workspace),
         version_of(bundle),
         read_validation(splits.path),
         config=config.update,

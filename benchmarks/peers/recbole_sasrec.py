@@ -32,7 +32,7 @@ _FIXED: Mapping[str, object] = {
     "train_neg_sample_args": None,  # softmax over all items, as ours
     "loss_type": "CE",
     "eval_batch_size": 256,
-    "use_gpu": False,
+    "use_gpu": torch.cuda.is_available(),  # where ours trains, too
     "show_progress": False,
     "save_dataset": False,
     "save_dataloaders": False,
@@ -64,7 +64,7 @@ class RecboleSasrec:
         self._training, self._held_out, _ = data_preparation(config, dataset)
         self._items: NDArray[np.str_] = dataset.field2id_token["item_id"]
         self._users: NDArray[np.str_] = dataset.field2id_token["user_id"]
-        self._model = SASRec(config, dataset)
+        self._model = SASRec(config, dataset).to(config["device"])
         self._trainer = Trainer(config, self._model)
         self._epoch = 0
 
@@ -88,9 +88,10 @@ class RecboleSasrec:
         columns = [places[item] for item in items]
         found = {}
         for batch in self._held_out:
-            interaction = batch[0]
-            scores_NV = self._model.full_sort_predict(interaction).reshape(len(interaction), -1)[:, columns].numpy()
-            found.update(zip(self._users[interaction["user_id"].numpy()], scores_NV, strict=True))
+            interaction = batch[0].to(self._model.device)
+            scores_NV = self._model.full_sort_predict(interaction).reshape(len(interaction), -1)[:, columns]
+            users = self._users[interaction["user_id"].cpu().numpy()]
+            found.update(zip(users, scores_NV.float().cpu().numpy(), strict=True))
         self._model.train()
         return found
 

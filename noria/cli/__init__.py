@@ -20,6 +20,7 @@ COMMANDS = (
     "predict",
     "explain",
     "serve",
+    "sign",
     "promote",
     "rollback",
     "quarantine",

@@ -4,12 +4,6 @@ from __future__ import annotations
 
 from noria.errors import StoreError
 from noria.serving.store import ModelStore, Production
-from noria.workspace import Workspace
-
-
-def store_of(workspace: Workspace) -> ModelStore:
-    """The workspace's model store."""
-    return ModelStore(workspace.store, name=workspace.config.name, cache=workspace.store_cache)
 
 
 def live_version(store: ModelStore) -> Production:

@@ -36,11 +36,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Answer in input order, a batch at a time: the input may be larger than memory."""
-    from noria.cli.model import live_version, store_of
+    from noria.cli.model import live_version
     from noria.errors import SourceError
     from noria.evaluation.inference import num_cores
     from noria.serving.bundle import open_bundle
     from noria.serving.predictor import Predictor
+    from noria.serving.store import store_of
     from noria.workspace import Workspace
 
     if (args.input is None) == (args.file is None):

@@ -17,9 +17,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Swap the pointer, once the version has loaded and answered."""
-    from noria.cli.model import store_of
     from noria.serving.bundle import open_bundle
     from noria.serving.predictor import Predictor
+    from noria.serving.store import store_of
     from noria.workspace import Workspace
 
     store = store_of(Workspace.at(args.directory))

@@ -16,7 +16,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Swap the pointer back."""
-    from noria.cli.model import live_version, store_of
+    from noria.cli.model import live_version
+    from noria.serving.store import store_of
     from noria.workspace import Workspace
 
     store = store_of(Workspace.at(args.directory))

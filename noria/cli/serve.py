@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from noria.config import ServeConfig
     from noria.serving.predictor import Predictor
+    from noria.serving.store import ModelStore
     from noria.workspace import Workspace
 
 
@@ -35,8 +36,9 @@ def run(args: argparse.Namespace) -> int:
     workspaces = [Workspace.at(directory) for directory in args.directories or ["."]]
     given = {"host": args.host, "port": args.port}
     config = workspaces[0].config.serve.model_copy(update={k: v for k, v in given.items() if v is not None})
-    models = _load(workspaces, version=args.version, config=config)
-    app = create_app(models, config=config)
+    stores = _stores(workspaces, version=args.version)
+    models = {name: _load(store, version=args.version, config=config) for name, store in stores.items()}
+    app = create_app(models, config=config, followed={} if args.version else stores)
     listener = listen(config)
     host, port = listener.getsockname()[:2]
     url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
@@ -48,12 +50,10 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _load(workspaces: list[Workspace], *, version: str | None, config: ServeConfig) -> dict[str, Predictor]:
-    """The model of each workspace, by name."""
-    from noria.cli.model import live_version, store_of
+def _stores(workspaces: list[Workspace], *, version: str | None) -> dict[str, ModelStore]:
+    """The store of each workspace, by the name of its model."""
     from noria.errors import ConfigError
-    from noria.serving.bundle import open_bundle
-    from noria.serving.predictor import Predictor
+    from noria.serving.store import store_of
 
     names = [workspace.config.name for workspace in workspaces]
     if twice := {name for name in names if names.count(name) > 1}:
@@ -64,9 +64,14 @@ def _load(workspaces: list[Workspace], *, version: str | None, config: ServeConf
         )
     if version is not None and len(workspaces) > 1:
         raise ConfigError("--version is of one model", expected="one -C DIR with --version")
-    models = {}
-    for workspace in workspaces:
-        store = store_of(workspace)
-        bundle = open_bundle(store.fetch(version or live_version(store).version).path)
-        models[workspace.config.name] = Predictor(bundle, threads=config.threads)
-    return models
+    return {name: store_of(workspace) for name, workspace in zip(names, workspaces, strict=True)}
+
+
+def _load(store: ModelStore, *, version: str | None, config: ServeConfig) -> Predictor:
+    """What is live, or the version that was asked for."""
+    from noria.cli.model import live_version
+    from noria.serving.bundle import open_bundle
+    from noria.serving.predictor import Predictor
+
+    published = store.fetch(version or live_version(store).version)
+    return Predictor(open_bundle(published.path), threads=config.threads)

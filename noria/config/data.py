@@ -38,6 +38,8 @@ class SourceConfig(Section):
 
     path: str = Field(min_length=1)
     """A file, a directory, or a URL that fsspec reads (`s3://bucket/reviews/`); of http:// and https:// one file."""
+    licence: str = ""
+    """What the data may be used for: an SPDX identifier, or words. It goes into the data card of every bundle."""
     hosts: tuple[str, ...] = ()
     """Who may be asked over HTTP, redirects included: `data.example.org`, or with a port `localhost:8080`."""
     format: Literal[

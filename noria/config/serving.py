@@ -36,6 +36,9 @@ class DeployConfig(Section):
 
     store: str = "store"
     """A directory, or a URL that fsspec writes (`s3://bucket/models`)."""
+    public_key: str = ""
+    """A PEM file: only versions that the owner of this Ed25519 key signed go live and are served. The private key
+    is named by the environment: NORIA_SIGNING_KEY signs what `noria run` deploys."""
     publish_checkpoint: bool = True
     """Keep each version's training checkpoint beside it: `train.init_from: champion` starts from there."""
 
@@ -77,6 +80,8 @@ class ServeConfig(Section):
     max_batch_rows: Positive = 64
     """Rows of one request."""
     max_body_bytes: Positive = 1_000_000
+    follow_s: Annotated[float, Field(gt=0)] = 1.0
+    """How often the store is asked what is live; another version is then loaded, proven and swapped in."""
     drain_s: Annotated[float, Field(ge=0)] = 0.0
     """After SIGTERM, how long requests are still taken while `/readyz` says 503, so that a balancer can look away."""
     access_log: bool = True

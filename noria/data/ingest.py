@@ -56,7 +56,8 @@ def ingest(
             raise _no_rows(source.path, refused)
         draft.ledger = Ledger(rows_in=rows_in, rows_out=shards.num_rows, quarantined=refused.num_rows)
         draft.counts = {"files": len(files), "rows": shards.num_rows, "quarantined": refused.num_rows}
-        draft.facts = {"source": source.path, "refused": dict(sorted(refused.by_rule.items()))}
+        refused_by_rule = dict(sorted(refused.by_rule.items()))
+        draft.facts = {"source": source.path, "licence": source.licence, "refused": refused_by_rule}
     return read_artifact(raw, verify=False)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from noria.artifacts import Artifact
 from noria.config import Config
@@ -12,8 +14,9 @@ from noria.evaluation.inference import num_cores, outputs_of
 from noria.evaluation.judged import read_validation
 from noria.evaluation.metrics import main_metric
 from noria.evaluation.report import evaluate_judged
-from noria.export.bundle import Origin, write_bundle
+from noria.export.bundle import write_bundle
 from noria.export.candidates import build_graphs, choose, judge_candidates, reference_of
+from noria.export.cards import Origin
 from noria.export.report import write_optimization
 from noria.scenarios.base import Scenario
 from noria.serving.predictor import onnx_run
@@ -29,8 +32,9 @@ def optimize_checkpoint(
     scenario: Scenario,
     config: Config,
     git_commit: str | None,
+    resources: Mapping[str, object] = MappingProxyType({}),
 ) -> Artifact:
-    """Write `models/bundle/` and `reports/optimization/`; returns the bundle.
+    """Write `models/bundle/` and `reports/optimization/`; returns the bundle. `resources` are what training took.
 
     Raises
     ------
@@ -61,6 +65,7 @@ def optimize_checkpoint(
             scenario=scenario,
             config=config,
             rows=rows,
-            origin=Origin(splits.digest, checkpoint.digest, count_rows(splits.path / "train"), git_commit),
+            origin=Origin(splits, checkpoint.digest, count_rows(splits.path / "train"), git_commit),
+            resources=resources,
             parents=parents,
         )

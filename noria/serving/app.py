@@ -8,10 +8,13 @@ every refusal says what, where, what was expected, and what to do next.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
+from types import MappingProxyType
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
@@ -20,6 +23,7 @@ from starlette.responses import Response
 
 from noria.config import ServeConfig
 from noria.serving.doorway import REQUEST_ID, Doorway
+from noria.serving.follower import Follower, load_proven
 from noria.serving.guard import guard_of
 from noria.serving.inference_protocol import inference_protocol
 from noria.serving.live import Live
@@ -27,6 +31,7 @@ from noria.serving.metrics import CONTENT_TYPE, Metrics
 from noria.serving.predict import add_predict, model_failed
 from noria.serving.predictor import VERSION_FIELD, Predictor
 from noria.serving.refusal import Refusal, refusal_response
+from noria.serving.store import ModelStore
 
 logger = logging.getLogger(__name__)
 
@@ -48,8 +53,15 @@ class Draining:
             live.admission.is_stopping = True
 
 
-def create_app(models: Mapping[str, Predictor], *, config: ServeConfig) -> FastAPI:
+def create_app(
+    models: Mapping[str, Predictor],
+    *,
+    config: ServeConfig,
+    followed: Mapping[str, ModelStore] = MappingProxyType({}),
+) -> FastAPI:
     """The application; `app.state.models` holds each model by name, and the first is also at /predict.
+
+    A model whose store is among those `followed` is swapped when another version goes live there.
 
     Raises
     ------
@@ -60,9 +72,15 @@ def create_app(models: Mapping[str, Predictor], *, config: ServeConfig) -> FastA
     lives = {name: Live(name, predictor, config=config, metrics=metrics) for name, predictor in models.items()}
     first = next(iter(lives.values()))
 
+    load = partial(load_proven, threads=config.threads)
+    followers = {name: Follower(lives[name], store, load=load) for name, store in followed.items()}
+
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        following = [asyncio.create_task(follower.follow(config.follow_s)) for follower in followers.values()]
         yield
+        for task in following:
+            task.cancel()
         for live in lives.values():
             live.close()
 
@@ -71,7 +89,7 @@ def create_app(models: Mapping[str, Predictor], *, config: ServeConfig) -> FastA
     app.state.models, app.state.draining = lives, draining
     app.add_middleware(Doorway, guard=guard_of(config, os.environ), metrics=metrics, logs=config.access_log)
     _refuse_in_json(app, lives, metrics)
-    _add_health(app, first, draining)
+    _add_health(app, first, draining, followers)
     add_predict(app, "/predict", first, max_rows=config.max_batch_rows)
     for name, live in lives.items():
         add_predict(app, f"/models/{name}/predict", live, max_rows=config.max_batch_rows)
@@ -87,7 +105,7 @@ def create_app(models: Mapping[str, Predictor], *, config: ServeConfig) -> FastA
     return app
 
 
-def _add_health(app: FastAPI, first: Live, draining: Draining) -> None:
+def _add_health(app: FastAPI, first: Live, draining: Draining, followers: Mapping[str, Follower]) -> None:
     @app.get("/healthz")
     async def healthz() -> Mapping[str, str]:
         """The process lives."""
@@ -95,9 +113,14 @@ def _add_health(app: FastAPI, first: Live, draining: Draining) -> None:
 
     @app.get("/readyz", responses={503: {"description": "the server is stopping"}})
     async def readyz() -> JSONResponse:
-        """The models are loaded: requests are answered."""
+        """The models are loaded: requests are answered; and what is live in a store, but could not be served."""
         status = "draining" if draining.is_draining else "ready"
-        said = {"status": status, VERSION_FIELD: first.predictor.version}
+        failed = {
+            name: {VERSION_FIELD: missed.version, "reason": missed.reason}
+            for name, follower in followers.items()
+            if (missed := follower.not_served) is not None
+        }
+        said = {"status": status, VERSION_FIELD: first.predictor.version, **({"not_served": failed} if failed else {})}
         return JSONResponse(said, status_code=503 if draining.is_draining else 200)
 
 

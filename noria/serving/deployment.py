@@ -20,6 +20,8 @@ from noria.serving.store import ModelStore
 logger = logging.getLogger(__name__)
 
 _PROOF_TIMEOUT_S = 300.0
+SIGNING_KEY = "NORIA_SIGNING_KEY"
+"""Of the environment: the private key that signs what is deployed; in params.yaml, which is shared, it has no place."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +44,14 @@ class Staged:
     proof_s: float
 
 
-def stage_bundle(store: ModelStore, bundle: Artifact, *, cache: Path, checkpoint: Artifact | None = None) -> Staged:
-    """Publish the bundle, then prove in a fresh process without torch that the copy serves.
+def stage_bundle(
+    store: ModelStore,
+    bundle: Artifact,
+    *,
+    checkpoint: Artifact | None = None,
+    signing_key: Path | None = None,
+) -> Staged:
+    """Publish the bundle, then prove in a fresh process without torch that the copy serves; then sign it.
 
     Its checkpoint is published before it, so that what is live can be trained further. Doing it again
     does nothing but prove again. What is live does not change, whatever happens here.
@@ -54,6 +62,8 @@ def stage_bundle(store: ModelStore, bundle: Artifact, *, cache: Path, checkpoint
         When the checkpoint is damaged.
     BundleError
         When the copy does not load, or answers otherwise than when it was made.
+    ConfigError
+        When there is no such key.
     StoreError
         When the store can't be written.
     """
@@ -61,8 +71,10 @@ def stage_bundle(store: ModelStore, bundle: Artifact, *, cache: Path, checkpoint
         store.checkpoints.publish(checkpoint.path)
     version = version_of(store.publish(bundle.path))
     started = time.monotonic()
-    num_golden = _prove(store, version, cache)
+    num_golden = prove_apart(store, version)
     proof_s = time.monotonic() - started
+    if signing_key is not None:
+        store.sign(version, signing_key)
     if not store.journal.has("staged", version):
         store.journal.record("staged", version, details={"num_golden": num_golden})
     return Staged(version, store.place(version), num_golden, round(proof_s, 2))
@@ -81,8 +93,15 @@ def checkpoint_of(bundle: Artifact, directory: Path) -> Artifact | None:
     return found
 
 
-def _prove(store: ModelStore, version: str, cache: Path) -> int:
-    command = [sys.executable, "-m", "noria.serving.prove", store.url, store.name, version, str(cache)]
+def prove_apart(store: ModelStore, version: str) -> int:
+    """The golden requests that a version answers in a process of its own, which may die of it.
+
+    Raises
+    ------
+    BundleError
+        When it does not load, takes too long, or answers otherwise than when it was made.
+    """
+    command = [sys.executable, "-m", "noria.serving.prove", store.url, store.name, version, str(store.cache)]
     code = Path(noria.__file__).parents[1]
     try:
         done = subprocess.run(command, cwd=code, capture_output=True, text=True, timeout=_PROOF_TIMEOUT_S, check=False)

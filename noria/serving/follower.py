@@ -13,7 +13,7 @@ from noria.serving.bundle import open_bundle
 from noria.serving.deployment import prove_apart
 from noria.serving.golden import prove
 from noria.serving.live import Live
-from noria.serving.predictor import CANT_RUN, Predictor
+from noria.serving.predictor import Predictor
 from noria.serving.store import ModelStore, Production
 
 logger = logging.getLogger(__name__)
@@ -101,7 +101,7 @@ class Follower:
         try:
             new = self._loaded(production.version)
             _refuse_another_scenario(old, new)
-        except (NoriaError, OSError, *CANT_RUN) as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, the old version goes on
             self._keep(old, production, error)
             return
         self._before, self._live.predictor = old, new

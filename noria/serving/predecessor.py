@@ -81,9 +81,9 @@ def _directory(workspace: Workspace, key: str, value: str, *, kind: str) -> Path
 
 
 def _store(workspace: Workspace) -> ModelStore:
-    from noria.serving.store import ModelStore  # few trainings ask a store for anything
+    from noria.serving.store import store_of  # few trainings ask a store for anything
 
-    return ModelStore(workspace.store, name=workspace.config.name, cache=workspace.store_cache)
+    return store_of(workspace)
 
 
 def _champion(store: ModelStore) -> Artifact | None:

@@ -1,6 +1,7 @@
 """The model store: versions that never change, and one pointer that says which of them is live.
 
 <name>/versions/<version>/…     a bundle; its manifest is written last
+<name>/signatures/<version>     who vouches for it (noria/serving/signature.py)
 <name>/checkpoints/<digest>/…   what bundles were made from (noria/serving/checkpoints.py)
 <name>/production.json          the pointer, swapped atomically
 <name>/journal/<time>-<event>.json
@@ -23,6 +24,7 @@ from noria.serving.bundle import read_bundle, version_of
 from noria.serving.checkpoints import Checkpoints
 from noria.serving.journal import EventKind, Journal
 from noria.serving.objects import Objects, open_objects
+from noria.workspace import Workspace
 
 logger = logging.getLogger(__name__)
 
@@ -64,12 +66,15 @@ class ModelStore:
         The model's name.
     cache:
         Where bundles and checkpoints of a remote store are kept on this machine.
+    public_key:
+        Where given, no version is fetched, goes live or is returned to that its owner did not sign.
     """
 
-    def __init__(self, url: str, *, name: str, cache: Path) -> None:
+    def __init__(self, url: str, *, name: str, cache: Path, public_key: Path | None = None) -> None:
         self.url = url
         self.name = name
-        self._cache = cache
+        self.cache = cache
+        self._public_key = public_key
         self._objects: Objects = open_objects(url)
         self.journal = Journal(self._objects, name)
         self.checkpoints = Checkpoints(self._objects, name, place=self.place(), cache=cache)
@@ -108,11 +113,56 @@ class ModelStore:
         StoreError
             When there is no such version; the known ones are listed.
         BundleError
-            When it is damaged, or another version lies in its place.
+            When it is damaged or not signed as it must be, or another version lies in its place.
         """
         if not _VERSION.fullmatch(version) or self._objects.read(f"{self._key(version)}/{MANIFEST}") is None:
             raise self._unknown(version)
-        return self._read(version)
+        published = self._read(version)
+        if self._public_key is not None:
+            self.check_signature(version, self._public_key)
+        return published
+
+    def sign(self, version: str, private_key: Path) -> None:
+        """Vouch for a version, which is verified first; doing it again replaces the signature.
+
+        Raises
+        ------
+        BundleError
+            When the version is damaged.
+        ConfigError
+            When there is no such key.
+        StoreError
+            When there is no such version.
+        """
+        if not _VERSION.fullmatch(version) or self._objects.read(f"{self._key(version)}/{MANIFEST}") is None:
+            raise self._unknown(version)
+        from noria.serving.signature import sign
+
+        signature = sign((self._read(version).path / MANIFEST).read_bytes(), private_key)
+        while (found := self._objects.read(self._signature(version))) is None or found.data != signature:
+            if found is None:
+                self._objects.create(self._signature(version), signature)
+            else:
+                self._objects.swap(self._signature(version), signature, found.tag)
+
+    def check_signature(self, version: str, public_key: Path) -> None:
+        """Nothing, when the key's owner signed this version.
+
+        Raises
+        ------
+        BundleError
+            When he did not.
+        """
+        from noria.serving.signature import check  # cryptography is loaded where signatures are used
+
+        manifest = self._objects.read(f"{self._key(version)}/{MANIFEST}")
+        signature = self._objects.read(self._signature(version))
+        check(
+            manifest.data if manifest else b"",
+            signature.data if signature else None,
+            public_key,
+            where=self.place(version),
+        )
 
     def versions(self) -> list[str]:
         """Complete versions, by name."""
@@ -214,7 +264,7 @@ class ModelStore:
         return new
 
     def _read(self, version: str) -> Artifact:
-        artifact = read_bundle(self._objects.get_tree(self._key(version), self._cache))
+        artifact = read_bundle(self._objects.get_tree(self._key(version), self.cache))
         if version_of(artifact) != version:
             raise BundleError(
                 f"version {version_of(artifact)} lies in the place of {version}",
@@ -266,3 +316,17 @@ class ModelStore:
 
     def _key(self, version: str) -> str:
         return f"{self.name}/versions/{version}"
+
+    def _signature(self, version: str) -> str:
+        return f"{self.name}/signatures/{version}"
+
+
+def store_of(workspace: Workspace) -> ModelStore:
+    """The model store that a workspace names."""
+    key = workspace.config.deploy.public_key
+    return ModelStore(
+        workspace.store,
+        name=workspace.config.name,
+        cache=workspace.store_cache,
+        public_key=workspace.root / key if key else None,
+    )

@@ -75,22 +75,13 @@ class _LinearCrossEntropy(torch.autograd.Function):
         grad_x = torch.empty_like(x_ND)
         grad_weight = torch.zeros_like(weight_VD)
         grad_bias = torch.zeros_like(weight_VD[:, 0])
+        slope_of = _slope_on_gpu if x_ND.is_cuda else _slope_on_cpu
         size = max(1, _CHUNK_CELLS[x_ND.device.type] // len(weight))
         chunks = (torch.split(tensor, size) for tensor in (x_ND, targets_N, grad_x))
         for x, targets, grad in zip(*chunks, strict=True):
-            logits = (x @ weight.mT).float()
-            if bias_V is not None:
-                logits += bias_V
-            logits -= logits.logsumexp(-1, keepdim=True)
-            picked = logits.gather(-1, targets[:, None])
-            total -= (1 - label_smoothing) * picked.sum()
-            if label_smoothing:
-                total -= label_smoothing / len(weight) * logits.sum()
-            slope = logits.exp_()
-            slope.scatter_add_(-1, targets[:, None], torch.full_like(picked, label_smoothing - 1))
-            if label_smoothing:
-                slope -= label_smoothing / len(weight)
-            grad_bias += slope.sum(0)
+            loss, slope = slope_of(x, weight, bias_V, targets, label_smoothing)
+            total += loss
+            grad_bias += slope.sum(0, dtype=grad_bias.dtype)
             slope = slope.to(x.dtype)
             grad.copy_(slope @ weight)
             grad_weight += slope.mT @ x
@@ -102,3 +93,42 @@ class _LinearCrossEntropy(torch.autograd.Function):
         grad_x, grad_weight, grad_bias = ctx.saved_tensors
         bias = None if grad_bias is None else grad * grad_bias
         return (grad * grad_x).to(grad_x.dtype), grad * grad_weight, None, bias, None
+
+
+def _slope_on_cpu(
+    x_ND: Tensor, weight_VD: Tensor, bias_V: Tensor | None, targets_N: Tensor, smoothing: float
+) -> tuple[Tensor, Tensor]:
+    """The loss and its gradient by the logits, float32 (N, V), which stay in the caches."""
+    logits = (x_ND @ weight_VD.mT).float()
+    if bias_V is not None:
+        logits += bias_V
+    logits -= logits.logsumexp(-1, keepdim=True)
+    picked = logits.gather(-1, targets_N[:, None])
+    loss = _smoothed(picked, logits, smoothing)
+    slope = logits.exp_()
+    slope.scatter_add_(-1, targets_N[:, None], torch.full_like(picked, smoothing - 1))
+    if smoothing:
+        slope -= smoothing / len(weight_VD)
+    return loss, slope
+
+
+def _slope_on_gpu(
+    x_ND: Tensor, weight_VD: Tensor, bias_V: Tensor | None, targets_N: Tensor, smoothing: float
+) -> tuple[Tensor, Tensor]:
+    """The same, in the dtype of `x_ND`: what counts are the passes over memory, so the logits are read once in
+    float32, by the kernel that normalizes them, and overwritten by the gradient.
+    """
+    logits = F.linear(x_ND, weight_VD, None if bias_V is None else bias_V.to(x_ND.dtype))
+    said = torch.log_softmax(logits, -1, dtype=torch.float32)
+    picked = said.gather(-1, targets_N[:, None])
+    loss = _smoothed(picked, said, smoothing)
+    slope = torch.exp(said, out=logits)
+    slope.scatter_(-1, targets_N[:, None], (picked.exp() + (smoothing - 1)).to(slope.dtype))
+    if smoothing:
+        slope -= smoothing / len(weight_VD)
+    return loss, slope
+
+
+def _smoothed(picked_N1: Tensor, said_NV: Tensor, smoothing: float) -> Tensor:
+    loss = -(1 - smoothing) * picked_N1.sum()
+    return loss - smoothing / said_NV.shape[-1] * said_NV.sum() if smoothing else loss

@@ -22,7 +22,7 @@ def orthogonalize(matrices: Tensor, *, steps: int = 5) -> Tensor:
 
     Newton-Schulz iteration with the quintic coefficients of Jordan et al. 2024
     (https://kellerjordan.github.io/posts/muon/), in bfloat16 where the device knows it: a CPU that does not takes
-    many times as long for it. `matrices`: float (..., R, C); so is the result.
+    many times as long for it. `matrices`: float (N, R, C); so is the result.
     """
     a, b, c = _NEWTON_SCHULZ
     x: Tensor = matrices.float() if matrices.device.type == "cpu" and not cpu_has_bf16() else matrices.bfloat16()
@@ -31,7 +31,7 @@ def orthogonalize(matrices: Tensor, *, steps: int = 5) -> Tensor:
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     for _ in range(steps):
         square = x @ x.mT
-        x = a * x + (b * square + c * square @ square) @ x
+        x = torch.baddbmm(x, torch.baddbmm(square, square, square, beta=b, alpha=c), x, beta=a)
     return (x.mT if tall else x).to(matrices.dtype)
 
 

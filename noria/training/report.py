@@ -196,3 +196,10 @@ def _by_phase(points: Sequence[Point], name: str) -> dict[str, Curve]:
 def _curve(points: Sequence[Point], name: str) -> Curve:
     """Without values that are no number: a step that was skipped has none."""
     return [(p.step, p.values[name]) for p in points if name in p.values and math.isfinite(p.values[name])]
+
+
+def read_resources(directory: Path) -> Mapping[str, object]:
+    """What training took, as the report in `directory` has it; nothing where there is none."""
+    path = directory / RESOURCES
+    values: dict[str, object] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return values

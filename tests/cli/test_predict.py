@@ -9,8 +9,8 @@ import sys
 import pytest
 
 from noria.cli import main
-from noria.cli.model import store_of
 from noria.serving.bundle import version_of
+from noria.serving.store import store_of
 
 
 @pytest.fixture
@@ -94,3 +94,21 @@ def test_promote_and_rollback_say_what_is_live(live, capsys, tmp_path):
     assert store.production().version == first
     assert main(["promote", "ffffffffffff", "--reason", "x", "-C", str(live.root)]) == 11
     assert first in capsys.readouterr().err
+
+
+def test_where_a_key_is_set_only_what_is_signed_is_asked_and_verified(live, capsys, tmp_path):
+    import yaml
+    from keys import key_pair
+
+    keys = key_pair(tmp_path, "team")
+    values = yaml.safe_load(live.params.read_text(encoding="utf-8"))
+    values["deploy"] = {**values.get("deploy", {}), "public_key": str(keys.public)}
+    live.params.write_text(yaml.safe_dump(values, allow_unicode=True), encoding="utf-8")
+    version, root = store_of(live).production().version, str(live.root)
+    assert main(["predict", "好棒", "-C", root]) == 10
+    assert f"where:    {store_of(live).place(version)}" in capsys.readouterr().err
+    assert main(["verify", "-C", root, "--key", str(keys.public)]) == 10
+    assert main(["sign", version, "--key", str(keys.private), "-C", root]) == 0
+    assert main(["predict", "好棒", "-C", root]) == 0
+    assert main(["verify", "-C", root, "--key", str(keys.public)]) == 0
+    assert "signed by the key's owner" in capsys.readouterr().out

@@ -6,8 +6,8 @@ import json
 
 from workspaces import noria
 
-from noria.cli.model import store_of
 from noria.errors import StoreError
+from noria.serving.store import store_of
 from tasks.deploy import deploy
 
 

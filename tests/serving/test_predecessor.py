@@ -7,9 +7,9 @@ import shutil
 import pytest
 
 from noria.artifacts import read_artifact, write_artifact
-from noria.cli.model import store_of
 from noria.errors import ConfigError, StoreError
 from noria.serving.predecessor import pinned, start_of, teacher_of
+from noria.serving.store import store_of
 from noria.workspace import Workspace
 from tasks.deploy import deploy
 from tasks.train import train

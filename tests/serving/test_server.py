@@ -15,11 +15,11 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from noria.cli.model import store_of
 from noria.config import ServeConfig
 from noria.errors import BundleError
 from noria.serving.bundle import version_of
 from noria.serving.server import listen
+from noria.serving.store import store_of
 
 
 @pytest.fixture(scope="module")

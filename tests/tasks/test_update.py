@@ -9,7 +9,6 @@ import pytest
 import tiny
 
 from noria.artifacts import read_artifact
-from noria.cli.model import store_of
 from noria.config import SplitConfig
 from noria.data.sides import in_validation
 from noria.errors import BundleError, StoreError
@@ -17,6 +16,7 @@ from noria.evaluation.judged import read_validation
 from noria.serving.bundle import open_bundle, version_of
 from noria.serving.contest import held_out_by_both
 from noria.serving.deployment import stage_bundle
+from noria.serving.store import store_of
 from noria.serving.update import update_production
 from tasks.deploy import deploy
 from tasks.update import update
@@ -121,7 +121,7 @@ def test_a_failed_deploy_leaves_the_champion_serving(workspace, tmp_path):
     live = store.production()
     liar = tiny.inverted_bundle(workspace.bundle, tmp_path / "liar")  # its golden answers are the other model's
     with pytest.raises(BundleError, match="could not serve the bundle") as caught:
-        stage_bundle(store, liar, cache=workspace.store_cache)
+        stage_bundle(store, liar)
     assert "does not answer as it did when it was made" in str(caught.value)
     assert store.production() == live
     assert ("staged", version_of(liar)) not in events(workspace)

@@ -77,9 +77,11 @@ def both(
 @pytest.mark.parametrize("num_targets", [1, 7, 30])
 @pytest.mark.parametrize("biased", [True, False])
 @pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("slope", [losses._slope_on_cpu, losses._slope_on_gpu])
 def test_the_chunked_loss_has_the_value_and_the_gradients_of_the_plain_one(
-    num_targets: int, biased: bool, label_smoothing: float, monkeypatch: pytest.MonkeyPatch
+    num_targets: int, biased: bool, label_smoothing: float, slope: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(losses, "_slope_on_cpu", slope)
     monkeypatch.setitem(losses._CHUNK_CELLS, "cpu", 4 * 11)  # four targets at a time
     ours, theirs = both(num_targets, biased=biased, label_smoothing=label_smoothing, dtype=torch.float32)
     assert len(ours) == len(theirs) == 3 + biased
@@ -87,7 +89,11 @@ def test_the_chunked_loss_has_the_value_and_the_gradients_of_the_plain_one(
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
 
 
-def test_in_bfloat16_the_chunked_loss_is_as_near_as_the_precision_allows(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("slope", [losses._slope_on_cpu, losses._slope_on_gpu])
+def test_in_bfloat16_the_chunked_loss_is_as_near_as_the_precision_allows(
+    slope: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(losses, "_slope_on_cpu", slope)
     monkeypatch.setitem(losses._CHUNK_CELLS, "cpu", 4 * 11)
     ours, theirs = both(30, biased=True, label_smoothing=0.1, dtype=torch.bfloat16)
     assert ours[1].dtype == torch.bfloat16 and ours[2].dtype == torch.float32

@@ -1,0 +1,29 @@
+"""`noria sign`: vouch for a published version."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from noria.cli.options import add_directory
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command."""
+    parser = subparsers.add_parser("sign", help="sign a published version")
+    parser.add_argument("version", metavar="VERSION", help="12 hexadecimal digits, as in the store")
+    parser.add_argument(
+        "--key", type=Path, required=True, metavar="PRIVATE.pem", help="an Ed25519 key without password"
+    )
+    add_directory(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Verify the version, then put the signature beside it."""
+    from noria.serving.store import store_of
+    from noria.workspace import Workspace
+
+    store = store_of(Workspace.at(args.directory))
+    store.sign(args.version, args.key)
+    print(f"{args.version} is signed; `noria verify --key PUBLIC.pem` checks it")
+    return 0
