@@ -65,8 +65,8 @@ def main() -> None:
         write("cpu.txt", "base.in", [cpu_build(torch, Path(sys.argv[1]))])
     elif torch.split(" ")[0] + "+cpu" not in (HERE / "cpu.txt").read_text():
         sys.exit(f"cpu.txt holds another torch than {torch.split(' ')[0]}: say where its CPU build is, CPU_WHEELS=DIR")
-    test = resolve(HERE / "test.in", below=HERE / "base.txt")
-    write("test.txt", "test.in", [entry for name in test if name not in base for entry in test[name]])
+    test = resolve(HERE / "test.in", below=HERE / "base.txt") | resolve(HERE / "test_bare.in", bare=True)
+    write("test.txt", "test.in and test_bare.in", [entry for name in test if name not in base for entry in test[name]])
     samples = resolve(HERE / "samples.in", bare=True)
     write("samples.txt", "samples.in", [entry for name in samples for entry in samples[name]])
     write_bench()

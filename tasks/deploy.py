@@ -33,7 +33,6 @@ def deploy(workspace: Workspace) -> Artifact:
     staged = stage_bundle(
         store,
         bundle,
-        cache=workspace.store_cache,
         checkpoint=checkpoint,
         signing_key=workspace.root / key if key else None,
     )

@@ -13,6 +13,9 @@ from noria.artifacts import MANIFEST, Artifact, read_artifact, write_artifact
 from noria.data.rows import ShardWriter, row_schema
 from noria.evaluation.judged import Judged
 from noria.evaluation.metrics import CLASSIFICATION
+from noria.serving.bundle import open_bundle
+from noria.serving.golden import golden_answers
+from noria.serving.predictor import Predictor
 from noria.training.train import train_model
 from noria.workspace import Workspace
 
@@ -55,8 +58,11 @@ def train(workspace: Workspace) -> Artifact:
     )
 
 
-def inverted_bundle(bundle: Path, target: Path) -> Artifact:
-    """The bundle with a graph that says the opposite, complete and consistent: a valid, bad model."""
+def inverted_bundle(bundle: Path, target: Path, *, honest: bool = False) -> Artifact:
+    """The bundle with a graph that says the opposite, complete and consistent: a valid, bad model.
+
+    Its golden answers are those of the other model, unless it is `honest`.
+    """
     with write_artifact(target, kind="bundle") as draft:
         shutil.copytree(bundle, draft.path, dirs_exist_ok=True)
         (draft.path / MANIFEST).unlink()
@@ -65,7 +71,17 @@ def inverted_bundle(bundle: Path, target: Path) -> Artifact:
         last.output[list(last.output).index("logits")] = "straight"
         model.graph.node.append(onnx.helper.make_node("Neg", ["straight"], ["logits"]))
         onnx.save(model, str(draft.path / "model.onnx"))
-    return read_artifact(target)
+    return _with_own_golden_answers(read_artifact(target)) if honest else read_artifact(target)
+
+
+def _with_own_golden_answers(liar: Artifact) -> Artifact:
+    requests = [record["request"] for record in json.loads((liar.path / "golden.json").read_text())]
+    answers = golden_answers(Predictor(open_bundle(liar.path)), requests)
+    with write_artifact(liar.path, kind="bundle") as draft:
+        shutil.copytree(liar.path, draft.path, dirs_exist_ok=True)
+        (draft.path / MANIFEST).unlink()
+        (draft.path / "golden.json").write_text(json.dumps(answers, ensure_ascii=False))
+    return read_artifact(liar.path)
 
 
 def resplit_bundle(bundle: Path, target: Path, *, validation_share: float) -> Artifact:

@@ -20,6 +20,7 @@ COMMANDS = (
     "predict",
     "explain",
     "serve",
+    "export",
     "sign",
     "promote",
     "rollback",

@@ -1,10 +1,15 @@
-"""`noria serve`: answer requests with the live model."""
+"""`noria serve`: answer requests with the live model of one workspace or of several."""
 
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
-from noria.cli.options import add_directory
+if TYPE_CHECKING:
+    from noria.config import ServeConfig
+    from noria.serving.predictor import Predictor
+    from noria.serving.store import ModelStore
+    from noria.workspace import Workspace
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -13,27 +18,60 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--host", help="address to listen on (default: serve.host in params.yaml)")
     parser.add_argument("--port", type=int, help="port to listen on; 0 takes a free one (default: serve.port)")
     parser.add_argument("--version", metavar="VERSION", help="serve this published version instead of the live one")
-    add_directory(parser)
+    parser.add_argument(
+        "-C",
+        dest="directories",
+        action="append",
+        metavar="DIR",
+        help="the workspace (default: here); several are served together, as `serve` of the first says",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Load, listen, answer until interrupted."""
-    from noria.cli.model import live_version
     from noria.serving.app import create_app
-    from noria.serving.bundle import open_bundle
-    from noria.serving.predictor import Predictor
     from noria.serving.server import listen, serve_app
-    from noria.serving.store import store_of
     from noria.workspace import Workspace
 
-    workspace = Workspace.at(args.directory)
+    workspaces = [Workspace.at(directory) for directory in args.directories or ["."]]
     given = {"host": args.host, "port": args.port}
-    config = workspace.config.serve.model_copy(update={k: v for k, v in given.items() if v is not None})
-    store = store_of(workspace)
-    version = args.version or live_version(store).version
-    predictor = Predictor(open_bundle(store.fetch(version).path), threads=config.threads)
+    config = workspaces[0].config.serve.model_copy(update={k: v for k, v in given.items() if v is not None})
+    stores = _stores(workspaces, version=args.version)
+    models = {name: _load(store, version=args.version, config=config) for name, store in stores.items()}
+    app = create_app(models, config=config, followed={} if args.version else stores)
     listener = listen(config)
     host, port = listener.getsockname()[:2]
-    print(f"{workspace.config.name} {version}: http://{host}:{port}/predict, documented at /docs", flush=True)
-    serve_app(create_app(predictor, config=config), listener)
+    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    (name, first), *others = models.items()
+    print(f"{name} {first.version}: {url}/predict, documented at /docs", flush=True)
+    for name, predictor in others:
+        print(f"{name} {predictor.version}: {url}/models/{name}/predict", flush=True)
+    serve_app(app, listener, drain_s=config.drain_s)
     return 0
+
+
+def _stores(workspaces: list[Workspace], *, version: str | None) -> dict[str, ModelStore]:
+    """The store of each workspace, by the name of its model."""
+    from noria.errors import ConfigError
+    from noria.serving.store import store_of
+
+    names = [workspace.config.name for workspace in workspaces]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise ConfigError(
+            f"two workspaces call their model `{twice.pop()}`",
+            where="`name` in params.yaml",
+            expected="a name of its own for each model that is served",
+        )
+    if version is not None and len(workspaces) > 1:
+        raise ConfigError("--version is of one model", expected="one -C DIR with --version")
+    return {name: store_of(workspace) for name, workspace in zip(names, workspaces, strict=True)}
+
+
+def _load(store: ModelStore, *, version: str | None, config: ServeConfig) -> Predictor:
+    """What is live, or the version that was asked for."""
+    from noria.cli.model import live_version
+    from noria.serving.bundle import open_bundle
+    from noria.serving.predictor import Predictor
+
+    published = store.fetch(version or live_version(store).version)
+    return Predictor(open_bundle(published.path), threads=config.threads)

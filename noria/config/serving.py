@@ -65,7 +65,31 @@ class ServeConfig(Section):
 
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
+    hosts: tuple[str, ...] = ()
+    """More names that clients may call this server by (their `Host` header) than `host`, `localhost` and addresses
+    of this machine; `*` allows any."""
+    token_env: str | None = None
+    """The environment variable that holds the bearer token which clients must send; without it the server does not
+    start. Where this is not set, `NORIA_TOKEN` holds it, if anything does."""
     threads: Positive = 1
-    """ONNX Runtime threads per request."""
+    """ONNX Runtime threads of one batch."""
+    workers: Positive | None = None
+    """Batches computed at once, each on `threads`; by default one per core."""
+    batch_tokens: Positive = 2_048
+    """Rows of like length are computed together up to so many tokens, padding included."""
+    max_delay_ms: Annotated[float, Field(ge=0)] = 2.0
+    """Longest that a row waits for company while another batch is computed; with all workers idle it goes at once."""
+    max_wait_ms: Annotated[float, Field(gt=0)] = 2_000.0
+    """A request that would wait longer than this before it is computed is refused at once (429), and one that did
+    after all is given up (503)."""
+    max_requests: Positive = 512
+    """Requests that are read, wait or are computed at once; their bodies may together be 64 times `max_body_bytes`."""
     max_batch_rows: Positive = 64
+    """Rows of one request."""
     max_body_bytes: Positive = 1_000_000
+    follow_s: Annotated[float, Field(gt=0)] = 1.0
+    """How often the store is asked what is live; another version is then loaded, proven and swapped in."""
+    drain_s: Annotated[float, Field(ge=0)] = 0.0
+    """After SIGTERM, how long requests are still taken while `/readyz` says 503, so that a balancer can look away."""
+    access_log: bool = True
+    """One JSON line a request: id, route, status, milliseconds; nothing of what was asked or answered."""

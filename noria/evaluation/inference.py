@@ -15,11 +15,12 @@ Run = Callable[[Tensors], Tensors]
 LOGITS = "logits"
 """What a model's only output is called."""
 
-_MAX_ROWS = 16  # activations of more rows fall out of a core's cache
+MAX_ROWS = 16
+"""Of one batch on a CPU: activations of more rows fall out of a core's cache."""
 
 
 def outputs_of(
-    rows: Sequence[Row], *, encoder: Encoder, run: Run, max_rows: int = _MAX_ROWS, workers: int = 1
+    rows: Sequence[Row], *, encoder: Encoder, run: Run, max_rows: int = MAX_ROWS, workers: int = 1
 ) -> list[Tensors]:
     """What the model says of each row, in the order of `rows`, without a batch dimension.
 
@@ -29,8 +30,15 @@ def outputs_of(
     at once, each on the thread of its own that `run` keeps to: that scales with cores where several
     threads in one small product wait for each other.
     """
-    assert rows, "no rows to run"
     by_row = [pieces_of(encoder, row) for row in encoder.encode_batch(rows)]
+    return outputs_of_pieces(by_row, encoder=encoder, run=run, max_rows=max_rows, workers=workers)
+
+
+def outputs_of_pieces(
+    by_row: Sequence[Sequence[Tensors]], *, encoder: Encoder, run: Run, max_rows: int = MAX_ROWS, workers: int = 1
+) -> list[Tensors]:
+    """`outputs_of` rows that are encoded: the pieces of each."""
+    assert by_row, "no rows to run"
     encoded = [piece for pieces in by_row for piece in pieces]
     order = sorted(range(len(encoded)), key=lambda i: encoder.num_tokens(encoded[i]))
     batches = [order[start : start + max_rows] for start in range(0, len(order), max_rows)]

@@ -1,188 +1,153 @@
-"""The model server: FastAPI in front of one predictor.
+"""The model server: FastAPI in front of one model or several.
 
-`POST /predict` takes one request (`{"text": …}`) or many (`{"inputs": [{"text": …}, …]}`); `GET
-/healthz` says that the process lives, `GET /readyz` that it can answer. Every answer names the
-model's version, and every refusal says what, where, what was expected, and what to do next.
+`POST /predict` asks the first model in its scenario's own words, `/models/NAME/predict` any of them,
+and `/v2` speaks the Open Inference Protocol. `GET /healthz` says that the process lives, `GET
+/readyz` that it answers, `GET /metrics` what it did. Every answer names the model's version, and
+every refusal says what, where, what was expected, and what to do next.
 """
 
 from __future__ import annotations
 
-import json
+import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
+from types import MappingProxyType
 
 from fastapi import FastAPI, Request
-from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ValidationError, create_model
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
+from starlette.responses import Response
 
 from noria.config import ServeConfig
-from noria.errors import NoriaError
-from noria.scenarios.base import Scenario
+from noria.serving.doorway import REQUEST_ID, Doorway
+from noria.serving.follower import Follower, load_proven
+from noria.serving.guard import guard_of
+from noria.serving.inference_protocol import inference_protocol
+from noria.serving.live import Live
+from noria.serving.metrics import CONTENT_TYPE, Metrics
+from noria.serving.predict import add_predict, model_failed
 from noria.serving.predictor import VERSION_FIELD, Predictor
+from noria.serving.refusal import Refusal, refusal_response
+from noria.serving.store import ModelStore
 
 logger = logging.getLogger(__name__)
 
-MANY = "inputs"
-_MOST_ECHOED_CHARS = 100
+
+class Draining:
+    """Whether the server is about to stop."""
+
+    def __init__(self, lives: Mapping[str, Live]) -> None:
+        self._lives = lives
+        self.is_draining = False
+
+    def begin(self) -> None:
+        """Say that it is not ready any more, and go on answering."""
+        self.is_draining = True
+
+    def refuse(self) -> None:
+        """Take no new request; those inside are answered."""
+        for live in self._lives.values():
+            live.admission.is_stopping = True
 
 
-class Live:
-    """What the server answers with. Replacing `predictor` is one assignment: a request keeps the one it began with."""
+def create_app(
+    models: Mapping[str, Predictor],
+    *,
+    config: ServeConfig,
+    followed: Mapping[str, ModelStore] = MappingProxyType({}),
+) -> FastAPI:
+    """The application; `app.state.models` holds each model by name, and the first is also at /predict.
 
-    def __init__(self, predictor: Predictor) -> None:
-        self.predictor = predictor
+    A model whose store is among those `followed` is swapped when another version goes live there.
 
+    Raises
+    ------
+    ConfigError
+        When a token is asked for that is not there.
+    """
+    metrics = Metrics()
+    lives = {name: Live(name, predictor, config=config, metrics=metrics) for name, predictor in models.items()}
+    first = next(iter(lives.values()))
 
-class Refusal(NoriaError):
-    """A request that can't be answered; `status` is HTTP's."""
+    load = partial(load_proven, threads=config.threads)
+    followers = {name: Follower(lives[name], store, load=load) for name, store in followed.items()}
 
-    def __init__(self, status: int, what: str, *, where: str = "", expected: str = "", next_step: str = "") -> None:
-        self.status = status
-        super().__init__(what, where=where, expected=expected, next_step=next_step)
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        following = [asyncio.create_task(follower.follow(config.follow_s)) for follower in followers.values()]
+        yield
+        for task in following:
+            task.cancel()
+        for live in lives.values():
+            live.close()
 
+    app = FastAPI(title=f"Noria: {', '.join(lives)}", version=first.predictor.version, lifespan=lifespan)
+    draining = Draining(lives)
+    app.state.models, app.state.draining = lives, draining
+    app.add_middleware(Doorway, guard=guard_of(config, os.environ), metrics=metrics, logs=config.access_log)
+    _refuse_in_json(app, lives, metrics)
+    _add_health(app, first, draining, followers)
+    add_predict(app, "/predict", first, max_rows=config.max_batch_rows)
+    for name, live in lives.items():
+        add_predict(app, f"/models/{name}/predict", live, max_rows=config.max_batch_rows)
+    app.include_router(
+        inference_protocol(lives, max_rows=config.max_batch_rows, is_ready=lambda: not draining.is_draining)
+    )
 
-def create_app(predictor: Predictor, *, config: ServeConfig) -> FastAPI:
-    """The application; `app.state.live` holds the model."""
-    app = FastAPI(title=f"Noria: {predictor.bundle.scenario.name}", version=predictor.version)
-    live = app.state.live = Live(predictor)
-    _refuse_in_json(app, live)
-
-    @app.get("/healthz")
-    async def healthz() -> Mapping[str, str]:
-        """The process lives."""
-        return {"status": "alive", VERSION_FIELD: live.predictor.version}
-
-    @app.get("/readyz")
-    async def readyz() -> Mapping[str, str]:
-        """The model is loaded: requests are answered."""
-        return {"status": "ready", VERSION_FIELD: live.predictor.version}
-
-    @app.post("/predict", openapi_extra=_documentation(predictor.bundle.scenario))
-    async def predict(request: Request) -> JSONResponse:
-        """Answer one request, or many under `inputs`."""
-        current = live.predictor
-        body = _parse(await _read(request, max_bytes=config.max_body_bytes))
-        # To look at an image or a recording can take seconds, and ONNX Runtime computes without Python's lock:
-        # the event loop goes on accepting.
-        return JSONResponse(await run_in_threadpool(_answer, body, current, max_rows=config.max_batch_rows))
+    @app.get("/metrics", response_class=Response)
+    async def prometheus() -> Response:
+        """Counts, for Prometheus."""
+        return Response(metrics.text(), media_type=CONTENT_TYPE)
 
     return app
 
 
-async def _read(request: Request, *, max_bytes: int) -> bytes:
-    """The body, refused as soon as it is too long."""
-    body = bytearray()
-    try:
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > max_bytes:
-                raise Refusal(
-                    413,
-                    "the body is too long",
-                    expected=f"at most {max_bytes:,} bytes",
-                    next_step="send fewer rows at once, or raise `serve.max_body_bytes`",
-                )
-    except ClientDisconnect as error:
-        raise Refusal(400, "the client went away before the body was complete") from error
-    return bytes(body)
+def _add_health(app: FastAPI, first: Live, draining: Draining, followers: Mapping[str, Follower]) -> None:
+    @app.get("/healthz")
+    async def healthz() -> Mapping[str, str]:
+        """The process lives."""
+        return {"status": "alive", VERSION_FIELD: first.predictor.version}
 
-
-def _parse(body: bytes) -> Mapping[str, object]:
-    try:
-        values = json.loads(body)
-    except (ValueError, RecursionError) as error:  # not UTF-8, and nested without end
-        raise Refusal(400, f"the body is not JSON: {error}", expected="a JSON object") from error
-    if not isinstance(values, dict):
-        raise Refusal(400, "the body is not a JSON object", expected='{"inputs": [ … ]}, or the fields of one request')
-    return values
-
-
-def _answer(body: Mapping[str, object], predictor: Predictor, *, max_rows: int) -> Mapping[str, object]:
-    """What the body asks, answered."""
-    rows, single = _rows(body, predictor.bundle.scenario, max_rows=max_rows)
-    outputs = predictor.answer(rows)
-    return outputs[0] if single else {"outputs": outputs, VERSION_FIELD: predictor.version}
-
-
-def _rows(
-    body: Mapping[str, object], scenario: Scenario, *, max_rows: int
-) -> tuple[Sequence[Mapping[str, object]], bool]:
-    """The validated requests, and whether there was one alone."""
-    if MANY not in body:
-        return [_row(body, scenario, "")], True
-    given = body[MANY]
-    if not isinstance(given, list) or not given:
-        raise Refusal(422, f"`{MANY}` holds no requests", where=MANY, expected="a list of at least one request")
-    if len(given) > max_rows:
-        raise Refusal(
-            413,
-            f"`{MANY}` holds {len(given):,} requests",
-            where=MANY,
-            expected=f"at most {max_rows:,}",
-            next_step="send them in several bodies, or raise `serve.max_batch_rows`",
-        )
-    return [_row(values, scenario, f"{MANY}.{i}") for i, values in enumerate(given)], False
-
-
-def _row(values: object, scenario: Scenario, where: str) -> Mapping[str, object]:
-    try:
-        return scenario.row_of(scenario.request.model_validate(values))
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in (where, *first["loc"]) if part != "")[:_MOST_ECHOED_CHARS]
-        raise Refusal(
-            422,
-            f"`{place or 'the body'}`: {first['msg']}",
-            where=place,
-            expected=f"the fields {', '.join(scenario.request.model_fields)}",
-            next_step=f"for example {json.dumps(dict(scenario.example), ensure_ascii=False)}",
-        ) from error
-
-
-def _refuse_in_json(app: FastAPI, live: Live) -> None:
-    """Every refusal in one shape, with the model's version."""
-
-    def answer(refusal: Refusal) -> JSONResponse:
-        fields = {
-            "what": refusal.what,
-            "where": refusal.where,
-            "expected": refusal.expected,
-            "next": refusal.next_step,
+    @app.get("/readyz", responses={503: {"description": "the server is stopping"}})
+    async def readyz() -> JSONResponse:
+        """The models are loaded: requests are answered; and what is live in a store, but could not be served."""
+        status = "draining" if draining.is_draining else "ready"
+        failed = {
+            name: {VERSION_FIELD: missed.version, "reason": missed.reason}
+            for name, follower in followers.items()
+            if (missed := follower.not_served) is not None
         }
-        error = {name: text for name, text in fields.items() if text}
-        return JSONResponse({"error": error, VERSION_FIELD: live.predictor.version}, status_code=refusal.status)
+        said = {"status": status, VERSION_FIELD: first.predictor.version, **({"not_served": failed} if failed else {})}
+        return JSONResponse(said, status_code=503 if draining.is_draining else 200)
+
+
+def _refuse_in_json(app: FastAPI, lives: Mapping[str, Live], metrics: Metrics) -> None:
+    """Every refusal in the shape of its route, with the model's version."""
+
+    def answer(request: Request, refusal: Refusal) -> JSONResponse:
+        metrics.refused(refusal.reason)
+        path = request.url.path
+        asked = [live for name, live in lives.items() if path.startswith(f"/models/{name}/")]
+        live = asked[0] if asked else next(iter(lives.values()))
+        about = {VERSION_FIELD: live.predictor.version}
+        return refusal_response(refusal, path=path, request_id=request.state.request_id, about=about)
 
     @app.exception_handler(Refusal)
     async def refused(request: Request, refusal: Refusal) -> JSONResponse:
-        return answer(refusal)
+        return answer(request, refusal)
 
     @app.exception_handler(HTTPException)
     async def not_served(request: Request, error: HTTPException) -> JSONResponse:
-        what = f"{request.method} {request.url.path}: {error.detail}"
-        return answer(Refusal(error.status_code, what, expected="POST /predict, GET /healthz, GET /readyz, GET /docs"))
+        what = f"{request.method} {request.url.path[:200]}: {error.detail}"
+        expected = "POST /predict, GET /healthz, GET /readyz, GET /metrics, GET /v2, GET /docs"
+        return answer(request, Refusal(error.status_code, what, expected=expected))
 
     @app.exception_handler(Exception)
     async def failed(request: Request, error: Exception) -> JSONResponse:
-        logger.error("a request failed", exc_info=error)
-        return answer(Refusal(500, "the model failed on this request", next_step="the server's log has the trace"))
-
-
-def _documentation(scenario: Scenario) -> dict[str, object]:
-    """The request and the answer for /docs: the body is parsed by hand, to say precisely what is wrong with it."""
-    one = scenario.request.model_json_schema()
-    many = {"type": "object", "properties": {MANY: {"type": "array", "items": one, "minItems": 1}}, "required": [MANY]}
-    examples = {
-        "one": {"value": dict(scenario.example)},
-        "many": {"value": {MANY: [dict(scenario.example)]}},
-    }
-    answer: type[BaseModel] = create_model("Answer", __base__=scenario.response, **{VERSION_FIELD: (str, ...)})  # type: ignore[call-overload]
-    return {
-        "requestBody": {
-            "required": True,
-            "content": {"application/json": {"schema": {"anyOf": [one, many]}, "examples": examples}},
-        },
-        "responses": {"200": {"content": {"application/json": {"schema": answer.model_json_schema()}}}},
-    }
+        logger.error("request %s failed", request.state.request_id, exc_info=error)
+        response = answer(request, model_failed())
+        response.headers[REQUEST_ID] = request.state.request_id  # it is sent from outside of the doorway
+        return response

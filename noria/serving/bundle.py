@@ -11,7 +11,6 @@ from noria.config import SplitConfig
 from noria.errors import ArtifactError, BundleError, ConfigError
 from noria.scenarios import load_scenario
 from noria.scenarios.base import Encoder, Scenario
-from noria.serving.graph import check_self_contained
 
 KIND = "bundle"
 MODEL = "model.onnx"
@@ -95,10 +94,9 @@ def open_bundle(path: Path) -> Bundle:
     Raises
     ------
     BundleError
-        When it is damaged, its graph is not complete in itself, or its scenario or its format is not known here.
+        When it is damaged, or its scenario or its format is not known here.
     """
     artifact = read_bundle(path)
-    check_self_contained(path / MODEL)
     config = json.loads((path / CONFIG).read_text(encoding="utf-8"))
     try:
         scenario = load_scenario(str(config.get("scenario")))

@@ -48,7 +48,6 @@ def stage_bundle(
     store: ModelStore,
     bundle: Artifact,
     *,
-    cache: Path,
     checkpoint: Artifact | None = None,
     signing_key: Path | None = None,
 ) -> Staged:
@@ -72,7 +71,7 @@ def stage_bundle(
         store.checkpoints.publish(checkpoint.path)
     version = version_of(store.publish(bundle.path))
     started = time.monotonic()
-    num_golden = _prove(store, version, cache)
+    num_golden = prove_apart(store, version)
     proof_s = time.monotonic() - started
     if signing_key is not None:
         store.sign(version, signing_key)
@@ -94,8 +93,15 @@ def checkpoint_of(bundle: Artifact, directory: Path) -> Artifact | None:
     return found
 
 
-def _prove(store: ModelStore, version: str, cache: Path) -> int:
-    command = [sys.executable, "-m", "noria.serving.prove", store.url, store.name, version, str(cache)]
+def prove_apart(store: ModelStore, version: str) -> int:
+    """The golden requests that a version answers in a process of its own, which may die of it.
+
+    Raises
+    ------
+    BundleError
+        When it does not load, takes too long, or answers otherwise than when it was made.
+    """
+    command = [sys.executable, "-m", "noria.serving.prove", store.url, store.name, version, str(store.cache)]
     code = Path(noria.__file__).parents[1]
     try:
         done = subprocess.run(command, cwd=code, capture_output=True, text=True, timeout=_PROOF_TIMEOUT_S, check=False)

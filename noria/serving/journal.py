@@ -11,7 +11,7 @@ from typing import Literal
 from noria.errors import StoreError
 from noria.serving.objects import Objects
 
-EventKind = Literal["published", "staged", "promoted", "kept", "inconclusive", "rolled-back"]
+EventKind = Literal["published", "staged", "promoted", "kept", "inconclusive", "rolled-back", "not-served"]
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from noria.evaluation.inference import Run, outputs_of
-from noria.scenarios.base import Row, Tensors
+from noria.evaluation.inference import Run, outputs_of, outputs_of_pieces
+from noria.scenarios.base import Row, Tensors, pieces_of
 from noria.serving.bundle import Bundle
 from noria.serving.session import open_session
 
@@ -28,6 +29,28 @@ def onnx_run(model: Path, *, threads: int = 1) -> Run:
         return dict(zip(given, session.run(given, {name: tensors[name] for name in names}), strict=True))
 
     return run
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One request, ready for the model.
+
+    Attributes
+    ----------
+    row, pieces:
+        Its values, and what the model reads of it at once each.
+    longest_tokens:
+        Of its longest piece: what the others of a batch are padded to.
+    """
+
+    row: Row
+    pieces: Sequence[Tensors]
+    longest_tokens: int
+
+    @property
+    def num_tokens(self) -> int:
+        """Of all pieces, as long as the longest each."""
+        return len(self.pieces) * self.longest_tokens
 
 
 class Predictor:
@@ -55,5 +78,21 @@ class Predictor:
         """One response a request, in order, each with the model's version."""
         if not requests:
             return []
-        responses = self.bundle.scenario.decode(requests, self.outputs(requests), self.bundle.encoder)
+        return self._decode(requests, self.outputs(requests))
+
+    def encode(self, requests: Sequence[Row]) -> list[Encoded]:
+        """What `answer_encoded` takes, of each request."""
+        encoder = self.bundle.encoder
+        by_row = [pieces_of(encoder, row) for row in encoder.encode_batch(requests)]
+        longest = [max(encoder.num_tokens(piece) for piece in pieces) for pieces in by_row]
+        return [Encoded(*of_row) for of_row in zip(requests, by_row, longest, strict=True)]
+
+    def answer_encoded(self, batch: Sequence[Encoded]) -> list[Mapping[str, object]]:
+        """`answer`, on this thread, of requests that `encode` made ready."""
+        by_row = [encoded.pieces for encoded in batch]
+        outputs = outputs_of_pieces(by_row, encoder=self.bundle.encoder, run=self._run)
+        return self._decode([encoded.row for encoded in batch], outputs)
+
+    def _decode(self, requests: Sequence[Row], outputs: Sequence[Tensors]) -> list[Mapping[str, object]]:
+        responses = self.bundle.scenario.decode(requests, outputs, self.bundle.encoder)
         return [{**response, VERSION_FIELD: self.version} for response in responses]

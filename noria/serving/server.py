@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import logging
+import math
 import socket
+import time
+from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
 
 from noria.config import ServeConfig
 from noria.errors import BundleError
+from noria.serving.app import Draining
 
 logger = logging.getLogger(__name__)
 
@@ -43,8 +47,40 @@ def listen(config: ServeConfig) -> socket.socket:
     return listener
 
 
-def serve_app(app: FastAPI, listener: socket.socket) -> None:
-    """Answer requests until SIGINT or SIGTERM; those under way have half a minute to finish."""
+class _Server(uvicorn.Server):
+    """On the first signal it drains: /readyz says so while requests are still taken. Then it stops, as uvicorn does."""
+
+    def __init__(self, config: uvicorn.Config, *, draining: Draining, drain_s: float) -> None:
+        super().__init__(config)
+        self._draining = draining
+        self._drain_s = drain_s
+        self._stop_at_s = math.inf
+        self._signal: tuple[int, FrameType | None] | None = None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to drain; another signal while that lasts ends it."""
+        if self._draining.is_draining or not self._drain_s:
+            self._stop(sig, frame)
+            return
+        self._draining.begin()
+        self._signal = (sig, frame)
+        self._stop_at_s = time.monotonic() + self._drain_s
+
+    async def on_tick(self, counter: int) -> bool:
+        """Ten times a second."""
+        if self._signal is not None and time.monotonic() >= self._stop_at_s:
+            self._stop(*self._signal)
+        return await super().on_tick(counter)
+
+    def _stop(self, sig: int, frame: FrameType | None) -> None:
+        self._signal = None
+        self._draining.begin()
+        self._draining.refuse()
+        super().handle_exit(sig, frame)
+
+
+def serve_app(app: FastAPI, listener: socket.socket, *, drain_s: float = 0.0) -> None:
+    """Answer requests until SIGINT or SIGTERM, and `drain_s` more; those under way have half a minute to finish."""
     config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=_GRACE_S)
-    server = uvicorn.Server(config)
+    server = _Server(config, draining=app.state.draining, drain_s=drain_s)
     server.run(sockets=[listener])

@@ -73,7 +73,7 @@ class ModelStore:
     def __init__(self, url: str, *, name: str, cache: Path, public_key: Path | None = None) -> None:
         self.url = url
         self.name = name
-        self._cache = cache
+        self.cache = cache
         self._public_key = public_key
         self._objects: Objects = open_objects(url)
         self.journal = Journal(self._objects, name)
@@ -264,7 +264,7 @@ class ModelStore:
         return new
 
     def _read(self, version: str) -> Artifact:
-        artifact = read_bundle(self._objects.get_tree(self._key(version), self._cache))
+        artifact = read_bundle(self._objects.get_tree(self._key(version), self.cache))
         if version_of(artifact) != version:
             raise BundleError(
                 f"version {version_of(artifact)} lies in the place of {version}",

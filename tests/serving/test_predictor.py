@@ -115,13 +115,11 @@ def test_a_request_that_takes_long_to_look_at_holds_up_no_other(predictor):
     class Slowly(Predictor):
         def __init__(self) -> None:
             self.bundle = replace(predictor.bundle, scenario=replace(predictor.bundle.scenario, request=Slow))
-
-        def answer(self, requests):
-            return predictor.answer(requests)
+            self.encode, self.answer_encoded = predictor.encode, predictor.answer_encoded
 
     async def both() -> list[int]:
-        app = create_app(Slowly(), config=ServeConfig())
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+        app = create_app({"slow": Slowly()}, config=ServeConfig())
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
             asked = asyncio.create_task(client.post("/predict", json={"text": "很好"}))
             await asyncio.sleep(0.2)
             health = await client.get("/healthz")

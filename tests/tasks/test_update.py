@@ -121,7 +121,7 @@ def test_a_failed_deploy_leaves_the_champion_serving(workspace, tmp_path):
     live = store.production()
     liar = tiny.inverted_bundle(workspace.bundle, tmp_path / "liar")  # its golden answers are the other model's
     with pytest.raises(BundleError, match="could not serve the bundle") as caught:
-        stage_bundle(store, liar, cache=workspace.store_cache)
+        stage_bundle(store, liar)
     assert "does not answer as it did when it was made" in str(caught.value)
     assert store.production() == live
     assert ("staged", version_of(liar)) not in events(workspace)

@@ -1,0 +1,184 @@
+"""Who may come in: how much is inside, how fast it is worked off, and so how long the next one would wait."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from noria.serving.refusal import Refusal
+
+_BODIES = 64
+_KEPT = 0.98  # of what was measured, at each new measurement: the latest fifty or so count
+_LONGEST_RETRY_S = 60
+
+
+class Place:
+    """What one request takes up while it is inside."""
+
+    def __init__(self, admission: Admission) -> None:
+        self._admission = admission
+        self.num_bytes = 0
+        self.num_tokens = 0.0
+        self.deadline_s = math.inf
+        """When it has waited too long, on the clock of the admission; known once its body is read."""
+
+    def hold(self, num_bytes: int) -> None:
+        """More of its body was read.
+
+        Raises
+        ------
+        Refusal
+            When all bodies together are too many bytes.
+        """
+        self.num_bytes += num_bytes
+        self._admission.hold(num_bytes)
+
+    def begin(self) -> None:
+        """Its body is read: from now on it waits for its answer.
+
+        Raises
+        ------
+        Refusal
+            When it would wait too long.
+        """
+        self.deadline_s = self._admission.begin(self)
+
+    def weigh(self, num_tokens: int) -> None:
+        """It is known how much work it is."""
+        self._admission.weigh(self, num_tokens)
+
+
+class Admission:
+    """Lets requests in while their wait stays short and the memory that they take stays small.
+
+    The wait is estimated from the tokens that are inside and from the pace at which tokens were
+    answered lately while there was work, whatever holds them up: reading, encoding or computing.
+    """
+
+    def __init__(
+        self, *, max_wait_s: float, max_requests: int, max_body_bytes: int, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.is_stopping = False
+        self.num_requests = 0
+        self._max_wait_s = max_wait_s
+        self._max_requests = max_requests
+        self._max_bytes = _BODIES * max_body_bytes
+        self._clock = clock
+        self._num_bytes = 0
+        self._num_begun = 0
+        self._tokens = 0.0
+        self._tokens_per_request = _Ratio()
+        self._pace = _Ratio()  # tokens a busy second
+        self._busy_until_s = 0.0  # up to when busy time has been counted
+
+    @contextmanager
+    def enter(self) -> Iterator[Place]:
+        """A place, given up at the end.
+
+        Raises
+        ------
+        Refusal
+            When there is none (429), or the server is stopping (503).
+        """
+        self._refuse_if_slow()
+        if self.num_requests >= self._max_requests:
+            raise self._overloaded(f"{self.num_requests:,} requests are inside")
+        place = Place(self)
+        self.num_requests += 1
+        try:
+            yield place
+        finally:
+            self.num_requests -= 1
+            self._num_bytes -= place.num_bytes
+            self._tokens -= place.num_tokens
+            if place.deadline_s < math.inf:
+                self._num_begun -= 1
+
+    @property
+    def wait_s(self) -> float:
+        """How long a request that came now would wait; 0 as long as nothing has been measured."""
+        pace = self._pace.value
+        return self._tokens / pace if pace else 0.0
+
+    @property
+    def retry_after_s(self) -> int:
+        """Whole seconds until what is inside now is worked off."""
+        return max(1, min(math.ceil(self.wait_s), _LONGEST_RETRY_S))
+
+    def hold(self, num_bytes: int) -> None:
+        """See `Place.hold`."""
+        self._num_bytes += num_bytes
+        if self._num_bytes > self._max_bytes:
+            raise self._overloaded("the bodies of all requests together are too long")
+
+    def begin(self, place: Place) -> float:
+        """See `Place.begin`; returns its deadline."""
+        self._refuse_if_slow()
+        now = self._clock()
+        if not self._num_begun:
+            self._busy_until_s = now
+        self._num_begun += 1
+        place.num_tokens = self._tokens_per_request.value
+        self._tokens += place.num_tokens
+        return now + self._max_wait_s
+
+    def weigh(self, place: Place, num_tokens: int) -> None:
+        """See `Place.weigh`."""
+        self._tokens += num_tokens - place.num_tokens
+        place.num_tokens = num_tokens
+        self._tokens_per_request.add(num_tokens, 1)
+
+    def answered(self, num_tokens: int) -> None:
+        """So much work is done."""
+        now = self._clock()
+        self._pace.add(num_tokens, now - self._busy_until_s)
+        self._busy_until_s = now
+
+    def too_late(self) -> Refusal:
+        """For a request whose deadline has passed before it was computed."""
+        return Refusal(
+            503,
+            "the request waited too long",
+            expected=f"at most {self._max_wait_s:g} s",
+            next_step="try again after the time that Retry-After says",
+            reason="deadline",
+            retry_after_s=self.retry_after_s,
+        )
+
+    def _refuse_if_slow(self) -> None:
+        if self.is_stopping:
+            raise Refusal(
+                503,
+                "the server is stopping",
+                next_step="ask another replica, or this one again after the time that Retry-After says",
+                reason="stopping",
+                retry_after_s=self.retry_after_s,
+            )
+        if self.wait_s > self._max_wait_s:
+            raise self._overloaded(f"the wait would be {self.wait_s:.1f} s")
+
+    def _overloaded(self, what: str) -> Refusal:
+        return Refusal(
+            429,
+            f"the server has too much to do: {what}",
+            next_step="try again after the time that Retry-After says",
+            retry_after_s=self.retry_after_s,
+        )
+
+
+class _Ratio:
+    """A sum over another, of the latest measurements."""
+
+    def __init__(self) -> None:
+        self._above = 0.0
+        self._below = 0.0
+
+    def add(self, above: float, below: float) -> None:
+        self._above = _KEPT * self._above + above
+        self._below = _KEPT * self._below + below
+
+    @property
+    def value(self) -> float:
+        return self._above / self._below if self._below else 0.0

@@ -1,0 +1,109 @@
+"""Who is let in at all: by the name that the server is called by, and by the bearer token."""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from starlette.datastructures import Headers
+
+from noria.config import ServeConfig
+from noria.errors import ConfigError
+from noria.serving.refusal import Refusal
+
+DEFAULT_TOKEN_ENV = "NORIA_TOKEN"
+OPEN = frozenset({"/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"})
+"""Probes know no token, and call a server by its address. Every other path is guarded, also one that is added."""
+_ANY = "*"
+_THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
+
+
+@dataclass(frozen=True)
+class Guard:
+    """What a request must bring.
+
+    Attributes
+    ----------
+    token:
+        None where everybody may ask.
+    hosts:
+        What the server may be called, in lower case.
+    by_address:
+        Whether any address will do for a name. A page that a browser was lured to can make it call us by a
+        name (DNS rebinding), never by an address that the page did not come from.
+    """
+
+    token: bytes | None
+    hosts: frozenset[str]
+    by_address: bool
+
+    def refusal(self, path: str, headers: Headers) -> Refusal | None:
+        """Why the request may not come in, if so."""
+        if path in OPEN:
+            return None
+        if not self._is_known(_host(headers)):
+            return Refusal(
+                400,
+                "the server is not known by the name that the Host header says",
+                expected="a name of this machine, or one of `serve.hosts`",
+                reason="host",
+            )
+        if self.token is not None and not self._is_token(headers):
+            return Refusal(
+                401, "the token is missing or wrong", expected="Authorization: Bearer TOKEN", next_step="send the token"
+            )
+        return None
+
+    def _is_known(self, host: str) -> bool:
+        return _ANY in self.hosts or host in self.hosts or (self.by_address and _is_address(host))
+
+    def _is_token(self, headers: Headers) -> bool:
+        scheme, _, given = headers.get("authorization", "").partition(" ")
+        assert self.token is not None
+        return scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode("latin-1"), self.token)
+
+
+def guard_of(config: ServeConfig, environment: Mapping[str, str]) -> Guard:
+    """What the configuration and the environment ask for.
+
+    Raises
+    ------
+    ConfigError
+        When `serve.token_env` names a variable that holds no token.
+    """
+    name = config.token_env or DEFAULT_TOKEN_ENV
+    token = environment.get(name, "").strip()
+    if not token and (config.token_env or name in environment):
+        raise ConfigError(
+            f"the environment variable {name} holds no token",
+            where="serve.token_env" if config.token_env else name,
+            expected="the token that clients send, in this variable",
+            next_step=f'{name}="$(openssl rand -hex 32)" noria serve; without a token: unset both',
+        )
+    hosts = frozenset(host.lower() for host in (*_THIS_MACHINE, config.host, *config.hosts))
+    return Guard(token.encode() if token else None, hosts, by_address=_is_wildcard(config.host))
+
+
+def _host(headers: Headers) -> str:
+    """The name without its port; empty where there is none, or more than one."""
+    given = headers.getlist("host")
+    if len(given) != 1:
+        return ""
+    host = given[0].strip().lower()
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    return host.rpartition(":")[0] if ":" in host else host
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_wildcard(host: str) -> bool:
+    return host == "" or (_is_address(host) and ipaddress.ip_address(host).is_unspecified)

@@ -1,0 +1,210 @@
+"""The Open Inference Protocol, version 2, over REST: the routes under /v2, for clients that speak it already."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from noria.scenarios.base import Row, Scenario
+from noria.serving.body import parse_object
+from noria.serving.live import Live
+from noria.serving.predict import refuse_more_rows, row_of
+from noria.serving.predictor import Predictor
+from noria.serving.refusal import PROTOCOL_PATH, Refusal
+from noria.serving.tensors import Column, Tensor, num_rows, rows_of, tensors_of
+
+_PLATFORM = "onnx_onnxruntime"
+_MODEL = "/models/{name}"
+_VERSIONED = _MODEL + "/versions/{version}"
+_ROWS = [-1]
+
+
+class _Input(BaseModel):
+    name: str
+    shape: list[int]
+    datatype: str
+    data: list[object]
+
+
+class _Output(BaseModel):
+    name: str
+
+
+class _Inference(BaseModel):
+    """A body; what else the protocol allows in it (`parameters`) changes nothing here."""
+
+    model_config = ConfigDict(strict=True)
+
+    id: str | None = None
+    inputs: list[_Input] = Field(min_length=1)
+    outputs: list[_Output] | None = None
+
+
+@dataclass(frozen=True)
+class _Given:
+    """The validated requests, the client's id of them, and which outputs it wants."""
+
+    rows: Sequence[Row]
+    id: str | None
+    outputs: Sequence[Tensor]
+
+
+def inference_protocol(lives: Mapping[str, Live], *, max_rows: int, is_ready: Callable[[], bool]) -> APIRouter:
+    """The routes."""
+    router = APIRouter(prefix=PROTOCOL_PATH, tags=["Open Inference Protocol v2"], responses=_errors())
+    _add_server(router, is_ready)
+    _add_models(router, lives, is_ready)
+    read = partial(_read, max_rows=max_rows)
+
+    @router.post(_MODEL + "/infer", openapi_extra=_documentation(lives))
+    async def infer(request: Request, name: str) -> JSONResponse:
+        """Answer the rows of the tensors."""
+        return await _infer(request, *_find(lives, name), read=read)
+
+    @router.post(_VERSIONED + "/infer", openapi_extra=_documentation(lives))
+    async def infer_version(request: Request, name: str, version: str) -> JSONResponse:
+        """The same, by this version or not at all."""
+        return await _infer(request, *_find(lives, name, version), read=read)
+
+    return router
+
+
+def _add_server(router: APIRouter, is_ready: Callable[[], bool]) -> None:
+    @router.get("")
+    @router.get("/", include_in_schema=False)
+    async def server() -> Mapping[str, object]:
+        """What serves."""
+        return {"name": "noria", "version": version("noria"), "extensions": []}
+
+    @router.get("/health/live")
+    async def is_live() -> Mapping[str, bool]:
+        """The process lives."""
+        return {"live": True}
+
+    @router.get("/health/ready")
+    async def server_is_ready() -> JSONResponse:
+        """All models answer."""
+        return JSONResponse({"live": True, "ready": is_ready()}, status_code=200 if is_ready() else 503)
+
+
+def _add_models(router: APIRouter, lives: Mapping[str, Live], is_ready: Callable[[], bool]) -> None:
+    def metadata(live: Live, predictor: Predictor) -> Mapping[str, object]:
+        scenario = predictor.bundle.scenario
+        return {
+            "name": live.name,
+            "versions": [predictor.version],
+            "platform": _PLATFORM,
+            "inputs": [_described(tensor) for tensor in tensors_of(scenario.request)],
+            "outputs": [_described(tensor) for tensor in tensors_of(scenario.response)],
+        }
+
+    def readiness(live: Live) -> JSONResponse:
+        return JSONResponse({"name": live.name, "ready": is_ready()}, status_code=200 if is_ready() else 503)
+
+    @router.get(_MODEL)
+    async def model(name: str) -> Mapping[str, object]:
+        """The model's tensors: a field each; BYTES hold text, or JSON where the field is no text."""
+        return metadata(*_find(lives, name))
+
+    @router.get(_VERSIONED)
+    async def model_version(name: str, version: str) -> Mapping[str, object]:
+        """The same, of this version or of none."""
+        return metadata(*_find(lives, name, version))
+
+    @router.get(_MODEL + "/ready")
+    async def model_is_ready(name: str) -> JSONResponse:
+        """The model answers."""
+        return readiness(_find(lives, name)[0])
+
+    @router.get(_VERSIONED + "/ready")
+    async def version_is_ready(name: str, version: str) -> JSONResponse:
+        """This version answers."""
+        return readiness(_find(lives, name, version)[0])
+
+
+def _find(lives: Mapping[str, Live], name: str, version: str | None = None) -> tuple[Live, Predictor]:
+    """The model, and the predictor that is pinned for this request."""
+    live = lives.get(name)
+    if live is None:
+        raise Refusal(404, "no model has this name", expected=f"one of {', '.join(lives)}")
+    predictor = live.predictor
+    if version not in (None, predictor.version):
+        raise Refusal(404, f"`{name}` does not serve this version", expected=predictor.version)
+    return live, predictor
+
+
+async def _infer(
+    request: Request, live: Live, predictor: Predictor, *, read: Callable[[bytes, Scenario], _Given]
+) -> JSONResponse:
+    given, answers = await live.answer(request, predictor=predictor, read=read)
+    said = {"model_name": live.name, "model_version": predictor.version}
+    if given.id is not None:
+        said["id"] = given.id
+    outputs = [
+        _described(tensor) | {"shape": [len(answers)], "data": [tensor.element_of(a[tensor.name]) for a in answers]}
+        for tensor in given.outputs
+    ]
+    return JSONResponse({**said, "outputs": outputs})
+
+
+def _read(body: bytes, scenario: Scenario, *, max_rows: int) -> _Given:
+    try:
+        asked = _Inference.model_validate(parse_object(body))
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))[:100]
+        raise Refusal(400, f"`{place}`: {first['msg']}", expected="an inference request of the protocol") from error
+    columns = [Column(put.name, put.datatype, put.shape, put.data) for put in asked.inputs]
+    refuse_more_rows(num_rows(columns), max_rows, where="inputs")
+    rows = rows_of(columns, tensors_of(scenario.request))
+    known = {tensor.name: tensor for tensor in tensors_of(scenario.response)}
+    wanted = [output.name for output in asked.outputs or ()] or list(known)
+    if unknown := [name for name in wanted if name not in known]:
+        raise Refusal(400, f"output `{unknown[0][:100]}`: the model has none of this name", expected=", ".join(known))
+    validated = [row_of(row, scenario, f"row {i}") for i, row in enumerate(rows)]
+    return _Given(validated, asked.id, [known[name] for name in wanted])
+
+
+def _described(tensor: Tensor) -> dict[str, object]:
+    return {"name": tensor.name, "datatype": tensor.datatype, "shape": _ROWS}
+
+
+def _documentation(lives: Mapping[str, Live]) -> dict[str, object]:
+    own = _Inference.model_json_schema()
+    schema: object = {key: value for key, value in own.items() if key != "$defs"}
+    for name, inner in own["$defs"].items():  # so that a reader has nothing to resolve
+        schema = _inlined(schema, f"#/$defs/{name}", inner)
+    examples = {name: {"value": _example(live.predictor.bundle.scenario)} for name, live in lives.items()}
+    content = {"application/json": {"schema": schema, "examples": examples}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def _inlined(value: object, reference: str, schema: object) -> object:
+    """The value with what the reference names in its place."""
+    if isinstance(value, dict):
+        if value.get("$ref") == reference:
+            return schema
+        return {key: _inlined(inner, reference, schema) for key, inner in value.items()}
+    return [_inlined(inner, reference, schema) for inner in value] if isinstance(value, list) else value
+
+
+def _example(scenario: Scenario) -> Mapping[str, object]:
+    tensors = {tensor.name: tensor for tensor in tensors_of(scenario.request)}
+    return {
+        "inputs": [
+            {"name": name, "datatype": tensors[name].datatype, "shape": [1], "data": [tensors[name].element_of(value)]}
+            for name, value in scenario.example.items()
+        ]
+    }
+
+
+def _errors() -> dict[int | str, dict[str, object]]:
+    schema = {"type": "object", "properties": {"error": {"type": "string"}}, "required": ["error"]}
+    told = {"description": "what is wrong", "content": {"application/json": {"schema": schema}}}
+    return {status: dict(told) for status in (400, 401, 404, 408, 413, 422, 429, 500, 503)}

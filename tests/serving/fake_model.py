@@ -1,0 +1,86 @@
+"""A model that answers as a test wants it to, and a server around it in this process, on a free port."""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import httpx
+import numpy as np
+import uvicorn
+
+from noria.config import ServeConfig
+from noria.scenarios import load_scenario
+from noria.serving.app import create_app
+from noria.serving.predictor import VERSION_FIELD, Encoded
+from noria.serving.server import listen
+
+EXAMPLE = {"text": "很好"}
+
+
+class FakePredictor:
+    """Labels a text by its own first letters; as many tokens as letters.
+
+    `batches` has the texts that were computed together. A text with "fail" in it makes its batch fail; with
+    `hold`, batches wait until it is set.
+    """
+
+    def __init__(self, version="v1", *, hold=None, seconds=0.0):
+        self.version = version
+        self.bundle = SimpleNamespace(scenario=load_scenario("text-classification"))
+        self.batches = []
+        self._hold = hold
+        self._seconds = seconds
+
+    def encode(self, rows):
+        return [Encoded(row, [{"ids": np.zeros(len(row["text"]))}], len(row["text"])) for row in rows]
+
+    def answer_encoded(self, batch):
+        texts = [encoded.row["text"] for encoded in batch]
+        self.batches.append(texts)
+        if self._hold is not None:
+            assert self._hold.wait(timeout=20)
+        time.sleep(self._seconds)
+        if any("fail" in text for text in texts):
+            raise RuntimeError("the graph failed")
+        return [{"label": text[:8], "scores": {text[:8]: 1.0}, VERSION_FIELD: self.version} for text in texts]
+
+
+@dataclass(frozen=True)
+class Running:
+    """A server under way."""
+
+    client: httpx.Client
+    url: str
+    app: object
+    server: uvicorn.Server
+
+
+@contextmanager
+def serving(models, *, server_of=uvicorn.Server, **settings):
+    """The application behind uvicorn, until the end of the block; `settings` are those of `serve`."""
+    config = ServeConfig(port=0, **{"workers": 1, "access_log": False, **settings})
+    app = create_app(models, config=config)
+    listener = listen(config)
+    server = server_of(uvicorn.Config(app, log_level="critical", timeout_graceful_shutdown=5))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    url = "http://{}:{}".format(*listener.getsockname()[:2])
+    thread.start()
+    try:
+        with httpx.Client(base_url=url, timeout=20) as client:
+            yield Running(client, url, app, server)
+    finally:
+        server.should_exit = True
+        thread.join(timeout=20)
+        assert not thread.is_alive()
+
+
+def until(is_so, *, timeout_s=10.0):
+    """Wait for it."""
+    end = time.monotonic() + timeout_s
+    while not is_so():
+        assert time.monotonic() < end, "it did not come to be"
+        time.sleep(0.005)

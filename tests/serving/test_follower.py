@@ -1,0 +1,216 @@
+"""A server follows what goes live in its store, one version at a time, and keeps the old one in trouble."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+
+import httpx
+import pytest
+import tiny
+from fake_model import FakePredictor, serving, until
+from test_server import running, served  # noqa: F401 - a fixture
+
+from noria.errors import BundleError
+from noria.serving.bundle import version_of
+from noria.serving.follower import Follower
+from noria.serving.store import ModelStore, store_of
+
+
+class Loads:
+    """Makes predictors of versions; those in `broken` fail."""
+
+    def __init__(self):
+        self.broken = {}
+        self.loaded = []
+
+    def __call__(self, store, version):
+        self.loaded.append(version)
+        if version in self.broken:
+            raise self.broken[version]
+        return FakePredictor(version)
+
+
+class World:
+    """A store with three versions, a model that is served, and what follows it."""
+
+    def __init__(self, directory):
+        self.store = ModelStore(str(directory / "store"), name="a", cache=directory / "cache")
+        bundles = [tiny.opaque_bundle(directory / f"bundle{i}", f"model {i}") for i in range(3)]
+        self.versions = [version_of(self.store.publish(bundle.path)) for bundle in bundles]
+        self.live = SimpleNamespace(name="a", predictor=FakePredictor(self.versions[0]))
+        self.loads, self.now_s = Loads(), 0.0
+        self.follower = Follower(self.live, self.store, load=self.loads, clock=lambda: self.now_s)
+        self.promote(0)
+
+    def promote(self, number):
+        self.store.promote(self.versions[number], reason="test", over=self.store.production())
+
+    @property
+    def served(self):
+        return self.versions.index(self.live.predictor.version)
+
+    def not_served(self):
+        return [event.version for event in self.store.journal.events() if event.kind == "not-served"]
+
+
+@pytest.fixture
+def world(tmp_path):
+    return World(tmp_path)
+
+
+def test_what_goes_live_is_loaded_once_and_served(world):
+    world.follower.look()
+    assert (world.served, world.loads.loaded) == (0, [])
+    world.promote(1)
+    world.follower.look()
+    world.follower.look()
+    assert (world.served, world.loads.loaded) == (1, [world.versions[1]])
+
+
+def test_a_rollback_loads_nothing(world):
+    old = world.live.predictor
+    world.promote(1)
+    world.follower.look()
+    world.store.rollback(reason="worse")
+    world.follower.look()
+    assert world.live.predictor is old
+    assert world.loads.loaded == [world.versions[1]]
+
+
+@pytest.mark.parametrize("error", [BundleError("damaged"), MemoryError("too large"), ValueError("odd")])
+def test_a_version_that_fails_leaves_the_old_one_and_is_told_once(world, error, caplog):
+    world.loads.broken[world.versions[1]] = error
+    world.promote(1)
+    for _ in range(5):
+        world.follower.look()
+    assert world.served == 0
+    assert world.loads.loaded == [world.versions[1]]
+    assert world.not_served() == [world.versions[1]]
+    assert world.follower.not_served.reason == str(error)
+    assert [record.levelno for record in caplog.records].count(logging.ERROR) == 1
+
+
+def test_it_is_tried_again_after_a_while_and_at_once_when_another_goes_live(world):
+    world.loads.broken[world.versions[1]] = OSError("the disk is full")
+    world.promote(1)
+    world.follower.look()
+    world.now_s += 59
+    world.follower.look()
+    assert len(world.loads.loaded) == 1
+    world.promote(2)
+    world.follower.look()
+    assert (world.served, world.follower.not_served) == (2, None)
+    world.promote(1)
+    world.follower.look()
+    assert (world.served, len(world.loads.loaded)) == (2, 3)
+    world.loads.broken.clear()
+    world.now_s += 61
+    world.follower.look()
+    assert (world.served, world.follower.not_served) == (1, None)
+    assert world.not_served() == [world.versions[1]] * 2
+
+
+def test_a_model_of_another_scenario_does_not_take_over(world):
+    world.promote(1)
+    other = FakePredictor(world.versions[1])
+    other.bundle = SimpleNamespace(
+        scenario=SimpleNamespace(name="translation"), artifact=SimpleNamespace(path=world.store.place())
+    )
+    Follower(world.live, world.store, load=lambda store, version: other).look()
+    assert world.served == 0
+
+
+def test_a_store_that_is_gone_changes_nothing_and_is_told_once(world, caplog):
+    pointer = world.store.place() + "/production.json"
+    shutil.copy(pointer, pointer + ".kept")
+    with open(pointer, "w") as file:  # noqa: PTH123 - half a pointer
+        file.write("{")
+    for _ in range(3):
+        world.follower.look()
+    assert world.served == 0
+    assert len([record for record in caplog.records if "does not say what is live" in record.message]) == 1
+    shutil.move(pointer + ".kept", pointer)
+    world.promote(1)
+    world.follower.look()
+    assert world.served == 1
+
+
+def test_a_request_keeps_the_version_that_it_began_with():
+    hold = threading.Event()
+    old, new = FakePredictor("v1", hold=hold), FakePredictor("v2")
+    with serving({"a": old}, workers=2, max_wait_ms=20_000) as server, ThreadPoolExecutor(1) as pool:
+        first = pool.submit(httpx.post, f"{server.url}/predict", json={"inputs": [{"text": "a"}, {"text": "b"}]})
+        until(lambda: old.batches)
+        server.app.state.models["a"].predictor = new
+        assert server.client.post("/predict", json={"text": "c"}).json()["model_version"] == "v2"
+        hold.set()
+        answer = first.result().json()
+        assert {answer["model_version"], *(one["model_version"] for one in answer["outputs"])} == {"v1"}
+
+
+class Asking:
+    """Clients that ask all the time, and remember what was not a whole answer of one version."""
+
+    def __init__(self, url, *, clients=4):
+        self.wrong, self.num_answers = [], 0
+        self._url, self._end = url, threading.Event()
+        self._threads = [threading.Thread(target=self._ask) for _ in range(clients)]
+
+    def __enter__(self):
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._end.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _ask(self):
+        with httpx.Client(base_url=self._url, timeout=30) as client:
+            while not self._end.is_set():
+                answer = client.post("/predict", json={"inputs": [{"text": "好棒快"}, {"text": "差坏烂"}]})
+                self.num_answers += 1
+                said = answer.json()
+                versions = {said.get("model_version"), *(one["model_version"] for one in said.get("outputs", []))}
+                if answer.status_code != 200 or len(versions) != 1:
+                    self.wrong.append((answer.status_code, said))
+
+
+@pytest.mark.slow
+def test_under_load_versions_change_without_an_error_and_a_liar_stays_out(served, optimized, tmp_path):  # noqa: F811
+    store = store_of(served)
+    first = store.production().version
+    second = version_of(store.publish(tiny.inverted_bundle(optimized.bundle, tmp_path / "second", honest=True).path))
+    liar = version_of(store.publish(tiny.inverted_bundle(optimized.bundle, tmp_path / "liar").path))
+    with running(served) as url, httpx.Client(base_url=url, timeout=30) as client, Asking(url) as asking:
+
+        def version():
+            return client.get("/readyz").json()["model_version"]
+
+        label = client.post("/predict", json={"text": "好棒快"}).json()["label"]
+        store.promote(second, reason="try it", over=store.production())
+        until(lambda: version() == second, timeout_s=60)
+        assert client.post("/predict", json={"text": "好棒快"}).json()["label"] != label
+        started = time.monotonic()
+        store.rollback(reason="worse")
+        until(lambda: version() == first, timeout_s=5)
+        rollback_s = time.monotonic() - started
+        store.promote(liar, reason="oops", over=store.production())
+        until(lambda: "not_served" in client.get("/readyz").json(), timeout_s=60)
+        said = client.get("/readyz").json()
+        assert (said["status"], said["model_version"]) == ("ready", first)
+        (missed,) = said["not_served"].values()
+        assert missed["model_version"] == liar
+        assert client.post("/predict", json={"text": "好棒快"}).json()["label"] == label
+        store.rollback(reason="it lies")
+        until(lambda: "not_served" not in client.get("/readyz").json(), timeout_s=10)
+    assert asking.wrong == []
+    assert asking.num_answers > 50
+    assert rollback_s < 5
+    assert [event.version for event in store.journal.events() if event.kind == "not-served"] == [liar]
