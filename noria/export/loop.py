@@ -1,7 +1,7 @@
 """The graph of a model that generates: what it reads of a request, then a Loop of stages, then the best answers.
 
-A stage is a Loop of rounds, and a round one step of every row and one choice. When a quarter of a stage's rows
-have ended it is over, and the next goes on without them: a row costs nothing once it has ended, and what the
+A stage is a Loop of rounds, and a round one step of every row and one choice. When one in sixteen of a stage's
+rows has ended it is over, and the next goes on without them: a row costs nothing once it has ended, and what the
 rows read of their sources is only copied then, not at every round.
 
 Shapes: B rows of the request, N rows that still go, K beams, P prefix, S source, T tokens so far, V vocabulary,
