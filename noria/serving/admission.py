@@ -10,7 +10,9 @@ from contextlib import contextmanager
 from noria.serving.refusal import Refusal
 
 _BODIES = 64
-_KEPT = 0.98  # of what was measured, at each new measurement: the latest fifty or so count
+_REMEMBERED_S = 2.0  # of work: what was measured longer ago hardly counts
+_LEAST_S = 0.25  # of work, before the pace is known: the first batches are slow
+_KEPT = 0.98  # of the tokens a request, at each request
 _LONGEST_RETRY_S = 60
 
 
@@ -69,8 +71,9 @@ class Admission:
         self._num_bytes = 0
         self._num_begun = 0
         self._tokens = 0.0
-        self._tokens_per_request = _Ratio()
-        self._pace = _Ratio()  # tokens a busy second
+        self._mean_tokens = 0.0
+        self._done_tokens = 0.0  # in the busy seconds that are remembered
+        self._done_s = 0.0
         self._busy_until_s = 0.0  # up to when busy time has been counted
 
     @contextmanager
@@ -99,8 +102,9 @@ class Admission:
     @property
     def wait_s(self) -> float:
         """How long a request that came now would wait; 0 as long as nothing has been measured."""
-        pace = self._pace.value
-        return self._tokens / pace if pace else 0.0
+        if self._done_s < _LEAST_S or not self._done_tokens:
+            return 0.0
+        return self._tokens * self._done_s / self._done_tokens
 
     @property
     def retry_after_s(self) -> int:
@@ -120,7 +124,7 @@ class Admission:
         if not self._num_begun:
             self._busy_until_s = now
         self._num_begun += 1
-        place.num_tokens = self._tokens_per_request.value
+        place.num_tokens = self._mean_tokens
         self._tokens += place.num_tokens
         return now + self._max_wait_s
 
@@ -128,12 +132,15 @@ class Admission:
         """See `Place.weigh`."""
         self._tokens += num_tokens - place.num_tokens
         place.num_tokens = num_tokens
-        self._tokens_per_request.add(num_tokens, 1)
+        self._mean_tokens = _KEPT * self._mean_tokens + (1 - _KEPT) * num_tokens if self._mean_tokens else num_tokens
 
     def answered(self, num_tokens: int) -> None:
         """So much work is done."""
         now = self._clock()
-        self._pace.add(num_tokens, now - self._busy_until_s)
+        busy_s = now - self._busy_until_s
+        kept = math.exp(-busy_s / _REMEMBERED_S)
+        self._done_tokens = kept * self._done_tokens + num_tokens
+        self._done_s = kept * self._done_s + busy_s
         self._busy_until_s = now
 
     def too_late(self) -> Refusal:
@@ -166,19 +173,3 @@ class Admission:
             next_step="try again after the time that Retry-After says",
             retry_after_s=self.retry_after_s,
         )
-
-
-class _Ratio:
-    """A sum over another, of the latest measurements."""
-
-    def __init__(self) -> None:
-        self._above = 0.0
-        self._below = 0.0
-
-    def add(self, above: float, below: float) -> None:
-        self._above = _KEPT * self._above + above
-        self._below = _KEPT * self._below + below
-
-    @property
-    def value(self) -> float:
-        return self._above / self._below if self._below else 0.0

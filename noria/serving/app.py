@@ -24,9 +24,9 @@ from noria.serving.guard import guard_of
 from noria.serving.inference_protocol import inference_protocol
 from noria.serving.live import Live
 from noria.serving.metrics import CONTENT_TYPE, Metrics
-from noria.serving.predict import add_predict, model_failed
+from noria.serving.predict import add_predict
 from noria.serving.predictor import VERSION_FIELD, Predictor
-from noria.serving.refusal import Refusal, refusal_response
+from noria.serving.refusal import Refusal, model_failed, refusal_response
 
 logger = logging.getLogger(__name__)
 
