@@ -64,7 +64,7 @@ class ServeConfig(Section):
     threads: Positive = 1
     """ONNX Runtime threads of one batch."""
     workers: Positive | None = None
-    """Batches computed at once, each on `threads`; by default one per core."""
+    """Batches computed at once, each on `threads`; by default one per core, and a core left for the connections."""
     batch_tokens: Positive = 2_048
     """Rows of like length are computed together up to so many tokens, padding included."""
     max_delay_ms: Annotated[float, Field(ge=0)] = 2.0

@@ -71,7 +71,7 @@ class Live:
         )
         self._metrics = metrics
         self._max_body_bytes = config.max_body_bytes
-        workers = config.workers or num_cores()
+        workers = config.workers or max(1, num_cores() - 1)
         self.batcher: Batcher[Encoded, Answer] = Batcher(
             _answers,
             size_of=_size_of,

@@ -21,6 +21,7 @@ from starlette.types import Receive, Scope, Send
 from noria.scenarios.base import Row, Scenario
 from noria.serving.body import parse_object, unless_gone
 from noria.serving.live import Answer, Live, outcome
+from noria.serving.plain_route import PlainRoute
 from noria.serving.predictor import VERSION_FIELD
 from noria.serving.refusal import Refusal, error_fields
 
@@ -61,8 +62,14 @@ def add_predict(app: FastAPI, path: str, live: Live, *, max_rows: int) -> None:
         given, answers = await live.answer(request, predictor=predictor, read=read)
         return JSONResponse(answers[0] if given.is_single else {"outputs": answers, VERSION_FIELD: predictor.version})
 
-    documentation = _documentation(live.predictor.bundle.scenario)
-    app.post(path, openapi_extra=documentation, summary=f"Ask {live.name}")(predict)
+    app.router.add_api_route(
+        path,
+        predict,
+        methods=["POST"],
+        summary=f"Ask {live.name}",
+        openapi_extra=_documentation(live.predictor.bundle.scenario),
+        route_class_override=PlainRoute,
+    )
 
 
 class _Lines(Response):

@@ -11,7 +11,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort
 
 from noria.errors import BundleError
 from noria.evaluation.inference import Run, outputs_of, outputs_of_pieces
-from noria.scenarios.base import Row, Tensors, pieces_of
+from noria.scenarios.base import InPieces, Row, Tensors
 from noria.serving.bundle import Bundle
 
 VERSION_FIELD = "model_version"
@@ -108,7 +108,8 @@ class Predictor:
     def encode(self, requests: Sequence[Row]) -> list[Encoded]:
         """What `answer_encoded` takes, of each request."""
         encoder = self.bundle.encoder
-        by_row = [pieces_of(encoder, row) for row in encoder.encode_batch(requests)]
+        rows = encoder.encode_batch(requests)
+        by_row = [encoder.pieces(row) for row in rows] if isinstance(encoder, InPieces) else [[row] for row in rows]
         longest = [max(encoder.num_tokens(piece) for piece in pieces) for pieces in by_row]
         return [Encoded(*of_row) for of_row in zip(requests, by_row, longest, strict=True)]
 

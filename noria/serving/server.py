@@ -83,6 +83,8 @@ class _Server(uvicorn.Server):
 
 def serve_app(app: FastAPI, listener: socket.socket, *, drain_s: float = 0.0) -> None:
     """Answer requests until SIGINT or SIGTERM, and `drain_s` more; those under way have half a minute to finish."""
-    config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=_GRACE_S)
+    config = uvicorn.Config(
+        app, log_level="warning", access_log=False, proxy_headers=False, timeout_graceful_shutdown=_GRACE_S
+    )
     server = _Server(config, draining=app.state.draining, drain_s=drain_s)
     server.run(sockets=[listener])
