@@ -1,6 +1,6 @@
 """Our server against others that serve the same model, and under ten times what it can do.
 
-    noria run && make peers                       # the model; .venv-bench with LitServe and BentoML
+    noria run && make peers                       # the model; .venv-bench with LitServe
     python -m benchmarks.serving                  # about ten minutes
     python -m benchmarks.serving --tiny           # a minute: whether it runs at all; records nothing
 
@@ -8,6 +8,8 @@ Each server is a process of its own, started anew for each turn; they take turns
 from another process. 64 clients ask for one review of the validation set each, in turn, as soon as
 they have their answer; nothing is counted in the first fifth of the time. All answer with the same
 weights and the same encoder. A peer that is not installed is left out, and said to be.
+BentoML can't be locked beside LitServe: `python -m venv bento`, install bentoml==1.4.40 and Noria's `serve` and `text`
+extras there, and give `--peers-python .venv-bench/bin/python --peers-python bento/bin/python`.
 
 Overload: requests of 16 reviews come at ten times the rate that four clients in turn reach, whatever
 becomes of them, and are compared with half of that rate, on a server whose `max_wait_ms` is 50.
@@ -18,8 +20,10 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -43,7 +47,7 @@ def main() -> None:
         scratch = Path(directory)
         workspace = _workspace(args, scratch)
         texts = [str(row["text"]) for row in read_validation(workspace.splits)][:MOST_TEXTS]
-        servers = _present(args.peers_python)
+        servers = _present(args.peers_python or [PEERS_PYTHON])
         loads = _take_turns(servers, workspace, texts, args=args, scratch=scratch)
         rows = [*_against(loads, repeats=args.repeats), *_overloaded(workspace, texts, args=args, scratch=scratch)]
     for row in rows:
@@ -59,7 +63,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--tiny", action="store_true", help="a tiny model, one turn of two seconds")
     parser.add_argument("--seconds", type=float, default=10.0, help="of each load")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--peers-python", type=Path, default=PEERS_PYTHON, help="where LitServe and BentoML are")
+    parser.add_argument("--peers-python", type=Path, action="append", help="where peers are, before others")
     args = parser.parse_args()
     if args.tiny:
         args.seconds, args.repeats = 2.0, 1
@@ -76,31 +80,40 @@ def _workspace(args: argparse.Namespace, scratch: Path) -> Workspace:
     return make_tiny_workspace(root)
 
 
-def _present(peers_python: Path) -> list[Server]:
-    """Ours and the peers that are installed."""
-    absent = [peer.name for peer in PEERS if not peer.is_there(peers_python)]
-    for name in absent:
-        print(f"left out: {name} is not installed in {peers_python}")
-    return [OURS, *(peer for peer in PEERS if peer.name not in absent)]
+def _present(peers_pythons: Sequence[Path]) -> dict[Server, Path]:
+    """Ours and the peers that are installed, each with its interpreter."""
+    found: dict[Server, Path] = {}
+    for server in (OURS, *PEERS):
+        python = server.python(peers_pythons)
+        if python is None:
+            print(f"left out: {server.name} is not installed in {', '.join(map(str, peers_pythons))}")
+        else:
+            found[server] = python
+    return found
 
 
 def _take_turns(
-    servers: Sequence[Server], workspace: Workspace, texts: Sequence[str], *, args: argparse.Namespace, scratch: Path
+    servers: Mapping[Server, Path],
+    workspace: Workspace,
+    texts: Sequence[str],
+    *,
+    args: argparse.Namespace,
+    scratch: Path,
 ) -> dict[str, list[Load]]:
     """A B C A B C: what else the machine does falls on all of them alike."""
     loads: dict[str, list[Load]] = {server.name: [] for server in servers}
     for _ in range(args.repeats):
-        for server in servers:
+        for server, python in servers.items():
             bodies = _write(scratch / "bodies.jsonl", [server.body(text) for text in texts])
-            with _started(server, workspace, bodies, args) as answering:
+            with _started(server, workspace, bodies, python) as answering:
                 loads[server.name].append(answering.load(bodies, clients=CLIENTS, seconds=args.seconds))
             print(f"{server.name}: {loads[server.name][-1]}", flush=True)
     return loads
 
 
-def _started(server: Server, workspace: Workspace, bodies: Path, args: argparse.Namespace):  # noqa: ANN202
+def _started(server: Server, workspace: Workspace, bodies: Path, python: Path) -> AbstractContextManager[Running]:
     first = bodies.read_bytes().splitlines()[0]
-    return running(server, workspace.bundle.parent, first=first, peers_python=args.peers_python)
+    return running(server, workspace.bundle.parent, first=first, python=python)
 
 
 def _against(loads: Mapping[str, Sequence[Load]], *, repeats: int) -> list[Row]:
@@ -135,7 +148,7 @@ def _overloaded(workspace: Workspace, texts: Sequence[str], *, args: argparse.Na
     growth: list[float] = []
     lower: Mapping[str, Any] = {"higher_is_better": False, "repeats": args.repeats}
     for _ in range(args.repeats):
-        with _started(OVERLOAD, workspace, bodies, args) as answering:
+        with _started(OVERLOAD, workspace, bodies, Path(sys.executable)) as answering:
             rate = answering.load(bodies, clients=CLIENTS // ROWS_AT_ONCE, seconds=args.seconds)["answered_per_s"]
             calm.append(answering.load(bodies, clients=CLIENTS, seconds=args.seconds, rate=rate / 2))
             before_mib = answering.memory_mib

@@ -3,7 +3,7 @@
 uv resolves once for every Python from 3.11 on and every platform, with hashes. torch has lock files
 of its own, one for each of its builds: cuda.txt with the libraries that it needs, and cpu.txt, which
 stands alone and can only be installed where such a build is at hand. bench.txt holds the peers of the
-training benchmarks: an environment of its own, with the versions of base.txt where both name a package.
+benchmarks: an environment of its own, with the versions of base.txt where both name a package.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ _START_S = 120.0
 _QUIET = {"DO_NOT_TRACK": "1", "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Server:
     """Who serves.
 
@@ -45,16 +45,14 @@ class Server:
     body: Body = lambda text: {"text": text}
     settings: Mapping[str, object] = field(default_factory=dict)
 
-    def python(self, peers_python: Path) -> Path:
-        """The interpreter that it runs in."""
-        return Path(sys.executable) if self.package is None else peers_python
-
-    def is_there(self, peers_python: Path) -> bool:
-        """Whether it is installed."""
+    def python(self, peers_pythons: Sequence[Path]) -> Path | None:
+        """The interpreter that it runs in: the first that has it, or None."""
         if self.package is None:
-            return True
-        command = [str(peers_python), "-c", f"import {self.package}"]
-        return peers_python.exists() and subprocess.run(command, capture_output=True, check=False).returncode == 0
+            return Path(sys.executable)
+        command = ["-c", f"import {self.package}"]
+        return next(
+            (python for python in peers_pythons if python.exists() and _succeeds([str(python), *command])), None
+        )
 
 
 OURS = Server("Noria", "benchmarks.servers.noria_server")
@@ -94,12 +92,16 @@ class Running:
         return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
+def _succeeds(command: Sequence[str]) -> bool:
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
 @contextmanager
-def running(server: Server, models: Path, *, first: bytes, peers_python: Path) -> Iterator[Running]:
+def running(server: Server, models: Path, *, first: bytes, python: Path) -> Iterator[Running]:
     """The server, from its first answer to the end of the block."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
-    command: Sequence[str] = [str(server.python(peers_python)), "-m", server.module, str(models), str(port)]
+    command: Sequence[str] = [str(python), "-m", server.module, str(models), str(port)]
     path = os.pathsep.join(filter(None, (str(REPOSITORY), os.environ.get("PYTHONPATH"))))
     command = [*command, json.dumps(server.settings)] if server.settings else command
     with subprocess.Popen(
