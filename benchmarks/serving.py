@@ -148,8 +148,9 @@ def _overloaded(workspace: Workspace, texts: Sequence[str], *, args: argparse.Na
     growth: list[float] = []
     lower: Mapping[str, Any] = {"higher_is_better": False, "repeats": args.repeats}
     for _ in range(args.repeats):
-        with _started(OVERLOAD, workspace, bodies, Path(sys.executable)) as answering:
+        with _started(OURS, workspace, bodies, Path(sys.executable)) as answering:
             rate = answering.load(bodies, clients=CLIENTS // ROWS_AT_ONCE, seconds=args.seconds)["answered_per_s"]
+        with _started(OVERLOAD, workspace, bodies, Path(sys.executable)) as answering:
             calm.append(answering.load(bodies, clients=CLIENTS, seconds=args.seconds, rate=rate / 2))
             before_mib = answering.memory_mib
             busy.append(_overload(answering, bodies, rate=10 * rate, seconds=args.seconds))

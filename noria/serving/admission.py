@@ -60,13 +60,20 @@ class Admission:
     """
 
     def __init__(
-        self, *, max_wait_s: float, max_requests: int, max_body_bytes: int, clock: Callable[[], float] = time.monotonic
+        self,
+        *,
+        max_wait_s: float,
+        max_requests: int,
+        max_body_bytes: int,
+        num_at_once: int = 1,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.is_stopping = False
         self.num_requests = 0
         self._max_wait_s = max_wait_s
         self._max_requests = max_requests
         self._max_bytes = _BODIES * max_body_bytes
+        self._num_at_once = num_at_once
         self._clock = clock
         self._num_bytes = 0
         self._num_begun = 0
@@ -85,9 +92,8 @@ class Admission:
         Refusal
             When there is none (429), or the server is stopping (503).
         """
-        self._refuse_if_slow()
-        if self.num_requests >= self._max_requests:
-            raise self._overloaded(f"{self.num_requests:,} requests are inside")
+        if (refusal := self.refusal()) is not None:
+            raise refusal
         place = Place(self)
         self.num_requests += 1
         try:
@@ -98,6 +104,26 @@ class Admission:
             self._tokens -= place.num_tokens
             if place.deadline_s < math.inf:
                 self._num_begun -= 1
+
+    def refusal(self, *, is_inside: bool = False) -> Refusal | None:
+        """Why nobody can come in now, if so; or why one who is inside can't stay, once its body is read.
+
+        As many as are worked on at once come in however long they take: a server that is slower than it
+        may be must not fall idle.
+        """
+        if self.is_stopping:
+            return Refusal(
+                503,
+                "the server is stopping",
+                next_step="ask another replica, or this one again after the time that Retry-After says",
+                reason="stopping",
+                retry_after_s=self.retry_after_s,
+            )
+        if self._num_begun >= self._num_at_once and self.wait_s > self._max_wait_s:
+            return self._overloaded(f"the wait would be {self.wait_s:.1f} s")
+        if not is_inside and self.num_requests >= self._max_requests:
+            return self._overloaded(f"{self.num_requests:,} requests are inside")
+        return None
 
     @property
     def wait_s(self) -> float:
@@ -119,7 +145,8 @@ class Admission:
 
     def begin(self, place: Place) -> float:
         """See `Place.begin`; returns its deadline."""
-        self._refuse_if_slow()
+        if (refusal := self.refusal(is_inside=True)) is not None:
+            raise refusal
         now = self._clock()
         if not self._num_begun:
             self._busy_until_s = now
@@ -153,18 +180,6 @@ class Admission:
             reason="deadline",
             retry_after_s=self.retry_after_s,
         )
-
-    def _refuse_if_slow(self) -> None:
-        if self.is_stopping:
-            raise Refusal(
-                503,
-                "the server is stopping",
-                next_step="ask another replica, or this one again after the time that Retry-After says",
-                reason="stopping",
-                retry_after_s=self.retry_after_s,
-            )
-        if self.wait_s > self._max_wait_s:
-            raise self._overloaded(f"the wait would be {self.wait_s:.1f} s")
 
     def _overloaded(self, what: str) -> Refusal:
         return Refusal(

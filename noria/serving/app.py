@@ -69,12 +69,18 @@ def create_app(models: Mapping[str, Predictor], *, config: ServeConfig) -> FastA
     app = FastAPI(title=f"Noria: {', '.join(lives)}", version=first.predictor.version, lifespan=lifespan)
     draining = Draining(lives)
     app.state.models, app.state.draining = lives, draining
-    app.add_middleware(Doorway, guard=guard_of(config, os.environ), metrics=metrics, logs=config.access_log)
+    paths = {"/predict": first, **{f"/models/{name}/predict": live for name, live in lives.items()}}
+    app.add_middleware(
+        Doorway,
+        guard=guard_of(config, os.environ),
+        admissions={path: live.admission for path, live in paths.items()},
+        metrics=metrics,
+        logs=config.access_log,
+    )
     _refuse_in_json(app, lives, metrics)
     _add_health(app, first, draining)
-    add_predict(app, "/predict", first, max_rows=config.max_batch_rows)
-    for name, live in lives.items():
-        add_predict(app, f"/models/{name}/predict", live, max_rows=config.max_batch_rows)
+    for path, live in paths.items():
+        add_predict(app, path, live, max_rows=config.max_batch_rows)
     app.include_router(
         inference_protocol(lives, max_rows=config.max_batch_rows, is_ready=lambda: not draining.is_draining)
     )

@@ -64,14 +64,15 @@ class Live:
     def __init__(self, name: str, predictor: Predictor, *, config: ServeConfig, metrics: Metrics) -> None:
         self.name = name
         self.predictor = predictor
+        workers = config.workers or max(1, num_cores() - 1)
         self.admission = Admission(
             max_wait_s=config.max_wait_ms / 1_000,
             max_requests=config.max_requests,
             max_body_bytes=config.max_body_bytes,
+            num_at_once=2 * workers,  # one that is computed, and one that is read, for each
         )
         self._metrics = metrics
         self._max_body_bytes = config.max_body_bytes
-        workers = config.workers or max(1, num_cores() - 1)
         self.batcher: Batcher[Encoded, Answer] = Batcher(
             _answers,
             size_of=_size_of,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import socket
+import sys
 import time
 from types import FrameType
 
@@ -19,6 +20,7 @@ logger = logging.getLogger(__name__)
 
 _GRACE_S = 30
 _BACKLOG = 1024
+_SWITCH_S = 0.0005
 
 
 def listen(config: ServeConfig) -> socket.socket:
@@ -86,5 +88,8 @@ def serve_app(app: FastAPI, listener: socket.socket, *, drain_s: float = 0.0) ->
     config = uvicorn.Config(
         app, log_level="warning", access_log=False, proxy_headers=False, timeout_graceful_shutdown=_GRACE_S
     )
+    # The loop must not keep the threads that compute waiting for the interpreter, least of all while it refuses many:
+    # by default each of their steps may cost 5 ms.
+    sys.setswitchinterval(_SWITCH_S)
     server = _Server(config, draining=app.state.draining, drain_s=drain_s)
     server.run(sockets=[listener])

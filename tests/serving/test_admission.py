@@ -119,6 +119,16 @@ def test_all_bodies_together_are_bounded(admission):
         place.hold(40)
 
 
+def test_as_many_as_are_worked_on_at_once_come_in_however_slow_it_is(clock):
+    admission = Admission(max_wait_s=0.1, max_requests=4, max_body_bytes=10, num_at_once=2, clock=clock)
+    answer(admission, clock, tokens=10, seconds=1.0)
+    with admission.enter() as first, admission.enter() as second:
+        first.begin()
+        second.begin()
+        assert admission.wait_s == pytest.approx(2.0)
+        assert admission.refusal().status == 429
+
+
 def test_a_place_is_given_up_whatever_happens(admission, clock):
     for _ in range(10):
         with pytest.raises(ValueError, match="broken"), admission.enter() as place:
