@@ -56,8 +56,8 @@ class ServeConfig(Section):
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
     hosts: tuple[str, ...] = ()
-    """More names that clients may call this server by (their `Host` header) than `host`, `localhost` and addresses
-    of this machine; `*` allows any."""
+    """More names that clients may call this server by (their `Host` header) than `host` and `localhost`; `*` allows
+    any. Where `host` is all addresses, any address will do."""
     token_env: str | None = None
     """The environment variable that holds the bearer token which clients must send; without it the server does not
     start. Where this is not set, `NORIA_TOKEN` holds it, if anything does."""

@@ -85,6 +85,8 @@ class _Lines(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         with self._inside:
+            # A client that reads slowly takes up no place once there is nothing more to compute for it.
+            asyncio.gather(*self._answers, return_exceptions=True).add_done_callback(lambda _: self._inside.close())
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
             for answer in self._answers:
                 try:

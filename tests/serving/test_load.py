@@ -209,3 +209,12 @@ def test_every_answer_has_an_id_also_those_that_failed():
         assert len(ids) == 3
         long = running.client.get("/healthz", headers={"X-Request-ID": "x" * 129}).headers["X-Request-ID"]
         assert len(long) == 32
+
+
+def test_a_client_that_reads_slowly_takes_up_no_place_once_its_answers_are_there():
+    body = {"inputs": [{"text": f"{i}" * 8} for i in range(20)]}
+    with serving({"a": FakePredictor()}) as running:
+        sent = running.client.build_request("POST", "/predict", json=body, headers=LINES)
+        answer = running.client.send(sent, stream=True)
+        until(lambda: live_of(running).admission.num_requests == 0)
+        assert len(list(answer.iter_lines())) == 20
