@@ -66,15 +66,15 @@ class ServeConfig(Section):
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
     hosts: tuple[str, ...] = ()
-    """More names that clients may call this server by (their `Host` header) than `host`, `localhost` and addresses
-    of this machine; `*` allows any."""
+    """More names that clients may call this server by (their `Host` header) than `host` and `localhost`; `*` allows
+    any. Where `host` is all addresses, any address will do."""
     token_env: str | None = None
     """The environment variable that holds the bearer token which clients must send; without it the server does not
     start. Where this is not set, `NORIA_TOKEN` holds it, if anything does."""
     threads: Positive = 1
     """ONNX Runtime threads of one batch."""
     workers: Positive | None = None
-    """Batches computed at once, each on `threads`; by default one per core."""
+    """Batches computed at once, each on `threads`; by default one per core, and a core left for the connections."""
     batch_tokens: Positive = 2_048
     """Rows of like length are computed together up to so many tokens, padding included."""
     max_delay_ms: Annotated[float, Field(ge=0)] = 2.0

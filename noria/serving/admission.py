@@ -10,7 +10,9 @@ from contextlib import contextmanager
 from noria.serving.refusal import Refusal
 
 _BODIES = 64
-_KEPT = 0.98  # of what was measured, at each new measurement: the latest fifty or so count
+_REMEMBERED_S = 2.0  # of work: what was measured longer ago hardly counts
+_LEAST_S = 0.25  # of work, before the pace is known: the first batches are slow
+_KEPT = 0.98  # of the tokens a request, at each request
 _LONGEST_RETRY_S = 60
 
 
@@ -58,19 +60,27 @@ class Admission:
     """
 
     def __init__(
-        self, *, max_wait_s: float, max_requests: int, max_body_bytes: int, clock: Callable[[], float] = time.monotonic
+        self,
+        *,
+        max_wait_s: float,
+        max_requests: int,
+        max_body_bytes: int,
+        num_at_once: int = 1,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.is_stopping = False
         self.num_requests = 0
         self._max_wait_s = max_wait_s
         self._max_requests = max_requests
         self._max_bytes = _BODIES * max_body_bytes
+        self._num_at_once = num_at_once
         self._clock = clock
         self._num_bytes = 0
         self._num_begun = 0
         self._tokens = 0.0
-        self._tokens_per_request = _Ratio()
-        self._pace = _Ratio()  # tokens a busy second
+        self._mean_tokens = 0.0
+        self._done_tokens = 0.0  # in the busy seconds that are remembered
+        self._done_s = 0.0
         self._busy_until_s = 0.0  # up to when busy time has been counted
 
     @contextmanager
@@ -82,9 +92,8 @@ class Admission:
         Refusal
             When there is none (429), or the server is stopping (503).
         """
-        self._refuse_if_slow()
-        if self.num_requests >= self._max_requests:
-            raise self._overloaded(f"{self.num_requests:,} requests are inside")
+        if (refusal := self.refusal()) is not None:
+            raise refusal
         place = Place(self)
         self.num_requests += 1
         try:
@@ -96,11 +105,32 @@ class Admission:
             if place.deadline_s < math.inf:
                 self._num_begun -= 1
 
+    def refusal(self, *, is_inside: bool = False) -> Refusal | None:
+        """Why nobody can come in now, if so; or why one who is inside can't stay, once its body is read.
+
+        As many as are worked on at once come in however long they take: a server that is slower than it
+        may be must not fall idle.
+        """
+        if self.is_stopping:
+            return Refusal(
+                503,
+                "the server is stopping",
+                next_step="ask another replica, or this one again after the time that Retry-After says",
+                reason="stopping",
+                retry_after_s=self.retry_after_s,
+            )
+        if self._num_begun >= self._num_at_once and self.wait_s > self._max_wait_s:
+            return self._overloaded(f"the wait would be {self.wait_s:.1f} s")
+        if not is_inside and self.num_requests >= self._max_requests:
+            return self._overloaded(f"{self.num_requests:,} requests are inside")
+        return None
+
     @property
     def wait_s(self) -> float:
         """How long a request that came now would wait; 0 as long as nothing has been measured."""
-        pace = self._pace.value
-        return self._tokens / pace if pace else 0.0
+        if self._done_s < _LEAST_S or not self._done_tokens:
+            return 0.0
+        return self._tokens * self._done_s / self._done_tokens
 
     @property
     def retry_after_s(self) -> int:
@@ -115,12 +145,13 @@ class Admission:
 
     def begin(self, place: Place) -> float:
         """See `Place.begin`; returns its deadline."""
-        self._refuse_if_slow()
+        if (refusal := self.refusal(is_inside=True)) is not None:
+            raise refusal
         now = self._clock()
         if not self._num_begun:
             self._busy_until_s = now
         self._num_begun += 1
-        place.num_tokens = self._tokens_per_request.value
+        place.num_tokens = self._mean_tokens
         self._tokens += place.num_tokens
         return now + self._max_wait_s
 
@@ -128,12 +159,15 @@ class Admission:
         """See `Place.weigh`."""
         self._tokens += num_tokens - place.num_tokens
         place.num_tokens = num_tokens
-        self._tokens_per_request.add(num_tokens, 1)
+        self._mean_tokens = _KEPT * self._mean_tokens + (1 - _KEPT) * num_tokens if self._mean_tokens else num_tokens
 
     def answered(self, num_tokens: int) -> None:
         """So much work is done."""
         now = self._clock()
-        self._pace.add(num_tokens, now - self._busy_until_s)
+        busy_s = now - self._busy_until_s
+        kept = math.exp(-busy_s / _REMEMBERED_S)
+        self._done_tokens = kept * self._done_tokens + num_tokens
+        self._done_s = kept * self._done_s + busy_s
         self._busy_until_s = now
 
     def too_late(self) -> Refusal:
@@ -147,18 +181,6 @@ class Admission:
             retry_after_s=self.retry_after_s,
         )
 
-    def _refuse_if_slow(self) -> None:
-        if self.is_stopping:
-            raise Refusal(
-                503,
-                "the server is stopping",
-                next_step="ask another replica, or this one again after the time that Retry-After says",
-                reason="stopping",
-                retry_after_s=self.retry_after_s,
-            )
-        if self.wait_s > self._max_wait_s:
-            raise self._overloaded(f"the wait would be {self.wait_s:.1f} s")
-
     def _overloaded(self, what: str) -> Refusal:
         return Refusal(
             429,
@@ -166,19 +188,3 @@ class Admission:
             next_step="try again after the time that Retry-After says",
             retry_after_s=self.retry_after_s,
         )
-
-
-class _Ratio:
-    """A sum over another, of the latest measurements."""
-
-    def __init__(self) -> None:
-        self._above = 0.0
-        self._below = 0.0
-
-    def add(self, above: float, below: float) -> None:
-        self._above = _KEPT * self._above + above
-        self._below = _KEPT * self._below + below
-
-    @property
-    def value(self) -> float:
-        return self._above / self._below if self._below else 0.0

@@ -28,9 +28,9 @@ from noria.serving.guard import guard_of
 from noria.serving.inference_protocol import inference_protocol
 from noria.serving.live import Live
 from noria.serving.metrics import CONTENT_TYPE, Metrics
-from noria.serving.predict import add_predict, model_failed
+from noria.serving.predict import add_predict
 from noria.serving.predictor import VERSION_FIELD, Predictor
-from noria.serving.refusal import Refusal, refusal_response
+from noria.serving.refusal import Refusal, model_failed, refusal_response
 from noria.serving.store import ModelStore
 
 logger = logging.getLogger(__name__)
@@ -87,12 +87,18 @@ def create_app(
     app = FastAPI(title=f"Noria: {', '.join(lives)}", version=first.predictor.version, lifespan=lifespan)
     draining = Draining(lives)
     app.state.models, app.state.draining = lives, draining
-    app.add_middleware(Doorway, guard=guard_of(config, os.environ), metrics=metrics, logs=config.access_log)
+    paths = {"/predict": first, **{f"/models/{name}/predict": live for name, live in lives.items()}}
+    app.add_middleware(
+        Doorway,
+        guard=guard_of(config, os.environ),
+        admissions={path: live.admission for path, live in paths.items()},
+        metrics=metrics,
+        logs=config.access_log,
+    )
     _refuse_in_json(app, lives, metrics)
     _add_health(app, first, draining, followers)
-    add_predict(app, "/predict", first, max_rows=config.max_batch_rows)
-    for name, live in lives.items():
-        add_predict(app, f"/models/{name}/predict", live, max_rows=config.max_batch_rows)
+    for path, live in paths.items():
+        add_predict(app, path, live, max_rows=config.max_batch_rows)
     app.include_router(
         inference_protocol(lives, max_rows=config.max_batch_rows, is_ready=lambda: not draining.is_draining)
     )

@@ -1,6 +1,6 @@
-"""Rows of concurrent requests, computed together.
+"""What concurrent requests want done, done together on threads.
 
-All of it but the computing happens in the event loop, so that nothing needs a lock: a row that is
+All of it but the work itself happens in the event loop, so that nothing needs a lock: an item that is
 waiting is an entry of one dict, and to forget it is to delete the entry.
 """
 
@@ -8,89 +8,111 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
+from typing import Generic, TypeVar
 
 from noria.evaluation.inference import MAX_ROWS
-from noria.serving.predictor import Encoded, Predictor
+from noria.serving.predictor import Predictor
 
-Answer = Mapping[str, object]
-_WINDOW = 128  # rows among which those of like length are looked for
+_WINDOW = 128  # items among which those of like length are looked for
+
+I = TypeVar("I")  # noqa: E741 - an item
+O = TypeVar("O")  # noqa: E741 - what becomes of it
 
 
-@dataclass(frozen=True, eq=False)
-class _Waiting:
-    """A row that waits, and where its answer goes."""
+@dataclass(frozen=True)
+class Size:
+    """How large an item is: so many pieces, padded to the longest of a batch."""
 
-    encoded: Encoded
+    num_pieces: int
+    longest_tokens: int
+
+
+@dataclass(frozen=True, eq=False, repr=False)  # what asyncio logs of a failed callback holds no payload
+class _Waiting(Generic[I, O]):
+    """An item that waits, and where its answer goes."""
+
+    item: I
+    size: Size
     predictor: Predictor
-    answer: asyncio.Future[Answer]
+    answer: asyncio.Future[O]
     since_s: float
     deadline_s: float
 
 
-class Batcher:
-    """Gathers rows into batches, and computes these on threads.
+class Batcher(Generic[I, O]):
+    """Gathers items into batches, and works on these on threads.
 
-    With all workers idle a row goes at once. While some are busy, the others wait for the budget to
-    be full, or for the oldest row to have waited long enough. A batch begins with the oldest row,
+    With all workers idle an item goes at once. While some are busy, the others wait for the budget to
+    be full, or for the oldest item to have waited long enough. A batch begins with the oldest item,
     and takes those that are nearest to it in length; it never mixes predictors. Where a batch fails,
-    its rows are computed one by one, so that a row fails by itself alone.
+    its items are worked on one by one, so that an item fails by itself alone.
     """
 
     def __init__(
         self,
+        work: Callable[[Predictor, Sequence[I]], Sequence[O]],
         *,
+        size_of: Callable[[I], Size],
         workers: int,
         batch_tokens: int,
         max_delay_s: float,
         too_late: Callable[[], Exception],
-        on_batch: Callable[[int, int], None],
+        on_done: Callable[[Sequence[I]], None] = lambda batch: None,
     ) -> None:
-        """`too_late` makes the error of a row whose deadline has passed; `on_batch` is told rows and tokens done."""
+        """Nothing is begun.
+
+        `work` is called on the threads, and `on_done` is told of each batch that went well; `too_late` makes the
+        error of an item whose deadline has passed.
+        """
+        self._work = work
+        self._size_of = size_of
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="noria-batch")
         self._num_workers = workers
         self._batch_tokens = batch_tokens
         self._max_delay_s = max_delay_s
         self._too_late = too_late
-        self._on_batch = on_batch
-        self._waiting: dict[_Waiting, None] = {}
+        self._on_done = on_done
+        self._waiting: dict[_Waiting[I, O], None] = {}
         self._num_busy = 0
         self._is_arranging = False
         self._timer: asyncio.TimerHandle | None = None
 
     @property
     def num_waiting(self) -> int:
-        """Rows that are not being computed yet."""
+        """Items that are not worked on yet."""
         return len(self._waiting)
 
     @contextmanager
     def asking(
-        self, batch: Sequence[Encoded], *, predictor: Predictor, deadline_s: float
-    ) -> Iterator[list[asyncio.Future[Answer]]]:
-        """The answers to come, one a row; what is not being computed at the end of the block never is.
+        self, items: Sequence[I], *, predictor: Predictor, deadline_s: float
+    ) -> Iterator[list[asyncio.Future[O]]]:
+        """The answers to come, one an item; what is not being worked on at the end of the block never is.
 
         `deadline_s` is on the clock of `time.monotonic`.
         """
         loop = asyncio.get_running_loop()
         now = time.monotonic()
-        rows = [_Waiting(encoded, predictor, loop.create_future(), now, deadline_s) for encoded in batch]
-        self._waiting.update(dict.fromkeys(rows))
+        waiting: list[_Waiting[I, O]] = [
+            _Waiting(item, self._size_of(item), predictor, loop.create_future(), now, deadline_s) for item in items
+        ]
+        self._waiting.update(dict.fromkeys(waiting))
         self._arrange_soon()
         try:
-            yield [row.answer for row in rows]
+            yield [one.answer for one in waiting]
         finally:
-            for row in rows:
-                self._waiting.pop(row, None)
-                if not row.answer.cancel() and not row.answer.cancelled():
-                    row.answer.exception()  # seen, also by those who asked for many and stopped at the first
+            for one in waiting:
+                self._waiting.pop(one, None)
+                if not one.answer.cancel() and not one.answer.cancelled():
+                    one.answer.exception()  # seen, also by those who asked for many and stopped at the first
 
     def close(self) -> None:
-        """Compute nothing more."""
+        """Begin nothing more."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _arrange_soon(self) -> None:
@@ -111,14 +133,14 @@ class Batcher:
         self._look_again(now)
 
     def _give_up(self, now: float) -> None:
-        """Rows whose deadline has passed; the oldest come first, and deadlines in the order of coming, or nearly so."""
+        """Items whose deadline has passed: they come first, deadlines are nearly in the order of coming."""
         while self._waiting and (oldest := next(iter(self._waiting))).deadline_s <= now:
             del self._waiting[oldest]
             if not oldest.answer.done():
                 oldest.answer.set_exception(self._too_late())
 
     def _look_again(self, now: float) -> None:
-        """When the oldest row has waited for company long enough, or too long for its answer."""
+        """When the oldest item has waited for company long enough, or too long for its answer."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -128,46 +150,52 @@ class Batcher:
             at = oldest.since_s + self._max_delay_s if is_gathering else oldest.deadline_s
             self._timer = asyncio.get_running_loop().call_later(max(at - now, 0.0), self._arrange)
 
-    def _next_batch(self) -> tuple[list[_Waiting], bool]:
-        """The oldest row with those most like it, oldest first among equals; and whether no other fits."""
+    def _next_batch(self) -> tuple[list[_Waiting[I, O]], bool]:
+        """The oldest item with those most like it, oldest first among equals; and whether no other fits."""
         oldest = next(iter(self._waiting))
-        near = [row for row in islice(self._waiting, _WINDOW) if row.predictor is oldest.predictor]
-        near.sort(key=lambda row: abs(row.encoded.longest_tokens - oldest.encoded.longest_tokens))
-        batch: list[_Waiting] = []
+        near = [one for one in islice(self._waiting, _WINDOW) if one.predictor is oldest.predictor]
+        near.sort(key=lambda one: abs(one.size.longest_tokens - oldest.size.longest_tokens))
+        batch: list[_Waiting[I, O]] = []
         num_pieces, longest = 0, 0
-        for row in near:
-            num_pieces += len(row.encoded.pieces)
-            longest = max(longest, row.encoded.longest_tokens)
+        for one in near:
+            num_pieces += one.size.num_pieces
+            longest = max(longest, one.size.longest_tokens)
             if batch and (num_pieces > MAX_ROWS or num_pieces * longest > self._batch_tokens):
                 return batch, True
-            batch.append(row)
+            batch.append(one)
         return batch, num_pieces >= MAX_ROWS
 
-    def _start(self, batch: Sequence[_Waiting]) -> None:
-        for row in batch:
-            self._waiting.pop(row, None)
+    def _start(self, batch: Sequence[_Waiting[I, O]]) -> None:
+        for one in batch:
+            self._waiting.pop(one, None)
         self._num_busy += 1
         work = asyncio.get_running_loop().run_in_executor(
-            self._threads, batch[0].predictor.answer_encoded, [row.encoded for row in batch]
+            self._threads, self._results, batch[0].predictor, [one.item for one in batch]
         )
         work.add_done_callback(partial(self._finish, batch))
 
-    def _finish(self, batch: Sequence[_Waiting], work: asyncio.Future[list[Answer]]) -> None:
+    def _results(self, predictor: Predictor, items: Sequence[I]) -> Sequence[O]:
+        """On a thread: what becomes of the items."""
+        found = self._work(predictor, items)
+        assert len(found) == len(items), "one result an item"
+        return found
+
+    def _finish(self, batch: Sequence[_Waiting[I, O]], work: asyncio.Future[Sequence[O]]) -> None:
         self._num_busy -= 1
         if work.cancelled():
-            for row in batch:
-                row.answer.cancel()
+            for one in batch:
+                one.answer.cancel()
             return
         error = work.exception()
         if error is None:
-            self._on_batch(len(batch), sum(row.encoded.num_tokens for row in batch))
-            for row, answer in zip(batch, work.result(), strict=True):
-                if not row.answer.done():
-                    row.answer.set_result(answer)
+            self._on_done([one.item for one in batch])
+            for one, answer in zip(batch, work.result(), strict=True):
+                if not one.answer.done():
+                    one.answer.set_result(answer)
         elif len(batch) > 1:
-            for row in batch:
-                if not row.answer.done():
-                    self._start([row])
+            for one in batch:
+                if not one.answer.done():
+                    self._start([one])
         elif not batch[0].answer.done():
             batch[0].answer.set_exception(error)
         self._arrange()

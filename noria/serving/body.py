@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive
@@ -14,8 +14,6 @@ from noria.serving.admission import Place
 from noria.serving.refusal import CLIENT_LEFT, Refusal
 
 _READ_TIMEOUT_S = 30.0
-
-T = TypeVar("T")
 
 
 async def read_body(request: Request, place: Place, *, max_bytes: int) -> bytes:
@@ -53,15 +51,13 @@ def parse_value(text: bytes, *, where: str) -> object:
         raise Refusal(400, f"{where} is not JSON: {error}", expected="JSON in UTF-8") from error
 
 
-async def unless_gone(receive: Receive, work: asyncio.Future[T]) -> T:
-    """What comes of the work, which is cancelled when the client goes away first."""
+async def unless_gone(receive: Receive, work: asyncio.Future[Any]) -> None:
+    """Wait for the work, which is cancelled when the client goes away first."""
     gone = asyncio.ensure_future(_gone(receive))
-    either: set[asyncio.Future[Any]] = {work, gone}
     try:
-        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-        if work.done():
-            return work.result()
-        raise Refusal(CLIENT_LEFT, "the client went away before its answer was there")
+        await asyncio.wait((work, gone), return_when=asyncio.FIRST_COMPLETED)
+        if not work.done():
+            raise Refusal(CLIENT_LEFT, "the client went away before its answer was there")
     finally:
         gone.cancel()
         work.cancel()

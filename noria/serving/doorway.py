@@ -1,4 +1,7 @@
-"""What every request passes first and last: an id, the guard, the metrics, one line in the log."""
+"""What every request passes first and last: an id, the guard, the metrics, one line in the log.
+
+Where the queue is full, requests are turned away here: to refuse many must cost little.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +10,16 @@ import logging
 import re
 import time
 import uuid
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from noria.serving.admission import Admission
 from noria.serving.guard import Guard
 from noria.serving.metrics import Metrics
-from noria.serving.refusal import refusal_response
+from noria.serving.refusal import Refusal, refusal_response
 
 access = logging.getLogger("noria.serving.access")
 
@@ -26,9 +31,13 @@ _NO_ROUTE = "none"
 class Doorway:
     """ASGI middleware: gives each request its id, asks the guard, counts, and logs without payloads."""
 
-    def __init__(self, app: ASGIApp, *, guard: Guard, metrics: Metrics, logs: bool) -> None:
+    def __init__(
+        self, app: ASGIApp, *, guard: Guard, admissions: Mapping[str, Admission], metrics: Metrics, logs: bool
+    ) -> None:
+        """`admissions` by path."""
         self._app = app
         self._guard = guard
+        self._admissions = admissions
         self._metrics = metrics
         self._logs = logs
 
@@ -50,7 +59,7 @@ class Doorway:
             await send(message)
 
         try:
-            refusal = self._guard.refusal(scope["path"], headers)
+            refusal = self._guard.refusal(scope["path"], headers) or self._no_room(scope["path"])
             if refusal is None:
                 await self._app(scope, receive, send_with_id)
             else:
@@ -59,10 +68,14 @@ class Doorway:
                 await answer(scope, receive, send_with_id)
         finally:
             seconds = time.perf_counter() - started
-            route = _route_of(scope)
+            route = scope["path"] if scope["path"] in self._admissions else _route_of(scope)
             self._metrics.requested(route=route, status=status, seconds=seconds)
             if self._logs:
                 _log(scope, request_id=request_id, route=route, status=status, seconds=seconds)
+
+    def _no_room(self, path: str) -> Refusal | None:
+        admission = self._admissions.get(path)
+        return None if admission is None else admission.refusal()
 
 
 def _id_of(headers: Headers) -> str:

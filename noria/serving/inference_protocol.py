@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from noria.scenarios.base import Row, Scenario
 from noria.serving.body import parse_object
 from noria.serving.live import Live
+from noria.serving.plain_route import PlainRoute
 from noria.serving.predict import refuse_more_rows, row_of
 from noria.serving.predictor import Predictor
 from noria.serving.refusal import PROTOCOL_PATH, Refusal
@@ -62,16 +64,18 @@ def inference_protocol(lives: Mapping[str, Live], *, max_rows: int, is_ready: Ca
     _add_models(router, lives, is_ready)
     read = partial(_read, max_rows=max_rows)
 
-    @router.post(_MODEL + "/infer", openapi_extra=_documentation(lives))
-    async def infer(request: Request, name: str) -> JSONResponse:
-        """Answer the rows of the tensors."""
-        return await _infer(request, *_find(lives, name), read=read)
+    async def infer(request: Request) -> JSONResponse:
+        """Answer the rows of the tensors; with a version in the path, by this version or not at all."""
+        return await _infer(request, *_find(lives, **request.path_params), read=read)
 
-    @router.post(_VERSIONED + "/infer", openapi_extra=_documentation(lives))
-    async def infer_version(request: Request, name: str, version: str) -> JSONResponse:
-        """The same, by this version or not at all."""
-        return await _infer(request, *_find(lives, name, version), read=read)
-
+    for path in (_MODEL, _VERSIONED):
+        router.add_api_route(
+            path + "/infer",
+            infer,
+            methods=["POST"],
+            openapi_extra=_documentation(lives, path),
+            route_class_override=PlainRoute,
+        )
     return router
 
 
@@ -175,14 +179,16 @@ def _described(tensor: Tensor) -> dict[str, object]:
     return {"name": tensor.name, "datatype": tensor.datatype, "shape": _ROWS}
 
 
-def _documentation(lives: Mapping[str, Live]) -> dict[str, object]:
+def _documentation(lives: Mapping[str, Live], path: str) -> dict[str, object]:
     own = _Inference.model_json_schema()
     schema: object = {key: value for key, value in own.items() if key != "$defs"}
     for name, inner in own["$defs"].items():  # so that a reader has nothing to resolve
         schema = _inlined(schema, f"#/$defs/{name}", inner)
     examples = {name: {"value": _example(live.predictor.bundle.scenario)} for name, live in lives.items()}
     content = {"application/json": {"schema": schema, "examples": examples}}
-    return {"requestBody": {"required": True, "content": content}}
+    names = re.findall(r"{(\w+)}", path)
+    parameters = [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names]
+    return {"requestBody": {"required": True, "content": content}, "parameters": parameters}
 
 
 def _inlined(value: object, reference: str, schema: object) -> object:

@@ -1,13 +1,13 @@
-"""One model as it is served: what answers, who may come in, and what is computed together."""
+"""One model as it is served: what answers, who may come in, and what is done together."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar, cast
 
 from starlette.requests import Request
 
@@ -15,10 +15,16 @@ from noria.config import ServeConfig
 from noria.evaluation.inference import num_cores
 from noria.scenarios.base import Row, Scenario
 from noria.serving.admission import Admission
-from noria.serving.batcher import Answer, Batcher
+from noria.serving.batcher import Batcher, Size
 from noria.serving.body import read_body, unless_gone
 from noria.serving.metrics import Metrics
 from noria.serving.predictor import Encoded, Predictor
+from noria.serving.refusal import Refusal, model_failed
+
+logger = logging.getLogger(__name__)
+
+Answer = Mapping[str, object]
+_BODIES_AT_ONCE = 8
 
 
 class Given(Protocol):
@@ -30,8 +36,10 @@ class Given(Protocol):
         ...
 
 
+T = TypeVar("T")
 G = TypeVar("G", bound=Given)
 Read = Callable[[bytes, Scenario], G]
+_Understood = tuple[Given, Sequence[Encoded]]
 
 
 @dataclass(frozen=True)
@@ -42,39 +50,55 @@ class Asked(Generic[G]):
     answers: Sequence[asyncio.Future[Answer]]
 
 
+@dataclass(frozen=True)
+class _Unread:
+    """A body, and what understands it."""
+
+    body: bytes
+    read: Read[Given]
+
+
 class Live:
     """What the server answers with. Replacing `predictor` is one assignment: a request keeps the one it began with."""
 
     def __init__(self, name: str, predictor: Predictor, *, config: ServeConfig, metrics: Metrics) -> None:
         self.name = name
         self.predictor = predictor
+        workers = config.workers or max(1, num_cores() - 1)
         self.admission = Admission(
             max_wait_s=config.max_wait_ms / 1_000,
             max_requests=config.max_requests,
             max_body_bytes=config.max_body_bytes,
+            num_at_once=2 * workers,  # one that is computed, and one that is read, for each
         )
-
-        def done(num_rows: int, num_tokens: int) -> None:
-            self.admission.answered(num_tokens)
-            metrics.computed(name, num_rows=num_rows, num_tokens=num_tokens)
-
-        workers = config.workers or num_cores()
-        self.batcher = Batcher(
+        self._metrics = metrics
+        self._max_body_bytes = config.max_body_bytes
+        self.batcher: Batcher[Encoded, Answer] = Batcher(
+            _answers,
+            size_of=_size_of,
             workers=workers,
             batch_tokens=config.batch_tokens,
             max_delay_s=config.max_delay_ms / 1_000,
             too_late=self.admission.too_late,
-            on_batch=done,
+            on_done=self._done,
         )
-        self._readers = ThreadPoolExecutor(workers, thread_name_prefix="noria-read")
-        self._max_body_bytes = config.max_body_bytes
+        self._reader: Batcher[_Unread, _Understood | Refusal] = Batcher(
+            _understand,
+            size_of=lambda unread: Size(num_pieces=1, longest_tokens=1),
+            workers=workers,
+            batch_tokens=_BODIES_AT_ONCE,
+            max_delay_s=0.0,
+            too_late=self.admission.too_late,
+        )
         metrics.follow(self)
 
     async def answer(self, request: Request, *, predictor: Predictor, read: Read[G]) -> tuple[G, list[Answer]]:
         """The body as `read` understands it, with the answer to each of its rows."""
         with ExitStack() as inside:
             asked = await self.ask(request, predictor=predictor, read=read, inside=inside)
-            return asked.given, await unless_gone(request.receive, asyncio.gather(*asked.answers))
+            answers = asyncio.gather(*asked.answers)
+            await unless_gone(request.receive, answers)
+            return asked.given, outcome(answers, request_id=request.state.request_id)
 
     async def ask(self, request: Request, *, predictor: Predictor, read: Read[G], inside: ExitStack) -> Asked[G]:
         """The same with answers to come, as long as `inside` is open.
@@ -83,19 +107,58 @@ class Live:
         take seconds, and the event loop goes on accepting.
         """
         place = inside.enter_context(self.admission.enter())
-        body = await read_body(request, place, max_bytes=self._max_body_bytes)
-
-        def understand() -> tuple[G, list[Encoded]]:
-            given = read(body, predictor.bundle.scenario)
-            return given, predictor.encode(given.rows)
-
-        given, encoded = await asyncio.get_running_loop().run_in_executor(self._readers, understand)
+        unread = _Unread(await read_body(request, place, max_bytes=self._max_body_bytes), read)
+        with self._reader.asking([unread], predictor=predictor, deadline_s=place.deadline_s) as (reading,):
+            await asyncio.wait([reading])
+            understood = outcome(reading, request_id=request.state.request_id)
+        if isinstance(understood, Refusal):
+            raise understood
+        given, encoded = understood
         place.weigh(sum(row.num_tokens for row in encoded))
         request.state.told = {"model": self.name, "version": predictor.version, "rows": len(encoded)}
         asking = self.batcher.asking(encoded, predictor=predictor, deadline_s=place.deadline_s)
-        return Asked(given, inside.enter_context(asking))
+        return Asked(cast("G", given), inside.enter_context(asking))
 
     def close(self) -> None:
-        """Compute nothing more."""
-        self._readers.shutdown(wait=False, cancel_futures=True)
+        """Begin nothing more."""
+        self._reader.close()
         self.batcher.close()
+
+    def _done(self, batch: Sequence[Encoded]) -> None:
+        num_tokens = sum(encoded.num_tokens for encoded in batch)
+        self.admission.answered(num_tokens)
+        self._metrics.computed(self.name, num_rows=len(batch), num_tokens=num_tokens)
+
+
+def _answers(predictor: Predictor, batch: Sequence[Encoded]) -> Sequence[Answer]:
+    return predictor.answer_encoded(batch)
+
+
+def outcome(done: asyncio.Future[T], *, request_id: str) -> T:
+    """What came of work that is done; an error of the model is for the log, and a refusal for the client."""
+    error = done.exception()
+    if error is None:
+        return done.result()
+    if isinstance(error, Refusal):
+        raise error
+    logger.error("request %s: the model failed", request_id, exc_info=error)
+    raise model_failed() from error
+
+
+def _size_of(encoded: Encoded) -> Size:
+    return Size(len(encoded.pieces), encoded.longest_tokens)
+
+
+def _understand(predictor: Predictor, batch: Sequence[_Unread]) -> list[_Understood | Refusal]:
+    """What each body holds, encoded: all of them at once, which costs half."""
+    read = [_given(unread, predictor.bundle.scenario) for unread in batch]
+    rows = [row for given in read if not isinstance(given, Refusal) for row in given.rows]
+    encoded = iter(predictor.encode(rows) if rows else ())
+    return [given if isinstance(given, Refusal) else (given, [next(encoded) for _ in given.rows]) for given in read]
+
+
+def _given(unread: _Unread, scenario: Scenario) -> Given | Refusal:
+    try:
+        return unread.read(unread.body, scenario)
+    except Refusal as refusal:
+        return refusal

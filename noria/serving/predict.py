@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -20,13 +19,11 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from noria.scenarios.base import Row, Scenario
-from noria.serving.batcher import Answer
 from noria.serving.body import parse_object, unless_gone
-from noria.serving.live import Live
+from noria.serving.live import Answer, Live, outcome
+from noria.serving.plain_route import PlainRoute
 from noria.serving.predictor import VERSION_FIELD
 from noria.serving.refusal import Refusal, error_fields
-
-logger = logging.getLogger(__name__)
 
 MANY = "inputs"
 LINES = "application/x-ndjson"
@@ -65,8 +62,14 @@ def add_predict(app: FastAPI, path: str, live: Live, *, max_rows: int) -> None:
         given, answers = await live.answer(request, predictor=predictor, read=read)
         return JSONResponse(answers[0] if given.is_single else {"outputs": answers, VERSION_FIELD: predictor.version})
 
-    documentation = _documentation(live.predictor.bundle.scenario)
-    app.post(path, openapi_extra=documentation, summary=f"Ask {live.name}")(predict)
+    app.router.add_api_route(
+        path,
+        predict,
+        methods=["POST"],
+        summary=f"Ask {live.name}",
+        openapi_extra=_documentation(live.predictor.bundle.scenario),
+        route_class_override=PlainRoute,
+    )
 
 
 class _Lines(Response):
@@ -82,10 +85,12 @@ class _Lines(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         with self._inside:
+            # A client that reads slowly takes up no place once there is nothing more to compute for it.
+            asyncio.gather(*self._answers, return_exceptions=True).add_done_callback(lambda _: self._inside.close())
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
             for answer in self._answers:
                 try:
-                    await unless_gone(receive, asyncio.ensure_future(asyncio.wait([answer])))
+                    await unless_gone(receive, answer)
                 except Refusal:  # nobody is there to read the rest
                     return
                 line = json.dumps(_line(answer, scope["state"]["request_id"]), ensure_ascii=False) + "\n"
@@ -94,18 +99,10 @@ class _Lines(Response):
 
 
 def _line(answer: asyncio.Future[Answer], request_id: str) -> Mapping[str, object]:
-    error = answer.exception()
-    if error is None:
-        return answer.result()
-    if not isinstance(error, Refusal):
-        logger.error("request %s: a row failed", request_id, exc_info=error)
-        error = model_failed()
-    return {"error": error_fields(error), "request_id": request_id}
-
-
-def model_failed() -> Refusal:
-    """Of a request on which the model raised."""
-    return Refusal(500, "the model failed on this request", next_step="the server's log has the trace, by request id")
+    try:
+        return outcome(answer, request_id=request_id)
+    except Refusal as refusal:
+        return {"error": error_fields(refusal), "request_id": request_id}
 
 
 def _read(body: bytes, scenario: Scenario, *, max_rows: int) -> Given:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from noria.evaluation.inference import Run, outputs_of, outputs_of_pieces
-from noria.scenarios.base import Row, Tensors, pieces_of
+from noria.scenarios.base import InPieces, Row, Tensors
 from noria.serving.bundle import Bundle
 from noria.serving.session import open_session
 
@@ -83,7 +83,8 @@ class Predictor:
     def encode(self, requests: Sequence[Row]) -> list[Encoded]:
         """What `answer_encoded` takes, of each request."""
         encoder = self.bundle.encoder
-        by_row = [pieces_of(encoder, row) for row in encoder.encode_batch(requests)]
+        rows = encoder.encode_batch(requests)
+        by_row = [encoder.pieces(row) for row in rows] if isinstance(encoder, InPieces) else [[row] for row in rows]
         longest = [max(encoder.num_tokens(piece) for piece in pieces) for pieces in by_row]
         return [Encoded(*of_row) for of_row in zip(requests, by_row, longest, strict=True)]
 

@@ -55,6 +55,11 @@ class Refusal(NoriaError):
         super().__init__(what, where=where, expected=expected, next_step=next_step)
 
 
+def model_failed() -> Refusal:
+    """Of a request on which the model raised, or we did."""
+    return Refusal(500, "the model failed on this request", next_step="the server's log has the trace, by request id")
+
+
 def refusal_response(
     refusal: Refusal, *, path: str, request_id: str, about: Mapping[str, str] | None = None
 ) -> JSONResponse:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import socket
+import sys
 import time
 from types import FrameType
 
@@ -19,6 +20,7 @@ logger = logging.getLogger(__name__)
 
 _GRACE_S = 30
 _BACKLOG = 1024
+_SWITCH_S = 0.0005
 
 
 def listen(config: ServeConfig) -> socket.socket:
@@ -31,7 +33,9 @@ def listen(config: ServeConfig) -> socket.socket:
     BundleError
         When the address is taken or may not be used.
     """
-    listener = socket.socket(socket.AF_INET6 if ":" in config.host else socket.AF_INET, socket.SOCK_STREAM)
+    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
+    # asyncio turns Nagle's delay off only where a socket says that it is TCP: otherwise an answer waits 40 ms
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((config.host, config.port))
@@ -81,6 +85,11 @@ class _Server(uvicorn.Server):
 
 def serve_app(app: FastAPI, listener: socket.socket, *, drain_s: float = 0.0) -> None:
     """Answer requests until SIGINT or SIGTERM, and `drain_s` more; those under way have half a minute to finish."""
-    config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=_GRACE_S)
+    config = uvicorn.Config(
+        app, log_level="warning", access_log=False, proxy_headers=False, timeout_graceful_shutdown=_GRACE_S
+    )
+    # The loop must not keep the threads that compute waiting for the interpreter, least of all while it refuses many:
+    # by default each of their steps may cost 5 ms.
+    sys.setswitchinterval(_SWITCH_S)
     server = _Server(config, draining=app.state.draining, drain_s=drain_s)
     server.run(sockets=[listener])

@@ -146,13 +146,18 @@ def test_the_server_answers_the_example_and_the_golden_requests(run: tuple[Works
     scenario = workspace.scenario
     predictor = Predictor(open_bundle(workspace.bundle))
     assert prove(predictor) > 1
-    client = TestClient(create_app(predictor, config=ServeConfig()))
+    client = TestClient(create_app({"model": predictor}, config=ServeConfig()), base_url="http://localhost")
     answer = client.post("/predict", json=dict(scenario.example))
     assert answer.status_code == 200, answer.text
     body = answer.json()
     assert body.pop("model_version") == predictor.version
     scenario.response.model_validate(body)
     assert client.post("/predict", json={"nonsense": 1}).status_code == 422
+    paths = client.get("/openapi.json").json()["paths"]
+    documented = paths["/v2/models/{name}/infer"]["post"]["requestBody"]["content"]["application/json"]
+    tensors = client.post("/v2/models/model/infer", json=documented["examples"]["model"]["value"])
+    assert tensors.status_code == 200, tensors.text
+    assert [output["name"] for output in tensors.json()["outputs"]] == list(scenario.response.model_fields)
 
 
 def test_a_request_on_the_command_line_is_answered(

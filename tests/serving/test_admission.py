@@ -43,6 +43,24 @@ def test_before_anything_was_measured_requests_come_in(admission):
         assert admission.wait_s == 0
 
 
+def test_a_slow_first_answer_is_not_taken_for_the_pace(admission, clock):
+    answer(admission, clock, tokens=1, seconds=0.2)
+    with admission.enter() as place:
+        place.begin()
+        place.weigh(1_000)
+        with admission.enter():
+            assert admission.wait_s == 0
+
+
+def test_the_pace_is_that_of_the_latest_seconds(admission, clock):
+    for tokens in [10] * 20 + [1_000] * 20:
+        answer(admission, clock, tokens=tokens, seconds=1.0)
+    with admission.enter() as place:
+        place.begin()
+        place.weigh(500)
+        assert admission.wait_s == pytest.approx(0.5, rel=0.05)
+
+
 def test_a_request_that_would_wait_too_long_is_told_when_to_come_again(admission, clock):
     answer(admission, clock, tokens=100, seconds=1.0)
     with admission.enter() as place:
@@ -56,23 +74,23 @@ def test_a_request_that_would_wait_too_long_is_told_when_to_come_again(admission
 
 
 def test_a_request_counts_as_an_average_one_until_it_is_weighed(admission, clock):
-    answer(admission, clock, tokens=90, seconds=0.1)
+    answer(admission, clock, tokens=90, seconds=0.5)
     with admission.enter() as place:
         place.begin()
-        assert admission.wait_s == pytest.approx(0.1)
+        assert admission.wait_s == pytest.approx(0.5)
         place.weigh(9)
-        assert admission.wait_s == pytest.approx(0.01)
+        assert admission.wait_s == pytest.approx(0.05)
 
 
 def test_time_without_work_does_not_slow_the_pace(admission, clock):
-    answer(admission, clock, tokens=100, seconds=0.1)
+    answer(admission, clock, tokens=100, seconds=0.5)
     clock.now_s += 1_000
     with admission.enter():
         clock.now_s += 1_000  # a body that comes slowly is no work
-    answer(admission, clock, tokens=100, seconds=0.1)
+    answer(admission, clock, tokens=100, seconds=0.5)
     with admission.enter() as place:
         place.begin()
-        assert admission.wait_s == pytest.approx(0.1, rel=0.01)
+        assert admission.wait_s == pytest.approx(0.5, rel=0.01)
 
 
 def test_those_who_came_in_together_are_judged_again_when_their_bodies_are_read(admission, clock):
@@ -99,6 +117,16 @@ def test_all_bodies_together_are_bounded(admission):
         with admission.enter() as other, pytest.raises(Refusal, match="bodies of all requests"):
             other.hold(100)
         place.hold(40)
+
+
+def test_as_many_as_are_worked_on_at_once_come_in_however_slow_it_is(clock):
+    admission = Admission(max_wait_s=0.1, max_requests=4, max_body_bytes=10, num_at_once=2, clock=clock)
+    answer(admission, clock, tokens=10, seconds=1.0)
+    with admission.enter() as first, admission.enter() as second:
+        first.begin()
+        second.begin()
+        assert admission.wait_s == pytest.approx(2.0)
+        assert admission.refusal().status == 429
 
 
 def test_a_place_is_given_up_whatever_happens(admission, clock):

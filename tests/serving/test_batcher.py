@@ -8,17 +8,19 @@ from contextlib import ExitStack
 import pytest
 from fake_model import FakePredictor
 
-from noria.serving.batcher import Batcher
+from noria.serving.batcher import Batcher, Size
 from noria.serving.refusal import Refusal
 
 
 def batcher(*, workers=1, batch_tokens=100, max_delay_s=5.0, done=None):
     return Batcher(
+        lambda predictor, items: predictor.answer_encoded(items),
+        size_of=lambda encoded: Size(len(encoded.pieces), encoded.longest_tokens),
         workers=workers,
         batch_tokens=batch_tokens,
         max_delay_s=max_delay_s,
         too_late=lambda: Refusal(503, "too late"),
-        on_batch=lambda rows, tokens: (done if done is not None else []).append((rows, tokens)),
+        on_done=lambda items: (done if done is not None else []).append([item.row["text"] for item in items]),
     )
 
 
@@ -147,4 +149,4 @@ def test_what_was_computed_is_told():
             await asyncio.gather(*ask(stack, batches, predictor, "abc", "abcde"))
 
     asyncio.run(check())
-    assert done == [(2, 8)]
+    assert done == [["abc", "abcde"]]

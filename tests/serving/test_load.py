@@ -54,7 +54,8 @@ def test_what_comes_while_the_queue_is_full_is_refused_at_once_and_the_rest_is_a
 def test_a_request_whose_wait_would_be_too_long_is_refused_before_it_waits():
     predictor = FakePredictor(seconds=0.15)
     with serving({"a": predictor}, max_wait_ms=100, batch_tokens=1) as running, ThreadPoolExecutor(16) as pool:
-        post(running, "measured")
+        for _ in range(3):
+            post(running, "measured")
         answers = list(pool.map(partial(post, running), ["0123456789"] * 16))
         statuses = [answer.status_code for answer in answers]
         assert set(statuses) <= {200, 429, 503}
@@ -208,3 +209,12 @@ def test_every_answer_has_an_id_also_those_that_failed():
         assert len(ids) == 3
         long = running.client.get("/healthz", headers={"X-Request-ID": "x" * 129}).headers["X-Request-ID"]
         assert len(long) == 32
+
+
+def test_a_client_that_reads_slowly_takes_up_no_place_once_its_answers_are_there():
+    body = {"inputs": [{"text": f"{i}" * 8} for i in range(20)]}
+    with serving({"a": FakePredictor()}) as running:
+        sent = running.client.build_request("POST", "/predict", json=body, headers=LINES)
+        answer = running.client.send(sent, stream=True)
+        until(lambda: live_of(running).admission.num_requests == 0)
+        assert len(list(answer.iter_lines())) == 20

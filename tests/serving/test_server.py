@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
+from noria.cli import main
 from noria.config import ServeConfig
 from noria.errors import BundleError
 from noria.serving.bundle import version_of
@@ -35,10 +36,11 @@ def served(optimized, tmp_path_factory):
 
 
 @contextmanager
-def running(workspace, *, before="pass"):
+def running(*workspaces, before="pass"):
     """The URL of `noria serve --port 0`, which must end when told to; `before` is run in it first."""
     program = f"import sys; {before}; from noria.cli import main; sys.exit(main())"
-    command = [sys.executable, "-c", program, "serve", "--port", "0", "-C", str(workspace.root)]
+    command = [sys.executable, "-c", program, "serve", "--port", "0"]
+    command += [part for workspace in workspaces for part in ("-C", str(workspace.root))]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         yield re.search(r"http://[\d.:]+", process.stdout.readline()).group()
         process.send_signal(signal.SIGTERM)
@@ -50,6 +52,22 @@ def server(served):
     """A client of the server, and the version that is live."""
     with running(served) as url, httpx.Client(base_url=url, timeout=30) as client:
         yield client, store_of(served).production().version
+
+
+@pytest.mark.slow
+def test_several_workspaces_are_served_together(served, optimized, tmp_path):
+    (tmp_path / "params.yaml").write_text(served.params.read_text().replace("name: tiny", "name: other"))
+    other = type(optimized)(tmp_path)
+    store = store_of(other)
+    store.promote(version_of(store.publish(optimized.bundle)), reason="test", over=None)
+    with running(served, other) as url:
+        for path in ("/predict", "/models/tiny/predict", "/models/other/predict"):
+            assert httpx.post(url + path, json={"text": "好"}).json()["label"] in ("neg", "pos")
+
+
+def test_two_workspaces_with_one_name_are_one_clear_error(served, capsys):
+    assert main(["serve", "-C", str(served.root), "-C", str(served.root)]) == 2
+    assert "two workspaces call their model `tiny`" in capsys.readouterr().err
 
 
 def test_a_body_that_never_ends_does_not_hold_up_the_end(served):
@@ -128,6 +146,11 @@ def test_concurrent_requests_get_their_own_answers(server):
 def test_a_port_that_is_taken_is_one_clear_error():
     with listen(ServeConfig(port=0)) as first, pytest.raises(BundleError, match="can't listen"):
         listen(ServeConfig(port=first.getsockname()[1]))
+
+
+def test_an_answer_does_not_wait_for_company_in_tcp():
+    with listen(ServeConfig(port=0)) as listener:
+        assert listener.proto == socket.IPPROTO_TCP
 
 
 def test_a_port_beyond_the_last_is_one_clear_error():
