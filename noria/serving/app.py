@@ -11,8 +11,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from types import MappingProxyType
 
@@ -71,19 +71,9 @@ def create_app(
     metrics = Metrics()
     lives = {name: Live(name, predictor, config=config, metrics=metrics) for name, predictor in models.items()}
     first = next(iter(lives.values()))
-
     load = partial(load_proven, threads=config.threads)
     followers = {name: Follower(lives[name], store, load=load) for name, store in followed.items()}
-
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        following = [asyncio.create_task(follower.follow(config.follow_s)) for follower in followers.values()]
-        yield
-        for task in following:
-            task.cancel()
-        for live in lives.values():
-            live.close()
-
+    lifespan = _lifespan(lives, followers, follow_s=config.follow_s)
     app = FastAPI(title=f"Noria: {', '.join(lives)}", version=first.predictor.version, lifespan=lifespan)
     draining = Draining(lives)
     app.state.models, app.state.draining = lives, draining
@@ -103,12 +93,32 @@ def create_app(
         inference_protocol(lives, max_rows=config.max_batch_rows, is_ready=lambda: not draining.is_draining)
     )
 
+    _add_metrics(app, metrics)
+    return app
+
+
+def _lifespan(
+    lives: Mapping[str, Live], followers: Mapping[str, Follower], *, follow_s: float
+) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    """Follows the stores while requests are answered."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        following = [asyncio.create_task(follower.follow(follow_s)) for follower in followers.values()]
+        yield
+        for task in following:
+            task.cancel()
+        for live in lives.values():
+            live.close()
+
+    return lifespan
+
+
+def _add_metrics(app: FastAPI, metrics: Metrics) -> None:
     @app.get("/metrics", response_class=Response)
     async def prometheus() -> Response:
         """Counts, for Prometheus."""
         return Response(metrics.text(), media_type=CONTENT_TYPE)
-
-    return app
 
 
 def _add_health(app: FastAPI, first: Live, draining: Draining, followers: Mapping[str, Follower]) -> None:
