@@ -54,8 +54,8 @@ class Client:
         self._head = f"POST {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: application/json\r\n"
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
-    async def ask(self, body: bytes) -> tuple[int, bytes]:
-        """Status and headers of the answer, whose body is read and thrown away."""
+    async def ask(self, body: bytes) -> tuple[int, bytes, bytes]:
+        """Status, headers and body of the answer."""
         if self._streams is None:
             self._streams = await asyncio.open_connection(*self._address)
         reader, writer = self._streams
@@ -63,12 +63,12 @@ class Client:
         headers = (await reader.readuntil(b"\r\n\r\n")).lower()
         _, _, length = headers.partition(b"content-length:")
         if length:
-            await reader.readexactly(int(length.split(b"\r\n", 1)[0]))
+            answer = await reader.readexactly(int(length.split(b"\r\n", 1)[0]))
         else:
-            await _read_chunks(reader)
+            answer = await _read_chunks(reader)
         if b"connection: close" in headers:
             self.close()
-        return int(headers.split(b" ", 2)[1]), headers
+        return int(headers.split(b" ", 2)[1]), headers, answer
 
     def close(self) -> None:
         if self._streams is not None:
@@ -76,10 +76,12 @@ class Client:
             self._streams = None
 
 
-async def _read_chunks(reader: asyncio.StreamReader) -> None:
+async def _read_chunks(reader: asyncio.StreamReader) -> bytes:
+    chunks = []
     while size := int(await reader.readline(), 16):
-        await reader.readexactly(size + 2)
+        chunks.append((await reader.readexactly(size + 2))[:-2])
     await reader.readline()
+    return b"".join(chunks)
 
 
 async def in_turn(url: str, bodies: Sequence[bytes], *, clients: int, seconds: float) -> Seen:
@@ -128,7 +130,7 @@ async def at_rate(url: str, bodies: Sequence[bytes], *, clients: int, seconds: f
 async def _ask(client: Client, body: bytes, seen: Seen) -> None:
     began_s = time.perf_counter()
     try:
-        status, headers = await client.ask(body)
+        status, headers, _ = await client.ask(body)
     except (OSError, ValueError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
         seen.num_broken += 1
         client.close()
