@@ -59,6 +59,10 @@ class Journal:
         """All events, oldest first."""
         return [self._read(name) for name in self._objects.names(self._prefix)]
 
+    def latest(self, most: int) -> list[Event]:
+        """The latest events, oldest first."""
+        return [self._read(name) for name in self._objects.names(self._prefix)[-most:]]
+
     def has(self, kind: EventKind, version: str) -> bool:
         """Whether this happened to this version before."""
         suffix = f"-{kind}.json"
