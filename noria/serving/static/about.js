@@ -29,7 +29,7 @@ function entry({ kind, version, time, reason }, { isLive, isServed }) {
     "li",
     { class: kind },
     el("div", {}, saying("span", `history.${kind}`, {}, { class: "kind" }), " ", el("code", {}, version), isLive ? " " : "", isLive ? chip("live") : "", isServed ? " " : "", isServed ? chip("served") : ""),
-    el("div", { class: "quiet" }, el("time", { dateTime: time }, word("moment", { time: () => moment(time) })), reason ? ` · ${reason}` : ""),
+    el("div", { class: "quiet" }, el("time", { dateTime: time }, word("value", { value: () => moment(time) })), reason ? ` · ${reason}` : ""),
   );
 }
 

@@ -35,7 +35,7 @@ export function facts({ answer, ms, requestId }) {
 }
 
 function barRow(label, share, isFirst) {
-  return el("li", { class: isFirst ? "first" : "" }, el("span", { class: "what" }, label), bar(share), saying("span", "answer.share", { share: () => percent(share) }, { class: "share" }));
+  return el("li", { class: isFirst ? "first" : "" }, el("span", { class: "what" }, label), bar(share), saying("span", "value", { value: () => percent(share) }, { class: "share" }));
 }
 
 function withMore(rows) {
@@ -53,7 +53,7 @@ function classes({ label, scores }) {
 
 function ranked({ items, scores = [], unknown = [] }) {
   const most = Math.max(...scores, 1e-9); // of many items each is unlikely: bars compare them with the best
-  const rows = items.map((item, i) => el("li", {}, el("span", { class: "what" }, item), bar((scores[i] ?? 0) / most), saying("span", "answer.share", { share: () => percent(scores[i] ?? 0) }, { class: "share" })));
+  const rows = items.map((item, i) => el("li", {}, el("span", { class: "what" }, item), bar((scores[i] ?? 0) / most), saying("span", "value", { value: () => percent(scores[i] ?? 0) }, { class: "share" })));
   return [
     el("ol", { class: "bars ranked" }, ...rows),
     unknown.length ? saying("p", "answer.unknown", { items: unknown.join(", ") }, { class: "note" }) : null,

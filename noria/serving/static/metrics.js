@@ -56,19 +56,19 @@ const asMs = (seconds) => (seconds === null ? "–" : t("answer.ms", { ms: numbe
 /** Nodes that show it; `rate` is requests a second lately. */
 export function shownMetrics(told, rate) {
   const figure = (key, value, given) => el("div", {}, saying("dt", key), el("dd", {}, say(el("span"), value, given)));
-  const plain = (key, value, digits = 0) => figure(key, "answer.share", { share: () => number(value, digits) });
+  const plain = (key, value, digits = 0) => figure(key, "value", { value: () => number(value, digits) });
   return [
     el(
       "dl",
       { class: "figures" },
       plain("metrics.requests", told.requests),
       plain("metrics.rate", rate, 1),
-      figure("metrics.p50", "answer.share", { share: () => asMs(told.p50) }),
-      figure("metrics.p99", "answer.share", { share: () => asMs(told.p99) }),
+      figure("metrics.p50", "value", { value: () => asMs(told.p50) }),
+      figure("metrics.p99", "value", { value: () => asMs(told.p99) }),
       plain("metrics.queue", told.queue),
       plain("metrics.inside", told.inside),
       plain("metrics.refused", told.refused),
-      figure("metrics.feedback", "answer.share", { share: () => `${number(told.right)} / ${number(told.wrong)}` }),
+      figure("metrics.feedback", "value", { value: () => `${number(told.right)} / ${number(told.wrong)}` }),
     ),
     saying("p", "metrics.since", {}, { class: "quiet" }),
   ];

@@ -8,7 +8,7 @@ import { samples, shownMetrics, summary } from "./metrics.js";
 import { occlusion } from "./occlusion.js";
 import { requestForm } from "./request.js";
 import { Refused, ask, askEach, getJson, getText, onLockedOut, useToken } from "./server.js";
-import { language, say, speak } from "./words.js";
+import { knows, language, say, speak } from "./words.js";
 
 const REFRESH_MS = 5_000;
 const at = (id) => document.getElementById(id);
@@ -74,7 +74,7 @@ function choose(model) {
   state.form?.close();
   Object.assign(state, { model, before: null });
   at("model").value = model.name;
-  at("facts").replaceChildren(el("span", {}, model.scenario.replaceAll("-", " ")), el("span", {}, el("code", {}, model.version)));
+  at("facts").replaceChildren(scenarioOf(model), el("span", {}, el("code", {}, model.version)));
   state.form = requestForm(model, { maxBytes: state.about.max_body_bytes, onTrouble: trouble });
   const send = saying("button", "ask.send", {}, { class: "main", id: "send" });
   const example = saying("button", "ask.example", {}, { type: "button", class: "plain", on: { click: () => state.form.write(model.example) } });
@@ -85,6 +85,8 @@ function choose(model) {
   readAbout(model);
   refresh();
 }
+
+const scenarioOf = ({ scenario }) => (knows(`scenario.${scenario}`) ? saying("span", `scenario.${scenario}`) : el("span", {}, scenario.replaceAll("-", " ")));
 
 async function readAbout(model) {
   try {
@@ -137,6 +139,7 @@ async function send() {
     at("answer").replaceChildren(...(error instanceof Refused ? refusal(error) : [el("p", { class: "refusal" }, String(error.message))]));
   } finally {
     if (state.asking === asking) busy(false);
+    refresh();
   }
 }
 

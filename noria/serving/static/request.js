@@ -43,7 +43,7 @@ function labelled(field, control, tag = "label") {
 const area = (field, rows) => el("textarea", { id: `field-${field}`, rows, spellcheck: false });
 
 function textField(field) {
-  const control = area(field, field === "context" ? 7 : 4);
+  const control = area(field, field === "context" ? 8 : 5);
   const write = (value) => {
     control.value = value ?? "";
     control.dispatchEvent(new Event("input"));
