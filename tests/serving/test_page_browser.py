@@ -24,7 +24,9 @@ ARGUMENTS = [
 ]
 HOSTILE = '<img src=x onerror="document.title=1">'
 WITHOUT_A_NAME = """
-() => [...document.querySelectorAll('button, input, select, textarea, summary, a, audio, [role=group]')].filter((node) => {
+() => [...document.querySelectorAll(
+  'button, input, select, textarea, summary, a, audio, [role=group]'
+)].filter((node) => {
   const labels = [...(node.labels ?? [])].map((label) => label.textContent).join('');
   const own = /^(BUTTON|SUMMARY|A)$/.test(node.tagName) ? node.textContent : '';
   return node.checkVisibility() && !(node.getAttribute('aria-label') ?? (own || labels)).trim();
@@ -33,7 +35,8 @@ WITHOUT_A_NAME = """
 TOO_PALE = """
 () => {
   const numbers = (color) => color.match(/[\\d.]+/g).map(Number);
-  const light = ([r, g, b]) => [r, g, b].map((v) => v / 255).map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4))
+  const linear = (v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+  const light = (rgb) => rgb.slice(0, 3).map((v) => linear(v / 255))
     .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
   const behind = (node) => {
     const color = getComputedStyle(node).backgroundColor;
@@ -102,7 +105,7 @@ def everything():
 
 def test_a_text_is_asked_explained_and_corrected_and_that_is_kept(browser, reviews, tmp_path):
     with opened(browser, reviews.url) as page:
-        page.get_by_label("Text", exact=True).fill("质量很好，物流很慢，很快就坏")
+        page.get_by_label("Text", exact=True).fill("质量很好，物流太慢，坏，太差")
         page.get_by_role("button", name="Ask the model").click()
         expect(page.locator("#answer .big")).to_contain_text("neg")
         expect(page.locator("#answer .bars li")).to_have_count(2)
@@ -120,7 +123,7 @@ def test_a_text_is_asked_explained_and_corrected_and_that_is_kept(browser, revie
         expect(page.locator(".figures")).to_contain_text("0 / 1", timeout=15_000)
         (file,) = (tmp_path / "store" / "reviews" / "feedback").iterdir()
         event = json.loads(file.read_text())
-        assert event["request"] == {"text": "质量很好，物流很慢，很快就坏"}
+        assert event["request"] == {"text": "质量很好，物流太慢，坏，太差"}
         assert (event["response"]["label"], event["correction"], event["is_right"]) == ("neg", "pos", False)
         assert event["request_id"]
 
@@ -215,7 +218,7 @@ def test_an_image_is_dropped_or_chosen_and_one_that_is_too_long_is_refused_befor
 
 def test_what_the_microphone_hears_is_sent_as_wav(browser, everything):
     with opened(browser, everything.url, fragment="speech-recognition", permissions=["microphone"]) as page:
-        page.get_by_role("button", name="Record").click()
+        page.get_by_role("button", name="Record", exact=True).click()
         page.get_by_role("button", name="Stop (1 s)").click()
         expect(page.locator(".preview")).to_contain_text("recording.wav")
         page.get_by_role("button", name="Ask the model").click()
