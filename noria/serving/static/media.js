@@ -4,7 +4,7 @@ import { el, saying, word } from "./elements.js";
 import { asWav, canRecord, record } from "./sound.js";
 import { knows, name, number, say } from "./words.js";
 
-const asKb = (bytes) => `${number(bytes / 1_000)} kB`;
+const asKb = (bytes) => `${number(bytes / 1_000, bytes < 10_000 ? 1 : 0)} kB`;
 
 const asBase64 = (blob) =>
   new Promise((resolve, reject) => {

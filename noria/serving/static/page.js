@@ -11,8 +11,9 @@ import { Refused, ask, askEach, getJson, getText, onLockedOut, useToken } from "
 import { knows, language, say, speak } from "./words.js";
 
 const REFRESH_MS = 5_000;
+const LATELY_MS = 30_000;
 const at = (id) => document.getElementById(id);
-const state = { about: null, model: null, form: null, asking: null, before: null };
+const state = { about: null, model: null, form: null, asking: null, seen: [] };
 
 const THEMES = ["auto", "light", "dark"];
 const remembered = (key) => {
@@ -72,7 +73,7 @@ async function enter() {
 function choose(model) {
   state.asking?.abort();
   state.form?.close();
-  Object.assign(state, { model, before: null });
+  Object.assign(state, { model, seen: [] });
   at("model").value = model.name;
   at("facts").replaceChildren(scenarioOf(model), el("span", {}, el("code", {}, model.version)));
   state.form = requestForm(model, { maxBytes: state.about.max_body_bytes, onTrouble: trouble });
@@ -118,9 +119,10 @@ async function refresh() {
 function showMetrics(model, text) {
   const isFirst = model === state.about.models[0];
   const told = summary(samples(text), model.name, [model.path, ...(isFirst ? ["/predict"] : [])]);
-  const [now, before] = [performance.now(), state.before];
-  const rate = before && now > before.at ? Math.max(0, (1_000 * (told.requests - before.requests)) / (now - before.at)) : 0;
-  state.before = { at: now, requests: told.requests };
+  const now = performance.now();
+  state.seen = [...state.seen.filter(({ at }) => at > now - LATELY_MS), { at: now, requests: told.requests }];
+  const [first] = state.seen;
+  const rate = Math.max(0, (1_000 * (told.requests - first.requests)) / Math.max(REFRESH_MS, now - first.at));
   at("metrics").replaceChildren(...shownMetrics(told, rate));
 }
 
