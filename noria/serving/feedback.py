@@ -33,7 +33,8 @@ from noria.serving.refusal import Refusal
 
 logger = logging.getLogger(__name__)
 
-_AT_ONCE = 8
+_AT_ONCE = 16
+_WRITERS = 2  # few of the threads that the server has for waiting: what is live in the store needs one, too
 _BODY_WAIT_S = 30.0
 _BESIDE_THE_REQUEST_BYTES = 200_000
 _ERRORS = {
@@ -101,6 +102,7 @@ def feedback(
     max_bytes = config.max_body_bytes + _BESIDE_THE_REQUEST_BYTES
     rates = Rates(max_bytes=max_bytes)
     admission = Admission(max_wait_s=_BODY_WAIT_S, max_requests=_AT_ONCE, max_body_bytes=max_bytes)
+    writing = asyncio.Semaphore(_WRITERS)
 
     async def say(request: Request) -> JSONResponse:
         """Say whether an answer was right."""
@@ -110,7 +112,8 @@ def feedback(
         with admission.enter() as place:
             body = await read_body(request, place, max_bytes=max_bytes)
             rates.hold(len(body))
-            name, said = await asyncio.to_thread(partial(_keep, body, lives=lives, shelves=shelves))
+            async with writing:
+                name, said = await asyncio.to_thread(partial(_keep, body, lives=lives, shelves=shelves))
         metrics.said(said.model, is_right=said.is_right)
         request.state.told = {"model": said.model, "version": said.model_version}
         return JSONResponse({"id": name}, status_code=201)

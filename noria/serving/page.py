@@ -15,7 +15,7 @@ _SCRIPTS = (
 )
 _FILES: Mapping[str, str] = {
     "/": "index.html",
-    "/page/page.css": "page.css",
+    **{f"/page/{name}.css": f"{name}.css" for name in ("page", "controls", "answers")},
     **{f"/page/{name}.js": f"{name}.js" for name in _SCRIPTS},
 }
 PUBLIC = frozenset(_FILES)
@@ -30,7 +30,7 @@ _POLICY: Mapping[str, str] = {
     "script-src": "'self'",
     "style-src": "'self'",
     "img-src": "'self' blob: data:",
-    "media-src": "blob: data:",
+    "media-src": "blob:",
     "connect-src": "'self'",
     "base-uri": "'none'",
     "form-action": "'none'",

@@ -12,6 +12,7 @@ from noria.serving.refusal import Refusal
 
 _BURST, _EVENTS_PER_S = 20.0, 0.2
 _BURST_BYTES, _BYTES_PER_S = 50e6, 10e3  # 0.9 GB a day at most, of all clients together
+_LEAST_BYTES = 4_096  # what a file takes on a disk, however short it is
 _MOST_CLIENTS = 1_000
 
 
@@ -65,7 +66,9 @@ class Rates:
         Refusal
             When all clients together sent too much lately.
         """
-        _refuse_sooner(self._bytes.take(num_bytes), "there is too much feedback from all clients together")
+        _refuse_sooner(
+            self._bytes.take(max(num_bytes, _LEAST_BYTES)), "there is too much feedback from all clients together"
+        )
 
 
 def _refuse_sooner(wait_s: float, what: str) -> None:

@@ -187,6 +187,13 @@ def test_all_clients_together_can_not_fill_a_disk():
         rates.hold(1_000_000)
 
 
+def test_files_that_are_short_take_a_block_of_the_disk_each():
+    rates = Rates(max_bytes=1_000, clock=lambda: 0.0)
+    with pytest.raises(Refusal):
+        for _ in range(13_000):
+            rates.hold(1)
+
+
 def test_a_body_as_long_as_may_be_is_held_even_where_that_is_much():
     Rates(max_bytes=200_000_000).hold(200_000_000)
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import pytest
 from asked import ANSWERS, model_of
-from fake_model import FakePredictor, serving, until
+from fake_model import FakePredictor, serving
 from playwright.sync_api import expect, sync_playwright
 
 from noria.serving.bundle import CARD
@@ -278,9 +278,11 @@ def test_refusals_are_told_in_words(browser, reviews):
         expect(page.locator("#answer .refusal")).to_contain_text("Too much at once: try again in 7 s.")
 
 
-def test_another_version_is_shown_without_a_reload(browser, reviews):
+def test_another_version_is_shown_with_its_card_without_a_reload(browser, reviews):
     with opened(browser, reviews.url) as page:
         expect(page.locator("#facts")).to_contain_text("0123456789ab")
         live = reviews.app.state.models["reviews"]
         live.predictor = FakePredictor("ba9876543210", answer=live.predictor._answer)
-        until(lambda: "ba9876543210" in page.locator("#facts").inner_text(), timeout_s=20)
+        expect(page.locator("#facts")).to_contain_text("ba9876543210", timeout=20_000)
+        page.get_by_text("Model card").click()
+        expect(page.locator("#model-card")).to_contain_text("This version has none.")

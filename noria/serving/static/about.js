@@ -8,7 +8,11 @@ const MOST_SHOWN = 12;
 
 /** Nodes of the version history: latest first, what is live marked. */
 export function versions({ served, live, is_followed: isFollowed, not_served: missed, events }) {
-  if (!isFollowed) return [saying("p", "history.none", {}, { class: "quiet" }), el("p", {}, el("code", {}, served), " ", chip("served"))];
+  if (!isFollowed)
+    return [
+      saying("p", "history.none", {}, { class: "quiet" }),
+      el("p", {}, el("code", {}, served), " ", chip("served")),
+    ];
   const nodes = [];
   if (missed) nodes.push(saying("p", "history.missed", missed, { class: "refusal" }));
   if (!events.length) return [...nodes, saying("p", "history.empty", {}, { class: "quiet" })];
@@ -16,10 +20,17 @@ export function versions({ served, live, is_followed: isFollowed, not_served: mi
   const rows = events.slice(0, MOST_SHOWN).map((event) => {
     const isFirst = !marked.has(event.version);
     marked.add(event.version);
-    return entry(event, { isLive: isFirst && event.version === live, isServed: isFirst && event.version === served && served !== live });
+    return entry(event, {
+      isLive: isFirst && event.version === live,
+      isServed: isFirst && event.version === served && served !== live,
+    });
   });
-  const rest = events.length - MOST_SHOWN;
-  return [...nodes, el("ol", { class: "timeline" }, ...rows), rest > 0 ? saying("p", "answer.more", { count: rest }, { class: "quiet" }) : ""];
+  const isAll = events.length <= MOST_SHOWN;
+  return [
+    ...nodes,
+    el("ol", { class: "timeline" }, ...rows),
+    isAll ? "" : saying("p", "history.older", {}, { class: "quiet" }),
+  ];
 }
 
 const chip = (state) => saying("span", `history.${state}`, {}, { class: `chip ${state}` });
@@ -28,12 +39,29 @@ function entry({ kind, version, time, reason }, { isLive, isServed }) {
   return el(
     "li",
     { class: kind },
-    el("div", {}, saying("span", `history.${kind}`, {}, { class: "kind" }), " ", el("code", {}, version), isLive ? " " : "", isLive ? chip("live") : "", isServed ? " " : "", isServed ? chip("served") : ""),
-    el("div", { class: "quiet" }, el("time", { dateTime: time }, word("value", { value: () => moment(time) })), reason ? ` · ${reason}` : ""),
+    el(
+      "div",
+      {},
+      saying("span", `history.${kind}`, {}, { class: "kind" }),
+      " ",
+      el("code", {}, version),
+      isLive ? " " : "",
+      isLive ? chip("live") : "",
+      isServed ? " " : "",
+      isServed ? chip("served") : "",
+    ),
+    el(
+      "div",
+      { class: "quiet" },
+      el("time", { dateTime: time }, word("value", { value: () => moment(time) })),
+      reason ? ` · ${reason}` : "",
+    ),
   );
 }
 
 /** Puts a card where it belongs. */
 export function putCard(details, text) {
-  details.querySelector(".card").replaceChildren(...(text ? markdown(text) : [saying("p", "cards.none", {}, { class: "quiet" })]));
+  details
+    .querySelector(".card")
+    .replaceChildren(...(text ? markdown(text) : [saying("p", "cards.none", {}, { class: "quiet" })]));
 }

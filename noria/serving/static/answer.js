@@ -18,7 +18,8 @@ export function shown(answer, request) {
 /** The same in one line, for a list of many. */
 export function inShort(answer) {
   if (answer.error) return answer.error.what;
-  if (answer.scores && typeof answer.label === "string") return `${answer.label} · ${percent(answer.scores[answer.label])}`;
+  if (answer.scores && typeof answer.label === "string")
+    return `${answer.label} · ${percent(answer.scores[answer.label])}`;
   return answer.text ?? answer.answer ?? JSON.stringify(answer);
 }
 
@@ -35,25 +36,47 @@ export function facts({ answer, ms, requestId }) {
 }
 
 function barRow(label, share, isFirst) {
-  return el("li", { class: isFirst ? "first" : "" }, el("span", { class: "what" }, label), bar(share), saying("span", "value", { value: () => percent(share) }, { class: "share" }));
+  return el(
+    "li",
+    { class: isFirst ? "first" : "" },
+    el("span", { class: "what" }, label),
+    bar(share),
+    saying("span", "value", { value: () => percent(share) }, { class: "share" }),
+  );
 }
 
 function withMore(rows) {
   const rest = rows.length - MOST_BARS;
-  return rest > 0 ? [...rows.slice(0, MOST_BARS), saying("li", "answer.more", { count: () => number(rest) }, { class: "quiet" })] : rows;
+  return rest > 0
+    ? [...rows.slice(0, MOST_BARS), saying("li", "answer.more", { count: () => number(rest) }, { class: "quiet" })]
+    : rows;
 }
 
 function classes({ label, scores }) {
   const sorted = Object.entries(scores).sort(([, a], [, b]) => b - a);
   return [
-    el("p", { class: "big" }, el("strong", {}, label), " ", saying("span", "answer.sure", { percent: () => percent(scores[label] ?? 0) }, { class: "quiet" })),
+    el(
+      "p",
+      { class: "big" },
+      el("strong", {}, label),
+      " ",
+      saying("span", "answer.sure", { percent: () => percent(scores[label] ?? 0) }, { class: "quiet" }),
+    ),
     el("ul", { class: "bars" }, ...withMore(sorted.map(([name, share]) => barRow(name, share, name === label)))),
   ];
 }
 
 function ranked({ items, scores = [], unknown = [] }) {
   const most = Math.max(...scores, 1e-9); // of many items each is unlikely: bars compare them with the best
-  const rows = items.map((item, i) => el("li", {}, el("span", { class: "what" }, item), bar((scores[i] ?? 0) / most), saying("span", "value", { value: () => percent(scores[i] ?? 0) }, { class: "share" })));
+  const rows = items.map((item, i) =>
+    el(
+      "li",
+      {},
+      el("span", { class: "what" }, item),
+      bar((scores[i] ?? 0) / most),
+      saying("span", "value", { value: () => percent(scores[i] ?? 0) }, { class: "share" }),
+    ),
+  );
   return [
     el("ol", { class: "bars ranked" }, ...rows),
     unknown.length ? saying("p", "answer.unknown", { items: unknown.join(", ") }, { class: "note" }) : null,
@@ -64,8 +87,14 @@ function ranked({ items, scores = [], unknown = [] }) {
 function span({ answer, start, end, score }, request) {
   if (start < 0) return [saying("p", "answer.none", {}, { class: "big" }), sureOf(score)];
   const letters = Array.from(request.context ?? "");
-  const [before, found, after] = [letters.slice(0, start), letters.slice(start, end), letters.slice(end)].map((part) => part.join(""));
-  return [el("p", { class: "big" }, el("strong", {}, answer)), sureOf(score), el("p", { class: "said" }, before, el("mark", {}, found), after)];
+  const [before, found, after] = [letters.slice(0, start), letters.slice(start, end), letters.slice(end)].map((part) =>
+    part.join(""),
+  );
+  return [
+    el("p", { class: "big" }, el("strong", {}, answer)),
+    sureOf(score),
+    el("p", { class: "said" }, before, el("mark", {}, found), after),
+  ];
 }
 
 function text(answer, request) {
@@ -83,7 +112,10 @@ const sureOf = (share) => saying("p", "answer.sure", { percent: () => percent(sh
 function fieldsOf(answer) {
   return Object.entries(answer)
     .filter(([name]) => name !== VERSION)
-    .flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, typeof value === "string" ? value : JSON.stringify(value))]);
+    .flatMap(([name, value]) => [
+      el("dt", {}, name),
+      el("dd", {}, typeof value === "string" ? value : JSON.stringify(value)),
+    ]);
 }
 
 /** A refusal in words: ours, and below them the server's own. */

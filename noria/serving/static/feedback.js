@@ -16,7 +16,14 @@ export function feedback({ model, request, asked, options = [] }) {
 
   async function send(isRight, correction) {
     const { model_version: version, ...response } = asked.answer;
-    const body = { model: model.name, request, response, request_id: asked.requestId, model_version: version, is_right: isRight };
+    const body = {
+      model: model.name,
+      request,
+      response,
+      request_id: asked.requestId,
+      model_version: version,
+      is_right: isRight,
+    };
     const controls = [right, wrong, ...form.node.elements];
     for (const control of controls) control.disabled = true;
     try {
@@ -47,7 +54,9 @@ export function feedback({ model, request, asked, options = [] }) {
 
 function correctionForm(options) {
   const choices = el("datalist", { id: "choices" }, ...options.map((value) => el("option", { value })));
-  const input = options.length ? el("input", { list: "choices", autocomplete: "off", maxLength: 20_000 }) : el("textarea", { rows: 2, maxLength: 20_000 });
+  const input = options.length
+    ? el("input", { list: "choices", autocomplete: "off", maxLength: 20_000 })
+    : el("textarea", { rows: 2, maxLength: 20_000 });
   const label = el("label", { class: "grow" }, saying("span", "feedback.correction", {}, { class: "caption" }), input);
   const send = say(el("button", { class: "main" }), "feedback.send");
   return { node: el("form", { class: "row correction" }, label, choices, send), input };

@@ -1,6 +1,7 @@
 // As much Markdown as cards are written in: headings, tables, lists, code, bold. It makes nodes; links stay text.
 
 import { el } from "./elements.js";
+import { name } from "./words.js";
 
 /** The nodes of a text. */
 export function markdown(text) {
@@ -49,19 +50,37 @@ function list(lines) {
   return el("ul", {}, ...items.map((item) => el("li", {}, ...inline(item))));
 }
 
-const cells = (line) => line.trim().replace(/^\||\|$/g, "").split(/(?<!\\)\|/).map((cell) => cell.trim());
+const cells = (line) =>
+  line
+    .trim()
+    .replace(/^\||\|$/g, "")
+    .split(/(?<!\\)\|/)
+    .map((cell) => cell.trim());
 
 function table(lines) {
   const [head, ...rest] = lines;
   const rows = rest.filter((line) => !/^[|\s:-]+$/.test(line));
-  const row = (line, tag, properties) => el("tr", {}, ...cells(line).map((cell) => el(tag, properties, ...inline(cell))));
-  return el("div", { class: "scrolls", tabIndex: 0 }, el("table", {}, el("thead", {}, row(head, "th", { scope: "col" })), el("tbody", {}, ...rows.map((line) => row(line, "td", {})))));
+  const row = (line, tag, properties) =>
+    el("tr", {}, ...cells(line).map((cell) => el(tag, properties, ...inline(cell))));
+  const scrolls = name(el("div", { class: "scrolls", role: "group", tabIndex: 0 }), "label", "cards.table");
+  scrolls.append(
+    el(
+      "table",
+      {},
+      el("thead", {}, row(head, "th", { scope: "col" })),
+      el("tbody", {}, ...rows.map((line) => row(line, "td", {}))),
+    ),
+  );
+  return scrolls;
 }
 
 function inline(text) {
-  return text.split(/(`[^`]+`|\*\*[^*]+\*\*)/).filter(Boolean).map((part) => {
-    if (part.length > 2 && part.startsWith("`") && part.endsWith("`")) return el("code", {}, part.slice(1, -1));
-    if (part.length > 4 && part.startsWith("**") && part.endsWith("**")) return el("strong", {}, part.slice(2, -2));
-    return part;
-  });
+  return text
+    .split(/(`[^`]+`|\*\*[^*]+\*\*)/)
+    .filter(Boolean)
+    .map((part) => {
+      if (part.length > 2 && part.startsWith("`") && part.endsWith("`")) return el("code", {}, part.slice(1, -1));
+      if (part.length > 4 && part.startsWith("**") && part.endsWith("**")) return el("strong", {}, part.slice(2, -2));
+      return part;
+    });
 }

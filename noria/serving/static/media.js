@@ -23,7 +23,13 @@ export function mediaField(field, schema, { maxBytes, onTrouble }) {
   let address = "";
   const preview = el("div", { class: "preview" });
   const input = el("input", { type: "file", accept: schema.contentMediaType, id: `field-${field}`, class: "hidden" });
-  const zone = el("label", { class: "drop", htmlFor: input.id }, caption(field), saying("span", `media.${kind}`, {}, { class: "quiet" }), input);
+  const zone = el(
+    "label",
+    { class: "drop", htmlFor: input.id },
+    caption(field),
+    saying("span", `media.${kind}`, {}, { class: "quiet" }),
+    input,
+  );
 
   function show(blob, title) {
     if (address) URL.revokeObjectURL(address);
@@ -33,8 +39,17 @@ export function mediaField(field, schema, { maxBytes, onTrouble }) {
     const shown = kind === "audio" ? el("audio", { controls: true, src: address }) : el("img", { src: address });
     if (kind === "audio") name(shown, "label", "media.heard");
     else name(shown, "alt", "media.chosen");
-    const remove = saying("button", "media.remove", {}, { type: "button", class: "plain", on: { click: () => clear() } });
-    preview.append(shown, el("span", { class: "quiet" }, title ?? word("media.example"), ` · ${asKb(blob.size)}`), remove);
+    const remove = saying(
+      "button",
+      "media.remove",
+      {},
+      { type: "button", class: "plain", on: { click: () => clear() } },
+    );
+    preview.append(
+      shown,
+      el("span", { class: "quiet" }, title ?? word("media.example"), ` · ${asKb(blob.size)}`),
+      remove,
+    );
   }
 
   function clear() {
@@ -48,7 +63,10 @@ export function mediaField(field, schema, { maxBytes, onTrouble }) {
     if (!blob) return;
     onTrouble(null);
     if (blob.size * (4 / 3) > maxBytes) {
-      onTrouble({ key: "media.long", given: { name: title, size: () => asKb(blob.size), most: () => asKb(maxBytes * 0.75) } });
+      onTrouble({
+        key: "media.long",
+        given: { name: title, size: () => asKb(blob.size), most: () => asKb(maxBytes * 0.75) },
+      });
       return;
     }
     held = await asBase64(blob);
@@ -56,8 +74,16 @@ export function mediaField(field, schema, { maxBytes, onTrouble }) {
   }
 
   input.addEventListener("change", () => take(input.files[0], input.files[0]?.name));
-  for (const event of ["dragenter", "dragover"]) zone.addEventListener(event, (e) => { e.preventDefault(); zone.classList.add("over"); });
-  for (const event of ["dragleave", "drop"]) zone.addEventListener(event, (e) => { e.preventDefault(); zone.classList.remove("over"); });
+  for (const event of ["dragenter", "dragover"])
+    zone.addEventListener(event, (e) => {
+      e.preventDefault();
+      zone.classList.add("over");
+    });
+  for (const event of ["dragleave", "drop"])
+    zone.addEventListener(event, (e) => {
+      e.preventDefault();
+      zone.classList.remove("over");
+    });
   zone.addEventListener("drop", (e) => take(e.dataTransfer.files[0], e.dataTransfer.files[0]?.name));
 
   return {
@@ -71,7 +97,10 @@ export function mediaField(field, schema, { maxBytes, onTrouble }) {
   };
 }
 
-const caption = (field) => (knows(`field.${field}`) ? saying("span", `field.${field}`, {}, { class: "caption" }) : el("span", { class: "caption" }, field));
+const caption = (field) =>
+  knows(`field.${field}`)
+    ? saying("span", `field.${field}`, {}, { class: "caption" })
+    : el("span", { class: "caption" }, field);
 
 function recorder(take, onTrouble) {
   const button = say(el("button", { type: "button", class: "record" }), "sound.record");

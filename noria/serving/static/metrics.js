@@ -8,14 +8,17 @@ export function samples(text) {
   return text.split("\n").flatMap((line) => {
     const found = line.match(/^(\w+)(?:\{(.*)\})? (\S+)/);
     if (!found) return [];
-    const labels = Object.fromEntries(Array.from((found[2] ?? "").matchAll(/(\w+)="((?:[^"\\]|\\.)*)"/g), ([, key, value]) => [key, value]));
+    const labels = Object.fromEntries(
+      Array.from((found[2] ?? "").matchAll(/(\w+)="((?:[^"\\]|\\.)*)"/g), ([, key, value]) => [key, value]),
+    );
     return [{ name: found[1], labels, value: Number(found[3].replace("+Inf", "Infinity")) }];
   });
 }
 
 /** What is worth showing of one model that is asked by these routes. */
 export function summary(all, model, routes) {
-  const sum = (name, holds) => all.filter((one) => one.name === name && holds(one.labels)).reduce((total, one) => total + one.value, 0);
+  const sum = (name, holds) =>
+    all.filter((one) => one.name === name && holds(one.labels)).reduce((total, one) => total + one.value, 0);
   const isRoute = ({ route }) => routes.includes(route);
   const isModel = (labels) => labels.model === model;
   const buckets = new Map();
@@ -51,7 +54,8 @@ export function quantile(buckets, share) {
   return before;
 }
 
-const asMs = (seconds) => (seconds === null ? "–" : t("answer.ms", { ms: number(1_000 * seconds, seconds < 0.01 ? 1 : 0) }));
+const asMs = (seconds) =>
+  seconds === null ? "–" : t("answer.ms", { ms: number(1_000 * seconds, seconds < 0.01 ? 1 : 0) });
 
 /** Nodes that show it; `rate` is requests a second lately. */
 export function shownMetrics(told, rate) {

@@ -8,8 +8,15 @@ const WORTH_MARKING = 0.02; // of the probability
 
 /** The text in words and what is between them: [{text, isWord}]. */
 function segments(text) {
-  if (!window.Intl?.Segmenter) return text.split(/(\s+)/).filter(Boolean).map((part) => ({ text: part, isWord: /\S/.test(part) }));
-  return Array.from(new Intl.Segmenter(undefined, { granularity: "word" }).segment(text), (part) => ({ text: part.segment, isWord: Boolean(part.isWordLike) }));
+  if (!window.Intl?.Segmenter)
+    return text
+      .split(/(\s+)/)
+      .filter(Boolean)
+      .map((part) => ({ text: part, isWord: /\S/.test(part) }));
+  return Array.from(new Intl.Segmenter(undefined, { granularity: "word" }).segment(text), (part) => ({
+    text: part.segment,
+    isWord: Boolean(part.isWordLike),
+  }));
 }
 
 /** Neighbours together until there are no more words than may be asked at once. */
@@ -40,7 +47,13 @@ async function weighed(model, field, request, label, limits) {
   const parts = joined(segments(text), Math.max(1, most));
   const places = parts.flatMap((part, i) => (part.isWord ? [i] : []));
   if (places.length < 2) return null;
-  const without = places.map((i) => ({ ...request, [field]: parts.filter((_, j) => j !== i).map((part) => part.text).join("") }));
+  const without = places.map((i) => ({
+    ...request,
+    [field]: parts
+      .filter((_, j) => j !== i)
+      .map((part) => part.text)
+      .join(""),
+  }));
   const { answer } = await ask(model.path, { inputs: [request, ...without] });
   const [whole, ...others] = answer.outputs.map((output) => output.scores[label] ?? 0);
   places.forEach((place, i) => (parts[place].weight = whole - others[i]));
@@ -80,8 +93,17 @@ export function occlusion(model, field, request, label, limits, onRefused) {
 
 /** The text with its marks; for those who don't see it, the words that mattered most, in order. */
 function told(parts, label) {
-  const weighty = parts.filter((part) => Math.abs(part.weight ?? 0) >= WORTH_MARKING).sort((a, b) => Math.abs(b.weight) - Math.abs(a.weight));
-  const rows = weighty.slice(0, 10).map((part) => saying("li", "words.one", { word: part.text, points: () => `${part.weight > 0 ? "+" : "−"}${percent(Math.abs(part.weight)).replace(/[%\s]/g, "")}` }));
+  const weighty = parts
+    .filter((part) => Math.abs(part.weight ?? 0) >= WORTH_MARKING)
+    .sort((a, b) => Math.abs(b.weight) - Math.abs(a.weight));
+  const rows = weighty
+    .slice(0, 10)
+    .map((part) =>
+      saying("li", "words.one", {
+        word: part.text,
+        points: () => `${part.weight > 0 ? "+" : "−"}${percent(Math.abs(part.weight)).replace(/[%\s]/g, "")}`,
+      }),
+    );
   return [
     el("p", { class: "said words", "aria-hidden": "true" }, ...parts.map(marked)),
     saying("p", "words.told", { label }, { class: "quiet" }),

@@ -49,7 +49,8 @@ function trouble(error) {
   place.hidden = !error;
   place.removeAttribute("data-t");
   if (!error) return;
-  if (error instanceof Refused) place.replaceChildren(...refusal(error).map((node) => el("span", { class: node.className }, ...node.childNodes)));
+  if (error instanceof Refused)
+    place.replaceChildren(...refusal(error).map((node) => el("span", { class: node.className }, ...node.childNodes)));
   else if (error.key) say(place, error.key, error.given);
   else place.textContent = String(error.message ?? error);
 }
@@ -78,18 +79,29 @@ function choose(model) {
   at("facts").replaceChildren(scenarioOf(model), el("span", {}, el("code", {}, model.version)));
   state.form = requestForm(model, { maxBytes: state.about.max_body_bytes, onTrouble: trouble });
   const send = saying("button", "ask.send", {}, { class: "main", id: "send" });
-  const example = saying("button", "ask.example", {}, { type: "button", class: "plain", on: { click: () => state.form.write(model.example) } });
-  at("question").replaceChildren(...state.form.nodes, el("div", { class: "row" }, send, example, saying("span", "ask.keys", {}, { class: "quiet keys" })));
+  const example = saying(
+    "button",
+    "ask.example",
+    {},
+    { type: "button", class: "plain", on: { click: () => state.form.write(model.example) } },
+  );
+  at("question").replaceChildren(
+    ...state.form.nodes,
+    el("div", { class: "row" }, send, example, saying("span", "ask.keys", {}, { class: "quiet keys" })),
+  );
   state.form.write(model.example);
   at("answer").replaceChildren(saying("p", "answer.empty", {}, { class: "quiet" }));
   for (const id of ["model-card", "data-card"]) at(id).open = false;
-  readAbout(model);
+  readCards(model);
   refresh();
 }
 
-const scenarioOf = ({ scenario }) => (knows(`scenario.${scenario}`) ? saying("span", `scenario.${scenario}`) : el("span", {}, scenario.replaceAll("-", " ")));
+const scenarioOf = ({ scenario }) =>
+  knows(`scenario.${scenario}`)
+    ? saying("span", `scenario.${scenario}`)
+    : el("span", {}, scenario.replaceAll("-", " "));
 
-async function readAbout(model) {
+async function readCards(model) {
   try {
     const cards = await getJson(`models/${model.name}/cards`);
     if (state.model !== model) return;
@@ -104,26 +116,41 @@ async function readAbout(model) {
 async function refresh() {
   const { model } = state;
   if (!model || document.hidden || at("inside").hidden) return;
-  try {
-    const [told, text] = await Promise.all([getJson(`models/${model.name}/history`), getText("metrics")]);
-    if (state.model !== model) return;
-    at("history").replaceChildren(...versions(told));
-    at("facts").querySelector("code").textContent = told.served;
-    showMetrics(model, text);
-  } catch (error) {
-    if (!(error instanceof Refused)) throw error;
-    at("history").replaceChildren(...refusal(error));
-  }
+  await Promise.all([
+    show(model, "history", getJson(`models/${model.name}/history`), (told) => shownHistory(model, told)),
+    show(model, "metrics", getText("metrics"), (text) => shownMetrics(...measured(model, text))),
+  ]);
 }
 
-function showMetrics(model, text) {
+/** What was asked for, made into nodes, where it belongs; or why it is not there. */
+async function show(model, place, asking, nodesOf) {
+  let nodes;
+  try {
+    nodes = nodesOf(await asking);
+  } catch (error) {
+    if (!(error instanceof Refused)) throw error;
+    nodes = refusal(error);
+  }
+  if (state.model === model) at(place).replaceChildren(...nodes);
+}
+
+function shownHistory(model, told) {
+  if (state.model === model && told.served !== model.version) {
+    model.version = told.served;
+    at("facts").querySelector("code").textContent = told.served;
+    readCards(model);
+  }
+  return versions(told);
+}
+
+function measured(model, text) {
   const isFirst = model === state.about.models[0];
   const told = summary(samples(text), model.name, [model.path, ...(isFirst ? ["/predict"] : [])]);
   const now = performance.now();
   state.seen = [...state.seen.filter(({ at }) => at > now - LATELY_MS), { at: now, requests: told.requests }];
   const [first] = state.seen;
   const rate = Math.max(0, (1_000 * (told.requests - first.requests)) / Math.max(REFRESH_MS, now - first.at));
-  at("metrics").replaceChildren(...shownMetrics(told, rate));
+  return [told, rate];
 }
 
 async function send() {
@@ -138,7 +165,9 @@ async function send() {
     else answerOne(model, given.request, await ask(model.path, given.request, { signal: asking.signal }));
   } catch (error) {
     if (error.name === "AbortError") return;
-    at("answer").replaceChildren(...(error instanceof Refused ? refusal(error) : [el("p", { class: "refusal" }, String(error.message))]));
+    at("answer").replaceChildren(
+      ...(error instanceof Refused ? refusal(error) : [el("p", { class: "refusal" }, String(error.message))]),
+    );
   } finally {
     if (state.asking === asking) busy(false);
     refresh();
@@ -151,7 +180,9 @@ function busy(isBusy) {
 }
 
 function answerOne(model, request, asked) {
-  const texts = Object.entries(model.request.properties).filter(([field, schema]) => schema.type === "string" && request[field]);
+  const texts = Object.entries(model.request.properties).filter(
+    ([field, schema]) => schema.type === "string" && request[field],
+  );
   const canWeigh = isClasses(asked.answer) && texts.length === 1 && texts[0][1].contentEncoding === undefined;
   at("answer").replaceChildren(
     ...shown(asked.answer, request),
@@ -172,7 +203,14 @@ async function answerEach(model, inputs, signal) {
   for await (const answer of askEach(model.path, inputs, { signal })) {
     const [asked] = Object.values(inputs[done]);
     done += 1;
-    list.append(el("li", {}, el("span", { class: "quiet" }, asked), el("span", { class: answer.error ? "refusal" : "said" }, inShort(answer))));
+    list.append(
+      el(
+        "li",
+        {},
+        el("span", { class: "quiet" }, asked),
+        el("span", { class: answer.error ? "refusal" : "said" }, inShort(answer)),
+      ),
+    );
     say(count, "answer.lines", { done, count: inputs.length });
   }
 }

@@ -12,7 +12,13 @@ const isLong = (schema) => schema.type === "string" && !isMedia(schema);
 export function requestForm(model, { maxBytes, onTrouble }) {
   const { properties, required = [] } = model.request;
   const fields = Object.entries(properties).map(([field, schema]) => {
-    const made = isMedia(schema) ? mediaField(field, schema, { maxBytes, onTrouble }) : isList(schema) ? linesField(field) : isLong(schema) ? textField(field) : optionField(field, schema);
+    const made = isMedia(schema)
+      ? mediaField(field, schema, { maxBytes, onTrouble })
+      : isList(schema)
+        ? linesField(field)
+        : isLong(schema)
+          ? textField(field)
+          : optionField(field, schema);
     return { field, schema, ...made };
   });
   const options = fields.filter((each) => each.isOption);
@@ -20,11 +26,20 @@ export function requestForm(model, { maxBytes, onTrouble }) {
   const nodes = [
     ...fields.filter((one) => !one.isOption).map((one) => one.node),
     each.node,
-    options.length ? el("details", { class: "options" }, saying("summary", "ask.options"), el("div", { class: "grid" }, ...options.map((one) => one.node))) : null,
+    options.length
+      ? el(
+          "details",
+          { class: "options" },
+          saying("summary", "ask.options"),
+          el("div", { class: "grid" }, ...options.map((one) => one.node)),
+        )
+      : null,
   ];
   const request = () => {
     const given = fields.map(({ field, read }) => [field, read()]);
-    return Object.fromEntries(given.filter(([field, value]) => value !== undefined && (value !== "" || required.includes(field))));
+    return Object.fromEntries(
+      given.filter(([field, value]) => value !== undefined && (value !== "" || required.includes(field))),
+    );
   };
   return {
     nodes: nodes.filter(Boolean),
@@ -36,7 +51,9 @@ export function requestForm(model, { maxBytes, onTrouble }) {
 }
 
 function labelled(field, control, tag = "label") {
-  const caption = knows(`field.${field}`) ? say(el("span", { class: "caption" }), `field.${field}`) : el("span", { class: "caption" }, field.replaceAll("_", " "));
+  const caption = knows(`field.${field}`)
+    ? say(el("span", { class: "caption" }), `field.${field}`)
+    : el("span", { class: "caption" }, field.replaceAll("_", " "));
   return el(tag, { class: "field" }, caption, control);
 }
 
@@ -53,7 +70,11 @@ function textField(field) {
 
 function linesField(field) {
   const control = area(field, 6);
-  const lines = () => control.value.split("\n").map((line) => line.trim()).filter(Boolean);
+  const lines = () =>
+    control.value
+      .split("\n")
+      .map((line) => line.trim())
+      .filter(Boolean);
   return { node: labelled(field, control), read: lines, write: (items) => (control.value = (items ?? []).join("\n")) };
 }
 
@@ -63,10 +84,19 @@ function optionField(field, schema) {
 }
 
 function choiceField(field) {
-  const choices = [["", "ask.default"], ["true", "ask.yes"], ["false", "ask.no"]];
+  const choices = [
+    ["", "ask.default"],
+    ["true", "ask.yes"],
+    ["false", "ask.no"],
+  ];
   const control = el("select", {}, ...choices.map(([value, key]) => say(el("option", { value }), key)));
   const read = () => (control.value === "" ? undefined : control.value === "true");
-  return { node: labelled(field, control), isOption: true, read, write: (value) => (control.value = String(value ?? "")) };
+  return {
+    node: labelled(field, control),
+    isOption: true,
+    read,
+    write: (value) => (control.value = String(value ?? "")),
+  };
 }
 
 function numberField(field, schema) {
@@ -82,7 +112,11 @@ function eachLine(fields, required) {
   const one = main.length === 1 && required.length === 1 ? main[0] : null;
   if (!one?.control) return { node: null, isOn: () => false };
   const box = el("input", { type: "checkbox", id: "each" });
-  const lines = () => one.control.value.split("\n").filter((line) => line.trim()).map((line) => ({ [one.field]: line }));
+  const lines = () =>
+    one.control.value
+      .split("\n")
+      .filter((line) => line.trim())
+      .map((line) => ({ [one.field]: line }));
   const node = el("label", { class: "check" }, box, word("ask.each"));
   const shown = () => (node.hidden = !one.control.value.trim().includes("\n"));
   one.control.addEventListener("input", shown);

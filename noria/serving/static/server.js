@@ -33,13 +33,13 @@ async function asked(path, options = {}) {
   const headers = { ...(token ? { Authorization: `Bearer ${token}` } : {}), ...options.headers };
   let response;
   try {
-    response = await fetch(path.replace(/^\//, ""), { ...options, headers, credentials: "omit", cache: "no-store" });
+    response = await fetch(path.replace(/^\//, ""), { ...options, headers, cache: "no-store" });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Refused(0);
   }
   if (response.ok) return response;
-  const body = await response.json().catch(() => ({}));
+  const body = (await response.json().catch(() => null)) ?? {};
   if (response.status === 401) whenLockedOut();
   throw new Refused(response.status, body.error ?? {}, response.headers.get("Retry-After") ?? "");
 }

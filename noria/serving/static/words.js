@@ -87,6 +87,7 @@ const EN = {
   "history.title": "Versions",
   "history.none": "This server does not follow a store.",
   "history.empty": "The journal is empty.",
+  "history.older": "Older events are in the store.",
   "history.live": "live",
   "history.served": "served here",
   "history.missed": "{version} is live in the store, but could not be served: {reason}",
@@ -110,6 +111,7 @@ const EN = {
   "cards.model": "Model card",
   "cards.data": "Data card",
   "cards.none": "This version has none.",
+  "cards.table": "Table",
   "footer.api": "API documentation",
   "footer.metrics": "Prometheus metrics",
   "refused.400": "The server did not understand the request.",
@@ -213,6 +215,7 @@ const ZH = {
   "history.title": "版本",
   "history.none": "此服务器未跟随模型仓库。",
   "history.empty": "日志为空。",
+  "history.older": "更早的事件见模型仓库。",
   "history.live": "线上",
   "history.served": "正在此处服务",
   "history.missed": "仓库中线上版本 {version} 无法在此服务：{reason}",
@@ -236,6 +239,7 @@ const ZH = {
   "cards.model": "模型卡",
   "cards.data": "数据卡",
   "cards.none": "此版本没有。",
+  "cards.table": "表格",
   "footer.api": "API 文档",
   "footer.metrics": "Prometheus 指标",
   "refused.400": "服务器无法理解该请求。",
@@ -304,7 +308,11 @@ export const number = (value, digits = 0) =>
   value.toLocaleString(spoken === "zh" ? "zh-CN" : "en", { maximumFractionDigits: digits });
 
 export const percent = (share) =>
-  share.toLocaleString(spoken === "zh" ? "zh-CN" : "en", { style: "percent", minimumFractionDigits: 1, maximumFractionDigits: 1 });
+  share.toLocaleString(spoken === "zh" ? "zh-CN" : "en", {
+    style: "percent",
+    minimumFractionDigits: 1,
+    maximumFractionDigits: 1,
+  });
 
 export const moment = (iso) =>
   new Date(iso).toLocaleString(spoken === "zh" ? "zh-CN" : "en", { dateStyle: "medium", timeStyle: "short" });
