@@ -100,10 +100,7 @@ def create_app(
     app.include_router(
         inference_protocol(lives, max_rows=config.max_batch_rows, is_ready=lambda: not draining.is_draining)
     )
-    app.include_router(page())
-    app.include_router(about(lives, config=config, stores=followed, followers=followers))
-    shelves = {name: Shelf(open_objects(store.url), store.name) for name, store in followed.items()}
-    app.include_router(feedback(lives, shelves=shelves, config=config, metrics=metrics))
+    _add_page(app, lives, config=config, followed=followed, followers=followers, metrics=metrics)
 
     @app.get("/metrics", response_class=Response)
     async def prometheus() -> Response:
@@ -111,6 +108,22 @@ def create_app(
         return Response(metrics.text(), media_type=CONTENT_TYPE)
 
     return app
+
+
+def _add_page(
+    app: FastAPI,
+    lives: Mapping[str, Live],
+    *,
+    config: ServeConfig,
+    followed: Mapping[str, ModelStore],
+    followers: Mapping[str, Follower],
+    metrics: Metrics,
+) -> None:
+    """The page, and what it asks for."""
+    app.include_router(page())
+    app.include_router(about(lives, config=config, stores=followed, followers=followers))
+    shelves = {name: Shelf(open_objects(store.url), store.name) for name, store in followed.items()}
+    app.include_router(feedback(lives, shelves=shelves, config=config, metrics=metrics))
 
 
 def _add_health(app: FastAPI, first: Live, draining: Draining, followers: Mapping[str, Follower]) -> None:
