@@ -82,6 +82,9 @@ def test_every_word_is_there_in_both_languages_and_every_word_that_is_said_is_th
         )
     assert len(said) > 60
     assert said - english == set()
+    text = page + "".join(script.read_text(encoding="utf-8") for script in SCRIPTS if script.name != "words.js")
+    by_name = re.compile(r"(scenario|field|history|refused|theme|media)\.")  # the rest of the key comes from data
+    assert {key for key in english if f'"{key}"' not in text and not by_name.match(key)} == set()
 
 
 def test_about_tells_how_to_ask_each_model_and_its_example_works(running):
