@@ -62,7 +62,11 @@ class Request(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    image: str = Field(min_length=1, max_length=images.MOST_BASE64)
+    image: str = Field(
+        min_length=1,
+        max_length=images.MOST_BASE64,
+        json_schema_extra={"contentEncoding": "base64", "contentMediaType": "image/*"},
+    )
 
     @field_validator("image")
     @classmethod

@@ -81,7 +81,11 @@ class Request(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     text: str = Field(default="", max_length=20_000)
-    image: str = Field(default="", max_length=images.MOST_BASE64)
+    image: str = Field(
+        default="",
+        max_length=images.MOST_BASE64,
+        json_schema_extra={"contentEncoding": "base64", "contentMediaType": "image/*"},
+    )
 
     @field_validator("image")
     @classmethod

@@ -73,7 +73,11 @@ class Request(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    audio: str = Field(min_length=1, max_length=14_000_000)
+    audio: str = Field(
+        min_length=1,
+        max_length=14_000_000,
+        json_schema_extra={"contentEncoding": "base64", "contentMediaType": "audio/*"},
+    )
 
     @field_validator("audio")
     @classmethod

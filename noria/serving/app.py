@@ -3,7 +3,7 @@
 `POST /predict` asks the first model in its scenario's own words, `/models/NAME/predict` any of them,
 and `/v2` speaks the Open Inference Protocol. `GET /healthz` says that the process lives, `GET
 /readyz` that it answers, `GET /metrics` what it did. Every answer names the model's version, and
-every refusal says what, where, what was expected, and what to do next.
+every refusal says what, where, what was expected, and what to do next. `GET /` is a page for people.
 """
 
 from __future__ import annotations
@@ -22,12 +22,16 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from noria.config import ServeConfig
+from noria.serving.about import about
 from noria.serving.doorway import REQUEST_ID, Doorway
+from noria.serving.feedback import Shelf, feedback
 from noria.serving.follower import Follower, load_proven
 from noria.serving.guard import guard_of
 from noria.serving.inference_protocol import inference_protocol
 from noria.serving.live import Live
 from noria.serving.metrics import CONTENT_TYPE, Metrics
+from noria.serving.objects import open_objects
+from noria.serving.page import page
 from noria.serving.predict import add_predict
 from noria.serving.predictor import VERSION_FIELD, Predictor
 from noria.serving.refusal import Refusal, model_failed, refusal_response
@@ -92,7 +96,7 @@ def create_app(
     app.include_router(
         inference_protocol(lives, max_rows=config.max_batch_rows, is_ready=lambda: not draining.is_draining)
     )
-
+    _add_page(app, lives, config=config, followed=followed, followers=followers, metrics=metrics)
     _add_metrics(app, metrics)
     return app
 
@@ -119,6 +123,22 @@ def _add_metrics(app: FastAPI, metrics: Metrics) -> None:
     async def prometheus() -> Response:
         """Counts, for Prometheus."""
         return Response(metrics.text(), media_type=CONTENT_TYPE)
+
+
+def _add_page(
+    app: FastAPI,
+    lives: Mapping[str, Live],
+    *,
+    config: ServeConfig,
+    followed: Mapping[str, ModelStore],
+    followers: Mapping[str, Follower],
+    metrics: Metrics,
+) -> None:
+    """The page, and what it asks for."""
+    app.include_router(page())
+    app.include_router(about(lives, config=config, stores=followed, followers=followers))
+    shelves = {name: Shelf(open_objects(store.url), store.name) for name, store in followed.items()}
+    app.include_router(feedback(lives, shelves=shelves, config=config, metrics=metrics))
 
 
 def _add_health(app: FastAPI, first: Live, draining: Draining, followers: Mapping[str, Follower]) -> None:
@@ -158,7 +178,7 @@ def _refuse_in_json(app: FastAPI, lives: Mapping[str, Live], metrics: Metrics) -
     @app.exception_handler(HTTPException)
     async def not_served(request: Request, error: HTTPException) -> JSONResponse:
         what = f"{request.method} {request.url.path[:200]}: {error.detail}"
-        expected = "POST /predict, GET /healthz, GET /readyz, GET /metrics, GET /v2, GET /docs"
+        expected = "GET /, POST /predict, GET /healthz, GET /readyz, GET /metrics, GET /v2, GET /docs"
         return answer(request, Refusal(error.status_code, what, expected=expected))
 
     @app.exception_handler(Exception)

@@ -11,11 +11,13 @@ from starlette.datastructures import Headers
 
 from noria.config import ServeConfig
 from noria.errors import ConfigError
+from noria.serving.page import PUBLIC
 from noria.serving.refusal import Refusal
 
 DEFAULT_TOKEN_ENV = "NORIA_TOKEN"
 OPEN = frozenset({"/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"})
-"""Probes know no token, and call a server by its address. Every other path is guarded, also one that is added."""
+"""Probes know no token, and call a server by its address. Every other path is guarded, also one that is added; the
+page's own files want no token."""
 _ANY = "*"
 _THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 
@@ -50,7 +52,7 @@ class Guard:
                 expected="a name of this machine, or one of `serve.hosts`",
                 reason="host",
             )
-        if self.token is not None and not self._is_token(headers):
+        if path not in PUBLIC and self.token is not None and not self._is_token(headers):
             return Refusal(
                 401, "the token is missing or wrong", expected="Authorization: Bearer TOKEN", next_step="send the token"
             )

@@ -43,6 +43,7 @@ class Journal:
     def __init__(self, objects: Objects, name: str) -> None:
         self._objects = objects
         self._prefix = f"{name}/journal"
+        self._latest: Mapping[str, Event] = {}
 
     def record(
         self, kind: EventKind, version: str, *, reason: str = "", details: Mapping[str, object] | None = None
@@ -58,6 +59,12 @@ class Journal:
     def events(self) -> list[Event]:
         """All events, oldest first."""
         return [self._read(name) for name in self._objects.names(self._prefix)]
+
+    def latest(self, most: int) -> list[Event]:
+        """The latest events, oldest first; each is read once, since it never changes."""
+        known, names = self._latest, self._objects.names(self._prefix)[-most:]
+        self._latest = {name: known.get(name) or self._read(name) for name in names}
+        return list(self._latest.values())
 
     def has(self, kind: EventKind, version: str) -> bool:
         """Whether this happened to this version before."""

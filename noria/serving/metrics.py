@@ -37,6 +37,12 @@ class Metrics:
             "noria_batch_rows", "Rows computed together.", ["model"], buckets=_ROWS, registry=self._registry
         )
         self._tokens = Counter("noria_tokens", "Tokens computed.", ["model"], registry=self._registry)
+        self._feedback = Counter(
+            "noria_feedback",
+            "Answers that people called right or wrong.",
+            ["model", "verdict"],
+            registry=self._registry,
+        )
         self._models = _Models()
         self._registry.register(self._models)
 
@@ -57,6 +63,10 @@ class Metrics:
         """A batch is done."""
         self._batch_rows.labels(model).observe(num_rows)
         self._tokens.labels(model).inc(num_tokens)
+
+    def said(self, model: str, *, is_right: bool) -> None:
+        """Somebody judged an answer."""
+        self._feedback.labels(model, "right" if is_right else "wrong").inc()
 
     def text(self) -> bytes:
         """All of it, as Prometheus reads it."""

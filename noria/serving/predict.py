@@ -130,8 +130,13 @@ def refuse_more_rows(num_rows: int, max_rows: int, *, where: str) -> None:
 
 def row_of(values: object, scenario: Scenario, where: str) -> Row:
     """The row of one request, or a Refusal that names what is wrong with it."""
+    return scenario.row_of(validated(values, scenario, where))
+
+
+def validated(values: object, scenario: Scenario, where: str) -> BaseModel:
+    """One request, or a Refusal that names what is wrong with it."""
     try:
-        return scenario.row_of(scenario.request.model_validate(values))
+        return scenario.request.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in (where, *first["loc"]) if part != "")[:_MOST_ECHOED_CHARS]
@@ -165,11 +170,15 @@ def _documentation(scenario: Scenario) -> dict[str, object]:
             "required": True,
             "content": {"application/json": {"schema": {"anyOf": [one, many]}, "examples": examples}},
         },
-        "responses": {"200": {"description": "the answer, or the answers in order", "content": content}, **_errors()},
+        "responses": {
+            "200": {"description": "the answer, or the answers in order", "content": content},
+            **documented_errors(_ERRORS),
+        },
     }
 
 
-def _errors() -> dict[str, object]:
+def documented_errors(errors: Mapping[int, str]) -> dict[str, object]:
+    """Refusals for /docs, by status."""
     texts = {name: {"type": "string"} for name in ("what", "where", "expected", "next")}
     error = {"type": "object", "properties": texts, "required": ["what"]}
     schema = {
@@ -178,4 +187,4 @@ def _errors() -> dict[str, object]:
         "required": ["error"],
     }
     content = {"application/json": {"schema": schema}}
-    return {str(status): {"description": told, "content": content} for status, told in _ERRORS.items()}
+    return {str(status): {"description": told, "content": content} for status, told in errors.items()}

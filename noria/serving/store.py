@@ -5,6 +5,7 @@
 <name>/checkpoints/<digest>/…   what bundles were made from (noria/serving/checkpoints.py)
 <name>/production.json          the pointer, swapped atomically
 <name>/journal/<time>-<event>.json
+<name>/feedback/<time>-<id>.json   what people say of its answers (noria/serving/feedback.py)
 """
 
 from __future__ import annotations

@@ -6,7 +6,8 @@ import threading
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
-from types import SimpleNamespace
+from pathlib import Path
+from types import MappingProxyType, SimpleNamespace
 
 import httpx
 import numpy as np
@@ -24,29 +25,37 @@ EXAMPLE = {"text": "很好"}
 class FakePredictor:
     """Labels a text by its own first letters; as many tokens as letters.
 
+    With `answer`, it answers each row of any scenario with what that makes of it; `path` is of its bundle.
     `batches` has the texts that were computed together. A text with "fail" in it makes its batch fail; with
     `hold`, batches wait until it is set.
     """
 
-    def __init__(self, version="v1", *, hold=None, seconds=0.0):
+    def __init__(self, version="v1", *, hold=None, seconds=0.0, scenario="text-classification", answer=None, path=None):
         self.version = version
-        self.bundle = SimpleNamespace(scenario=load_scenario("text-classification"))
+        self.bundle = SimpleNamespace(
+            scenario=load_scenario(scenario), artifact=SimpleNamespace(path=path or Path("nowhere"))
+        )
+        self._answer = answer or (lambda row: {"label": row["text"][:8], "scores": {row["text"][:8]: 1.0}})
         self.batches = []
         self._hold = hold
         self._seconds = seconds
 
     def encode(self, rows):
-        return [Encoded(row, [{"ids": np.zeros(len(row["text"]))}], len(row["text"])) for row in rows]
+        return [Encoded(row, [{"ids": np.zeros(len(_text(row)))}], len(_text(row))) for row in rows]
 
     def answer_encoded(self, batch):
-        texts = [encoded.row["text"] for encoded in batch]
+        texts = [_text(encoded.row) for encoded in batch]
         self.batches.append(texts)
         if self._hold is not None:
             assert self._hold.wait(timeout=20)
         time.sleep(self._seconds)
         if any("fail" in text for text in texts):
             raise RuntimeError("the graph failed")
-        return [{"label": text[:8], "scores": {text[:8]: 1.0}, VERSION_FIELD: self.version} for text in texts]
+        return [{**self._answer(encoded.row), VERSION_FIELD: self.version} for encoded in batch]
+
+
+def _text(row):
+    return str(row.get("text", "one"))
 
 
 @dataclass(frozen=True)
@@ -60,10 +69,10 @@ class Running:
 
 
 @contextmanager
-def serving(models, *, server_of=uvicorn.Server, **settings):
+def serving(models, *, server_of=uvicorn.Server, followed=MappingProxyType({}), **settings):
     """The application behind uvicorn, until the end of the block; `settings` are those of `serve`."""
     config = ServeConfig(port=0, **{"workers": 1, "access_log": False, **settings})
-    app = create_app(models, config=config)
+    app = create_app(models, config=config, followed=followed)
     listener = listen(config)
     server = server_of(uvicorn.Config(app, log_level="critical", timeout_graceful_shutdown=5))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})

@@ -9,6 +9,7 @@ from noria.config import ServeConfig
 from noria.errors import ConfigError
 from noria.serving.app import create_app
 from noria.serving.guard import OPEN, guard_of
+from noria.serving.page import PUBLIC
 
 TOKEN = "a long secret"
 HEALTH = {"/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"}
@@ -31,17 +32,19 @@ def routes(app):
     return found
 
 
-def test_every_route_but_those_of_health_wants_the_token(guarded):
+def test_every_route_but_those_of_health_and_the_page_wants_the_token(guarded):
     asked = routes(guarded.app)
     assert {path for path, _ in asked} >= {"/predict", "/models/a/predict", "/v2", "/metrics", "/docs", "/openapi.json"}
+    assert {path for path, _ in asked} >= {"/about", "/models/a/cards", "/models/a/history", "/feedback", *PUBLIC}
     assert len(asked) >= 20
     for path, method in asked:
         status = guarded.client.request(method, path, json=EXAMPLE).status_code
-        assert status == (401 if path not in HEALTH else 200 if method == "GET" else 405), (path, method)
+        assert status == (401 if path not in HEALTH | PUBLIC else 200 if method == "GET" else 405), (path, method)
 
 
-def test_the_routes_of_health_are_the_only_open_ones():
+def test_the_routes_of_health_and_the_files_of_the_page_are_the_only_open_ones():
     assert OPEN == HEALTH
+    assert all(path == "/" or re.fullmatch(r"/page/\w+\.(js|css)", path) for path in PUBLIC)
 
 
 @pytest.mark.parametrize(
@@ -63,7 +66,7 @@ def test_the_token_opens_everything(guarded, scheme):
 
 @pytest.mark.parametrize("path", ["//predict", "/healthz/../predict", "/%70redict", "/healthz/", "/v2/health/live/"])
 def test_no_way_of_writing_a_path_leads_around_the_token(guarded, path):
-    assert guarded.client.post(path, json=EXAMPLE).status_code == 401
+    assert guarded.client.post(f"{guarded.url}{path}", json=EXAMPLE).status_code == 401
 
 
 def test_a_token_that_is_asked_for_and_not_there_is_one_clear_error(monkeypatch):
