@@ -18,6 +18,7 @@ from types import MappingProxyType
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
+from fastapi_swagger import patch_fastapi
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
@@ -38,6 +39,8 @@ from noria.serving.refusal import Refusal, model_failed, refusal_response
 from noria.serving.store import ModelStore
 
 logger = logging.getLogger(__name__)
+
+Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 
 class Draining:
@@ -78,7 +81,7 @@ def create_app(
     load = partial(load_proven, threads=config.threads)
     followers = {name: Follower(lives[name], store, load=load) for name, store in followed.items()}
     lifespan = _lifespan(lives, followers, follow_s=config.follow_s)
-    app = FastAPI(title=f"Noria: {', '.join(lives)}", version=first.predictor.version, lifespan=lifespan)
+    app = _documented(f"Noria: {', '.join(lives)}", version=first.predictor.version, lifespan=lifespan)
     draining = Draining(lives)
     app.state.models, app.state.draining = lives, draining
     paths = {"/predict": first, **{f"/models/{name}/predict": live for name, live in lives.items()}}
@@ -101,9 +104,21 @@ def create_app(
     return app
 
 
-def _lifespan(
-    lives: Mapping[str, Live], followers: Mapping[str, Follower], *, follow_s: float
-) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+def _documented(title: str, *, version: str, lifespan: Lifespan) -> FastAPI:
+    """An application with its documentation at /docs, of which nothing comes from the network."""
+    app = FastAPI(
+        title=title,
+        version=version,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        swagger_ui_oauth2_redirect_url=None,
+    )
+    patch_fastapi(app, redirect_from_root_to_docs=False)
+    return app
+
+
+def _lifespan(lives: Mapping[str, Live], followers: Mapping[str, Follower], *, follow_s: float) -> Lifespan:
     """Follows the stores while requests are answered."""
 
     @asynccontextmanager

@@ -160,3 +160,15 @@ def test_however_many_want_to_know_the_store_is_asked_once_a_second():
         assert await briefly.now() == 3
 
     asyncio.run(look())
+
+
+def test_the_documentation_comes_from_this_server_alone():
+    with serving({"a": FakePredictor()}) as running:
+        page = running.client.get("/docs").text
+        assert "SwaggerUIBundle" in page
+        linked = re.findall(r"""(?:src|href)="([^"]+)""", page)
+        assert linked
+        for url in linked:
+            assert url.startswith((running.url, "/")), url
+            assert running.client.get(url).status_code == 200
+        assert running.client.get("/redoc").status_code == 404
