@@ -88,5 +88,5 @@ def _champion(workspace: Workspace) -> Champion | None:
     if live is None:
         return None
     age = datetime.now(UTC) - datetime.fromisoformat(live.since)
-    metrics = store.fetch(live.version).facts.get("metrics")
+    metrics = store.fetch(live.version, signed=False).facts.get("metrics")
     return Champion(live.version, live.since, round(age.total_seconds(), 1), live.reason, metrics)

@@ -3,6 +3,7 @@
 import json
 import os
 from dataclasses import asdict
+from pathlib import Path
 
 from noria.artifacts import Artifact, read_artifact, write_artifact
 from noria.serving.bundle import read_bundle
@@ -34,7 +35,7 @@ def deploy(workspace: Workspace) -> Artifact:
         store,
         bundle,
         checkpoint=checkpoint,
-        signing_key=workspace.root / key if key else None,
+        signing_key=Path(key) if key else None,
     )
     with write_artifact(workspace.deployment, kind="deployment", parents=(bundle,)) as draft:
         (draft.path / STAGED).write_text(json.dumps(asdict(staged), indent=2) + "\n", encoding="utf-8")

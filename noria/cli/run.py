@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 import time
+from pathlib import Path
 
 from noria.cli.options import add_directory
 
@@ -25,11 +27,16 @@ def run(args: argparse.Namespace) -> int:
     """Check what can be checked, then run the flow."""
     from flows.server import prefect_api
     from noria.preflight import check_ready
+    from noria.serving.deployment import SIGNING_KEY
+    from noria.serving.signature import read_private_key
     from noria.workspace import Workspace
 
     started = time.monotonic()
     workspace = Workspace.at(args.directory)
     check_ready(workspace)
+    if key := os.environ.get(SIGNING_KEY):
+        read_private_key(Path(key))  # known to be one before anything is trained
+        os.environ[SIGNING_KEY] = str(Path(key).absolute())  # deploy runs elsewhere
     _show_nodes()
     with prefect_api(workspace):
         from flows.pipeline import pipeline

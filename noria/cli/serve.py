@@ -68,10 +68,8 @@ def _stores(workspaces: list[Workspace], *, version: str | None) -> dict[str, Mo
 
 
 def _load(store: ModelStore, *, version: str | None, config: ServeConfig) -> Predictor:
-    """What is live, or the version that was asked for."""
+    """What is live, or the version that was asked for, once it has shown that it answers."""
     from noria.cli.model import live_version
-    from noria.serving.bundle import open_bundle
-    from noria.serving.predictor import Predictor
+    from noria.serving.follower import load_proven
 
-    published = store.fetch(version or live_version(store).version)
-    return Predictor(open_bundle(published.path), threads=config.threads)
+    return load_proven(store, version or live_version(store).version, threads=config.threads)

@@ -2,18 +2,19 @@
 
 `POST /predict` asks the first model in its scenario's own words, `/models/NAME/predict` any of them,
 and `/v2` speaks the Open Inference Protocol. `GET /healthz` says that the process lives, `GET
-/readyz` that it answers, `GET /metrics` what it did. Every answer names the model's version, and
+/readyz` that it answers, `GET /metrics` what it did. Every answer of a model names its version, and
 every refusal says what, where, what was expected, and what to do next. `GET /` is a page for people.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
+import threading
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
+from importlib.metadata import version
 from types import MappingProxyType
 
 from fastapi import FastAPI, Request
@@ -81,7 +82,7 @@ def create_app(
     load = partial(load_proven, threads=config.threads)
     followers = {name: Follower(lives[name], store, load=load) for name, store in followed.items()}
     lifespan = _lifespan(lives, followers, follow_s=config.follow_s)
-    app = _documented(f"Noria: {', '.join(lives)}", version=first.predictor.version, lifespan=lifespan)
+    app = _documented(f"Noria: {', '.join(lives)}", lifespan=lifespan)
     draining = Draining(lives)
     app.state.models, app.state.draining = lives, draining
     paths = {"/predict": first, **{f"/models/{name}/predict": live for name, live in lives.items()}}
@@ -104,11 +105,11 @@ def create_app(
     return app
 
 
-def _documented(title: str, *, version: str, lifespan: Lifespan) -> FastAPI:
+def _documented(title: str, *, lifespan: Lifespan) -> FastAPI:
     """An application with its documentation at /docs, of which nothing comes from the network."""
     app = FastAPI(
         title=title,
-        version=version,
+        version=version("noria"),
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
@@ -123,10 +124,11 @@ def _lifespan(lives: Mapping[str, Live], followers: Mapping[str, Follower], *, f
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        following = [asyncio.create_task(follower.follow(follow_s)) for follower in followers.values()]
+        ended = threading.Event()
+        for follower in followers.values():  # on threads that nobody waits for: a proof can take minutes
+            threading.Thread(target=follower.follow, args=(follow_s, ended), daemon=True).start()
         yield
-        for task in following:
-            task.cancel()
+        ended.set()
         for live in lives.values():
             live.close()
 
@@ -167,7 +169,7 @@ def _add_health(app: FastAPI, first: Live, draining: Draining, followers: Mappin
         """The models are loaded: requests are answered; and what is live in a store, but could not be served."""
         status = "draining" if draining.is_draining else "ready"
         failed = {
-            name: {VERSION_FIELD: missed.version, "reason": missed.reason}
+            name: missed.version  # the reason is for those who may look: /models/NAME/history
             for name, follower in followers.items()
             if (missed := follower.not_served) is not None
         }

@@ -74,7 +74,7 @@ def stage_bundle(
     num_golden = prove_apart(store, version)
     proof_s = time.monotonic() - started
     if signing_key is not None:
-        store.sign(version, signing_key)
+        store.sign(version, signing_key, made=bundle.path)
     if not store.journal.has("staged", version):
         store.journal.record("staged", version, details={"num_golden": num_golden})
     return Staged(version, store.place(version), num_golden, round(proof_s, 2))

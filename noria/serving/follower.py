@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -65,12 +65,11 @@ class Follower:
         self._is_lost = False
         self.not_served: NotServed | None = None
 
-    async def follow(self, every_s: float) -> None:
-        """Look again and again, until cancelled."""
-        while True:
-            await asyncio.sleep(every_s)
+    def follow(self, every_s: float, ended: threading.Event) -> None:
+        """Look again and again, until the end."""
+        while not ended.wait(every_s):
             try:
-                await asyncio.to_thread(self.look)
+                self.look()
             except Exception:
                 logger.exception("%s: following the store failed; it goes on", self._live.name)
 

@@ -84,7 +84,7 @@ def guard_of(config: ServeConfig, environment: Mapping[str, str]) -> Guard:
             expected="the token that clients send, in this variable",
             next_step=f'{name}="$(openssl rand -hex 32)" noria serve; without a token: unset both',
         )
-    hosts = frozenset(host.lower() for host in (*_THIS_MACHINE, config.host, *config.hosts))
+    hosts = frozenset(host.lower() for host in (*_THIS_MACHINE, config.host, *config.hosts) if host)
     return Guard(token.encode() if token else None, hosts, by_address=_is_wildcard(config.host))
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
+from typing import Annotated
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
@@ -27,15 +28,18 @@ _VERSIONED = _MODEL + "/versions/{version}"
 _ROWS = [-1]
 
 
+_Name = Annotated[str, Field(max_length=1_000)]  # a bound makes pydantic refuse what is no Unicode, too
+
+
 class _Input(BaseModel):
-    name: str
+    name: _Name
     shape: list[int]
-    datatype: str
+    datatype: _Name
     data: list[object]
 
 
 class _Output(BaseModel):
-    name: str
+    name: _Name
 
 
 class _Inference(BaseModel):
@@ -43,7 +47,7 @@ class _Inference(BaseModel):
 
     model_config = ConfigDict(strict=True)
 
-    id: str | None = None
+    id: _Name | None = None
     inputs: list[_Input] = Field(min_length=1)
     outputs: list[_Output] | None = None
 

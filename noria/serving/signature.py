@@ -1,4 +1,4 @@
-"""Signatures of bundles: Ed25519 (RFC 8032) over the manifest, which has the SHA-256 of every other file.
+"""Signatures of bundles: Ed25519 (RFC 8032) over the model's name and the manifest, which has each file's SHA-256.
 
 A key pair is made by OpenSSL:
 
@@ -8,6 +8,7 @@ A key pair is made by OpenSSL:
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -16,11 +17,22 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key, l
 
 from noria.errors import BundleError, ConfigError
 
-_PURPOSE = b"noria bundle 1\n"  # so that a signature of something else is never one of a bundle
+
+@dataclass(frozen=True)
+class Signed:
+    """What a signature vouches for: this manifest, as one of the model called `name`."""
+
+    name: str
+    manifest: bytes
+
+    @property
+    def message(self) -> bytes:
+        """In words of its own, so that a signature of something else is never one of a bundle."""
+        return b"noria bundle 1\n" + self.name.encode() + b"\n" + self.manifest
 
 
-def sign(manifest: bytes, private_key: Path) -> bytes:
-    """64 bytes.
+def read_private_key(path: Path) -> Ed25519PrivateKey:
+    """The key in a PEM file.
 
     Raises
     ------
@@ -28,46 +40,58 @@ def sign(manifest: bytes, private_key: Path) -> bytes:
         When the file holds no private Ed25519 key, or one behind a password.
     """
     try:
-        key = load_pem_private_key(_read(private_key), password=None)
+        key = load_pem_private_key(_read(path), password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise _no_key(private_key, "private") from error
+        raise _no_key(path, "private") from error
     if not isinstance(key, Ed25519PrivateKey):
-        raise _no_key(private_key, "private")
-    return key.sign(_PURPOSE + manifest)
+        raise _no_key(path, "private")
+    return key
 
 
-def check(manifest: bytes, signature: bytes | None, public_key: Path, *, where: str) -> None:
-    """Nothing, when the signature is that of the key's owner.
+def read_public_key(path: Path) -> Ed25519PublicKey:
+    """The key in a PEM file.
 
     Raises
     ------
-    BundleError
-        When there is no signature, or that of another manifest or another key.
     ConfigError
         When the file holds no public Ed25519 key.
     """
     try:
-        key = load_pem_public_key(_read(public_key))
+        key = load_pem_public_key(_read(path))
     except (ValueError, UnsupportedAlgorithm) as error:
-        raise _no_key(public_key, "public") from error
+        raise _no_key(path, "public") from error
     if not isinstance(key, Ed25519PublicKey):
-        raise _no_key(public_key, "public")
-    if signature is None:
-        raise BundleError(
-            "the version is not signed",
-            where=where,
-            expected=f"a signature of the owner of {public_key}",
-            next_step="`noria sign VERSION --key PRIVATE.pem`",
-        )
+        raise _no_key(path, "public")
+    return key
+
+
+def is_signed(signed: Signed, signature: bytes | None, key: Ed25519PublicKey) -> bool:
+    """Whether the key's owner signed it."""
     try:
-        key.verify(signature, _PURPOSE + manifest)
-    except InvalidSignature as error:
-        raise BundleError(
-            "the signature is not that of this bundle by this key",
-            where=where,
-            expected=f"a signature of the owner of {public_key}",
-            next_step="find out who published it before `noria sign VERSION --key PRIVATE.pem` vouches for it",
-        ) from error
+        key.verify(signature or b"", signed.message)
+    except InvalidSignature:
+        return False
+    return True
+
+
+def check(signed: Signed, signature: bytes | None, key: Ed25519PublicKey, *, where: str, version: str) -> None:
+    """Nothing, when the key's owner signed it.
+
+    Raises
+    ------
+    BundleError
+        When there is no signature, or that of another manifest, model or key.
+    """
+    if is_signed(signed, signature, key):
+        return
+    is_missing = signature is None
+    raise BundleError(
+        "the version is not signed" if is_missing else "the signature is not that of this bundle by this key",
+        where=where,
+        expected="a signature of the owner of `deploy.public_key`, or of the key that was given",
+        next_step=f"`noria sign {version} --key PRIVATE.pem` vouches for it"
+        + ("" if is_missing else ": find out first who published it"),
+    )
 
 
 def _read(path: Path) -> bytes:

@@ -106,8 +106,8 @@ class ModelStore:
             self.journal.record("published", version)
         return published
 
-    def fetch(self, version: str) -> Artifact:
-        """A published version on this machine, verified.
+    def fetch(self, version: str, *, signed: bool = True) -> Artifact:
+        """A published version on this machine, verified; `signed` as the store's key asks for it, if it has one.
 
         Raises
         ------
@@ -116,53 +116,66 @@ class ModelStore:
         BundleError
             When it is damaged or not signed as it must be, or another version lies in its place.
         """
-        if not _VERSION.fullmatch(version) or self._objects.read(f"{self._key(version)}/{MANIFEST}") is None:
-            raise self._unknown(version)
+        self._refuse_unknown(version)
         published = self._read(version)
-        if self._public_key is not None:
-            self.check_signature(version, self._public_key)
+        if signed and self._public_key is not None:
+            self._check_signature(published, version, self._public_key)
         return published
 
-    def sign(self, version: str, private_key: Path) -> None:
-        """Vouch for a version, which is verified first; doing it again replaces the signature.
+    def sign(self, version: str, private_key: Path, *, made: Path | None = None) -> None:
+        """Vouch for a version, which is verified first; doing it again changes nothing.
+
+        With `made`, the bundle that was published, only that is vouched for: what was in the store before it may
+        have other facts beside the same files, and must then be signed by this key already.
 
         Raises
         ------
         BundleError
-            When the version is damaged.
+            When the version is damaged, or is not what was `made`.
         ConfigError
             When there is no such key.
         StoreError
             When there is no such version.
         """
-        if not _VERSION.fullmatch(version) or self._objects.read(f"{self._key(version)}/{MANIFEST}") is None:
-            raise self._unknown(version)
-        from noria.serving.signature import sign
+        from noria.serving.signature import Signed, check, read_private_key
 
-        signature = sign((self._read(version).path / MANIFEST).read_bytes(), private_key)
-        while (found := self._objects.read(self._signature(version))) is None or found.data != signature:
+        key = read_private_key(private_key)
+        self._refuse_unknown(version)
+        manifest = (self._read(version).path / MANIFEST).read_bytes()
+        signed, path = Signed(self.name, manifest), self._signature(version)
+        if made is not None and manifest != (made / MANIFEST).read_bytes():
+            found = self._objects.read(path)
+            check(signed, found.data if found else None, key.public_key(), where=self.place(version), version=version)
+            return
+        signature = key.sign(signed.message)
+        while (found := self._objects.read(path)) is None or found.data != signature:
             if found is None:
-                self._objects.create(self._signature(version), signature)
+                self._objects.create(path, signature)
             else:
-                self._objects.swap(self._signature(version), signature, found.tag)
+                self._objects.swap(path, signature, found.tag)
 
     def check_signature(self, version: str, public_key: Path) -> None:
-        """Nothing, when the key's owner signed this version.
+        """Nothing, when the key's owner signed this version, which is verified first.
 
         Raises
         ------
         BundleError
-            When he did not.
+            When he did not, or the version is damaged.
+        StoreError
+            When there is no such version.
         """
-        from noria.serving.signature import check  # cryptography is loaded where signatures are used
+        self._check_signature(self.fetch(version, signed=False), version, public_key)
 
-        manifest = self._objects.read(f"{self._key(version)}/{MANIFEST}")
+    def _check_signature(self, published: Artifact, version: str, public_key: Path) -> None:
+        from noria.serving.signature import Signed, check, read_public_key  # loaded where signatures are used
+
         signature = self._objects.read(self._signature(version))
         check(
-            manifest.data if manifest else b"",
+            Signed(self.name, (published.path / MANIFEST).read_bytes()),
             signature.data if signature else None,
-            public_key,
+            read_public_key(public_key),
             where=self.place(version),
+            version=version,
         )
 
     def versions(self) -> list[str]:
@@ -207,7 +220,7 @@ class ModelStore:
     def rollback(self, *, reason: str) -> Production:
         """Make the version live that was live before; what is live now is not returned to.
 
-        A damaged version is passed over: the one before it goes live.
+        A version that is damaged, or not signed as it must be, is passed over: the one before it goes live.
 
         Raises
         ------
@@ -223,8 +236,10 @@ class ModelStore:
                 next_step=f"`noria promote VERSION --reason …`; {self._listing()}",
             )
         for place, earlier in enumerate(live.previous, 1):
-            if self._whole(earlier) is None:
-                logger.warning("%s is damaged or gone: going back one further", self.place(earlier))
+            try:
+                self.fetch(earlier)
+            except (BundleError, StoreError) as error:
+                logger.warning("%s can't go live: %s; going back one further", self.place(earlier), error.what)
                 continue
             return self._swap(earlier, "rolled-back", reason=reason, over=live, previous=live.previous[place:])
         raise StoreError(
@@ -297,10 +312,12 @@ class ModelStore:
                 next_step="restore it from the journal's last promotion, or delete it and `noria promote VERSION`",
             ) from error
 
-    def _unknown(self, version: str) -> StoreError:
+    def _refuse_unknown(self, version: str) -> None:
+        if _VERSION.fullmatch(version) and self._objects.read(f"{self._key(version)}/{MANIFEST}") is not None:
+            return
         known = self.versions()
         near = difflib.get_close_matches(version, known, n=1)
-        return StoreError(
+        raise StoreError(
             f"there is no version {version}",
             where=self.place(),
             expected=self._listing(),

@@ -14,6 +14,7 @@ import pytest
 import tiny
 from fake_model import FakePredictor, serving, until
 from test_server import running, served  # noqa: F401 - a fixture
+from workspaces import noria
 
 from noria.errors import BundleError
 from noria.serving.bundle import version_of
@@ -206,7 +207,7 @@ def test_under_load_versions_change_without_an_error_and_a_liar_stays_out(served
         said = client.get("/readyz").json()
         assert (said["status"], said["model_version"]) == ("ready", first)
         (missed,) = said["not_served"].values()
-        assert missed["model_version"] == liar
+        assert missed == liar
         assert client.post("/predict", json={"text": "好棒快"}).json()["label"] == label
         store.rollback(reason="it lies")
         until(lambda: "not_served" not in client.get("/readyz").json(), timeout_s=10)
@@ -214,3 +215,11 @@ def test_under_load_versions_change_without_an_error_and_a_liar_stays_out(served
     assert asking.num_answers > 50
     assert rollback_s < 5
     assert [event.version for event in store.journal.events() if event.kind == "not-served"] == [liar]
+
+
+@pytest.mark.slow
+def test_a_liar_is_not_served_by_a_server_that_starts_either(served, optimized, tmp_path):  # noqa: F811
+    liar = version_of(store_of(served).publish(tiny.inverted_bundle(optimized.bundle, tmp_path / "liar").path))
+    done = noria("serve", "--port", "0", "--version", liar, cwd=served.root)
+    assert done.returncode == BundleError.exit_code
+    assert "does not answer as it did when it was made" in done.stderr

@@ -253,3 +253,17 @@ def test_fields_that_are_no_text_are_numbers_or_json():
             "`row 0.history.0`": {"history": ("BYTES", ["[5]"])},
         }.items():
             assert said in ask(running, **columns).json()["error"]
+
+
+@pytest.mark.parametrize("field", ["id", "name", "datatype", "outputs"])
+def test_what_is_no_unicode_is_refused_and_not_a_failure_of_the_model(client, field):
+    body = texts("good")
+    if field == "id":
+        body["id"] = "\ud800"
+    elif field == "outputs":
+        body["outputs"] = [{"name": "\ud800"}]
+    else:
+        body["inputs"][0][field] = "\ud800"
+    answer = client.post("/v2/models/reviews/infer", content=json.dumps(body))
+    assert answer.status_code == 400
+    assert "error" in answer.json()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -95,3 +96,43 @@ def test_what_is_no_key_is_told_with_the_command_that_makes_one(
     for path in (keys.private, other.public, tmp_path / "empty.pem", tmp_path / "missing.pem"):
         with pytest.raises(ConfigError, match=r"no public Ed25519 key|can't be read"):
             store.check_signature(version, path)
+
+
+def test_a_rollback_passes_over_what_is_not_signed(store: ModelStore, keys: KeyPair, tmp_path: Path) -> None:
+    versions = [version_of(store.publish(tiny.opaque_bundle(tmp_path / str(i), f"model {i}").path)) for i in range(3)]
+    keyless = ModelStore(store.url, name=store.name, cache=tmp_path / "cache")
+    for version in versions:
+        keyless.promote(version, reason="before the key", over=keyless.production())
+    for version in (versions[0], versions[2]):
+        store.sign(version, keys.private)
+    assert store.rollback(reason="worse").version == versions[0]
+
+
+def test_a_signature_of_one_model_is_none_of_another(
+    store: ModelStore, version: str, keys: KeyPair, tmp_path: Path
+) -> None:
+    store.sign(version, keys.private)
+    shutil.copytree(Path(store.url) / "reviews", Path(store.url) / "films")
+    films = ModelStore(store.url, name="films", cache=tmp_path / "cache", public_key=keys.public)
+    with pytest.raises(BundleError, match="not that of this bundle"):
+        films.fetch(version)
+
+
+def test_a_deployment_vouches_for_what_it_made_and_for_nothing_that_was_there(
+    store: ModelStore, version: str, keys: KeyPair, tmp_path: Path
+) -> None:
+    manifest = Path(store.place(version)) / MANIFEST
+    honest = manifest.read_text()
+    manifest.write_text(json.dumps({**json.loads(honest), "facts": {"checkpoint_digest": "another"}}))
+    with pytest.raises(BundleError, match="not signed"):
+        store.sign(version, keys.private, made=tmp_path / "bundle")
+    manifest.write_text(honest)
+    store.sign(version, keys.private, made=tmp_path / "bundle")
+    later = tmp_path / "bundle" / MANIFEST  # the same model, made again on a slower day
+    later.write_text(json.dumps({**json.loads(honest), "facts": {"latency_ms": 9}}))
+    store.sign(version, keys.private, made=tmp_path / "bundle")
+    assert version_of(store.fetch(version)) == version
+
+
+def test_what_only_looks_asks_for_no_signature(store: ModelStore, version: str) -> None:
+    assert version_of(store.fetch(version, signed=False)) == version
