@@ -175,25 +175,32 @@ def _dvc_text(root: Path, scenario: str) -> str:
 
 
 def _init_version_control(root: Path) -> list[str]:
-    """Git, unless the directory is in a repository already, and DVC."""
+    """Git, unless the directory is in a repository already that does not ignore it, and DVC."""
     if shutil.which("git") is None:
         raise ConfigError("git is not installed", where="PATH", next_step="install it: DVC keeps its records beside it")
     made = []
     inside = subprocess.run(
         ["git", "rev-parse", "--show-prefix"], cwd=root, capture_output=True, text=True, check=False
     )
-    if inside.returncode != 0:
+    is_subdirectory = inside.returncode == 0 and bool(inside.stdout.strip())
+    if inside.returncode != 0 or (is_subdirectory and _is_ignored(root)):
         subprocess.run(["git", "init", "--quiet"], cwd=root, check=True)
         made.append(".git")
+        is_subdirectory = False
     if not (root / ".dvc" / "config").exists():
         os.environ["DVC_NO_ANALYTICS"] = "1"
         from dvc.repo import Repo
 
         logging.getLogger("dvc").setLevel(logging.WARNING)  # it says to commit by hand
-        Repo.init(str(root), subdir=bool(inside.stdout.strip())).close()
+        Repo.init(str(root), subdir=is_subdirectory).close()
         (root / ".dvc" / "config").write_text((_CODE / ".dvc" / "config").read_text())
         made.append(".dvc")
     return made
+
+
+def _is_ignored(root: Path) -> bool:
+    """Whether the repository around it keeps nothing of the directory, as ours does of `demo/`."""
+    return not subprocess.run(["git", "check-ignore", "--quiet", "."], cwd=root, check=False).returncode
 
 
 def _commit_first(root: Path, paths: list[str]) -> None:

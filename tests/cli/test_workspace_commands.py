@@ -64,6 +64,21 @@ def test_init_leaves_what_else_lies_in_the_directory_out_of_the_first_commit(mad
     assert "rows.csv" not in tracked
 
 
+@pytest.mark.parametrize(("ignored", "repository"), [("/demo/", "demo/ws"), ("/other/", ".")])
+def test_init_makes_a_repository_where_the_one_around_it_would_keep_nothing(tmp_path, ignored, repository):
+    subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)
+    (tmp_path / ".gitignore").write_text(f"{ignored}\n")
+    (tmp_path / "rows.csv").write_text("text,label\n")
+    done = noria("init", "demo/ws", "--source", "rows.csv", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    tracked = subprocess.run(
+        ["git", "ls-files", "--full-name"], cwd=tmp_path / "demo" / "ws", capture_output=True, text=True, check=True
+    )
+    prefix = "" if repository == "demo/ws" else "demo/ws/"
+    assert {f"{prefix}params.yaml", f"{prefix}.dvc/config"} <= set(tracked.stdout.splitlines())
+    assert (tmp_path / repository / ".git").is_dir()
+
+
 @pytest.mark.parametrize("name", ["2024", "no", "my: data #1"])
 def test_init_quotes_names_that_yaml_would_take_for_something_else(tmp_path, name):
     (tmp_path / name).mkdir()
