@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import cast
 
 from flows.plan import make_plan
 from noria.artifacts import Ledger, read_artifact
@@ -32,7 +33,7 @@ class Champion:
     since: str
     age_s: float
     reason: str
-    metrics: object
+    metrics: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -88,5 +89,5 @@ def _champion(workspace: Workspace) -> Champion | None:
     if live is None:
         return None
     age = datetime.now(UTC) - datetime.fromisoformat(live.since)
-    metrics = store.fetch(live.version, signed=False).facts.get("metrics")
+    metrics = cast("Mapping[str, float]", store.fetch(live.version, signed=False).facts["metrics"])
     return Champion(live.version, live.since, round(age.total_seconds(), 1), live.reason, metrics)

@@ -1,6 +1,7 @@
 """evaluate and update: the staged challenger against the live champion; promote, keep, or inconclusive."""
 
 import json
+import logging
 
 from noria.artifacts import Artifact, read_artifact, write_artifact
 from noria.evaluation.judged import read_validation
@@ -9,6 +10,8 @@ from noria.serving.store import store_of
 from noria.serving.update import update_production, verdict_json, verdict_markdown
 from noria.workspace import Workspace
 from tasks.node import main, node
+
+logger = logging.getLogger(__name__)
 
 VERDICT, SUMMARY = "verdict.json", "verdict.md"
 
@@ -30,6 +33,7 @@ def update(workspace: Workspace) -> Artifact:
         evaluate=config.evaluate,
         seed=config.seed,
     )
+    logger.info("%s: %s", verdict.decision, "; ".join(verdict.reasons))
     with write_artifact(workspace.verdict, kind="verdict", parents=(splits, bundle)) as draft:
         values = json.dumps(verdict_json(verdict), indent=2, ensure_ascii=False)
         (draft.path / VERDICT).write_text(values + "\n", encoding="utf-8")

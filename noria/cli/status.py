@@ -53,4 +53,5 @@ def _state(stage: StageStatus) -> str:
 def _champion(champion: Champion | None) -> str:
     if champion is None:
         return "none yet"
-    return f"{champion.version}, live for {champion.age_s / 3600:.1f} h ({champion.reason}); {champion.metrics}"
+    metrics = ", ".join(f"{name} {value:.4g}" for name, value in champion.metrics.items())
+    return f"{champion.version}, live for {champion.age_s / 3600:.1f} h ({champion.reason}); {metrics}"

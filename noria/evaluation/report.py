@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ from noria.evaluation.bootstrap import Estimate, interval
 from noria.evaluation.judged import Judged
 from noria.evaluation.metrics import class_scores, main_metric
 from noria.evaluation.slices import SliceScore, slice_scores
+
+logger = logging.getLogger(__name__)
 
 METRICS = "metrics.json"
 PREDICTIONS = "predictions.parquet"
@@ -59,6 +62,9 @@ def write_report(
 
     evaluation = evaluate_judged(judged, config=config, seed=seed)
     name, main = next(iter(evaluation.metrics.items()))
+    logger.info(
+        "%s %.4f (%.4f to %.4f) on %s validation rows", name, main.value, main.low, main.high, f"{evaluation.rows:,}"
+    )
     with write_artifact(path, kind="evaluation", parents=parents) as draft:
         values = {"confidence": config.confidence, **_metrics(evaluation, judged)}
         (draft.path / METRICS).write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n")

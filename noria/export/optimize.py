@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,6 +24,8 @@ from noria.export.report import write_optimization
 from noria.scenarios.base import Scenario
 from noria.serving.predictor import onnx_run
 from noria.training.checkpoint import load_trained
+
+logger = logging.getLogger(__name__)
 
 
 def optimize_checkpoint(
@@ -59,6 +62,7 @@ def optimize_checkpoint(
         )
         chosen, reason = choose(candidates, config=config.optimize)
         assert chosen.path is not None
+        logger.info("%s", reason)
         outputs = outputs_of(rows, encoder=trained.encoder, run=onnx_run(chosen.path), workers=num_cores())
         judged = scenario.judge(rows, outputs, trained.encoder)
         evaluation = evaluate_judged(judged, config=config.evaluate, seed=config.seed)

@@ -95,7 +95,7 @@ def choose(
     torch.set_num_threads(num_threads)
     if len(seconds) > 1:
         spent = ", ".join(f"{name} on {num} threads {1e3 * s:.0f} ms" for (name, num), s in seconds.items())
-        logger.info("chose %s on %d threads: a pass takes %s", precision, num_threads, spent)
+        logger.info("chose %s, threads: %d; a pass takes %s", precision, num_threads, spent)
     eager_s = seconds[precision, num_threads]
     compiled = _compiles(
         config, device, blocks, PRECISIONS[precision], attempt, slowest, eager_s=eager_s, num_passes=num_passes

@@ -210,7 +210,7 @@ def _encode(material: Material, start: Trained | None, scenario: Scenario, confi
         check_targets(material.start, side.fitting_rows(), target=scenario.target, encoder=encoder)
     rows = side.encode(encoder, scratch=scratch / _ROWS)
     num_held = int(rows.holdout.sum())
-    logger.info("%d training rows, %d of them held out", rows.num_rows, num_held)
+    logger.info("%s training rows, %s of them held out", f"{rows.num_rows:,}", f"{num_held:,}")
     (scratch / _ENCODER).mkdir(exist_ok=True)
     encoder.save(scratch / _ENCODER)
     if material.teacher is not None:
