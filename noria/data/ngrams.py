@@ -57,6 +57,8 @@ class NgramFeatures:
 
     def _encode(self, texts: Sequence[str]) -> tuple[Ragged, Ragged]:
         hashes, rows = _hash_ngrams(texts, self.max_ngram)
+        order = np.argsort(hashes)  # neighbours are searched for in memory that is at hand: half the time
+        hashes, rows = hashes[order], rows[order]
         at = np.searchsorted(self.hashes, hashes)
         known = at < len(self.hashes)
         known[known] = self.hashes[at[known]] == hashes[known]
