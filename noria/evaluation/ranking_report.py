@@ -48,7 +48,7 @@ def draw_by_length(judged: Judged, path: Path) -> None:
     for place, count in enumerate(counts):
         lower.text(place, count, f"{count:,}", ha="center", va="bottom")
     lower.set(ylabel="users", ylim=(0, 1.25 * max(counts)))
-    lower.set_xticks(range(len(groups)), list(groups))
+    lower.set_xticks(range(len(groups)), [group.replace(" ", "\n", 1) for group in groups])
     save_figure(figure, path)
 
 
