@@ -1,13 +1,15 @@
-"""Recordings to log-mel frames, transcripts to characters.
+"""Recordings to log-mel frames, transcripts to characters, and back.
 
-The characters are those of the rows to fit; saved as JSON; imports no torch, since the server and the
-data nodes use it. The same recording gives the same frames in training, evaluation and serving.
-Shapes: T frames, F mel bands, L letters, S samples.
+The characters are those of the rows to fit, whose transcripts are expected again where they are few
+(noria/data/known_transcripts.py). Saved as JSON; imports no torch, since the server and the data nodes use it. The
+same recording gives the same frames in training, evaluation and serving. Shapes: T frames, F mel bands, L letters,
+S samples, V characters with the blank.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,6 +19,7 @@ import numpy as np
 
 from noria.config import AudioConfig
 from noria.data.audio import BadAudio, Sound, decode
+from noria.data.known_transcripts import KnownTranscripts, known_transcripts, most_probable
 from noria.data.mel import SAMPLE_RATE_HZ, features, prepare
 from noria.data.ragged import pad
 from noria.data.speech import normalize
@@ -35,6 +38,7 @@ class _Settings:
     alphabet: str
     num_mels: int
     dynamic_range_db: float
+    known: KnownTranscripts
 
 
 class SpeechEncoder:
@@ -43,6 +47,7 @@ class SpeechEncoder:
     def __init__(self, settings: _Settings) -> None:
         self._settings = settings
         self._number = {character: number for number, character in enumerate(settings.alphabet, 1)}
+        self._known = [[self._number[character] for character in text] for text in settings.known.texts]
 
     @property
     def num_letters(self) -> int:
@@ -60,6 +65,11 @@ class SpeechEncoder:
     def text_of(self, letters: Sequence[int]) -> str:
         """Characters by number, without the blank; single spaces."""
         return " ".join("".join(self._settings.alphabet[letter - 1] for letter in letters).split())
+
+    def read(self, logits_TV: np.ndarray) -> tuple[str, float]:
+        """What was said, from log-probabilities of characters, and the probability of exactly that."""
+        letters, log_p = most_probable(logits_TV, self._known, new_share=self._settings.known.new_share)
+        return self.text_of(letters), min(1.0, math.exp(log_p))
 
     def encode(self, values: Mapping[str, object]) -> dict[str, np.ndarray]:
         """`mel` float32 (T * F): the frames one after the other. What can't be decoded is heard as silence."""
@@ -118,7 +128,8 @@ def fit_speech_encoder(rows: Iterable[Mapping[str, object]], *, config: AudioCon
     TrainingError
         When there are none, or more than any alphabet or syllabary has.
     """
-    characters = {character for row in rows for character in normalize(str(row["text"]))}
+    transcripts = [normalize(str(row["text"])) for row in rows]
+    characters = set("".join(transcripts))
     if not 0 < len(characters) <= _MOST_CHARACTERS:
         raise TrainingError(
             f"the transcripts hold {len(characters):,} different characters",
@@ -126,7 +137,8 @@ def fit_speech_encoder(rows: Iterable[Mapping[str, object]], *, config: AudioCon
             expected=f"from 1 to {_MOST_CHARACTERS:,}",
             next_step="check `source` in params.yaml: where the transcript comes from",
         )
-    return SpeechEncoder(_Settings("".join(sorted(characters)), config.num_mels, config.dynamic_range_db))
+    alphabet, known = "".join(sorted(characters)), known_transcripts(transcripts)
+    return SpeechEncoder(_Settings(alphabet, config.num_mels, config.dynamic_range_db, known))
 
 
 def load_speech_encoder(directory: Path) -> SpeechEncoder:
@@ -141,4 +153,5 @@ def load_speech_encoder(directory: Path) -> SpeechEncoder:
         values: dict[str, Any] = json.loads((directory / _FILE).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ArtifactError("there is no speech encoder here", where=str(directory), expected=_FILE) from None
-    return SpeechEncoder(_Settings(**values))
+    known = values.pop("known", {"texts": (), "new_share": 1.0})  # encoders of before have none
+    return SpeechEncoder(_Settings(**values, known=KnownTranscripts(tuple(known["texts"]), known["new_share"])))

@@ -70,6 +70,7 @@ def draw_slices(scores: Sequence[SliceScore], overall: float, name: str, path: P
         axes.plot([estimate.low, estimate.high], [place, place], color=colour, linewidth=2)
         axes.plot(estimate.value, place, "o", color=colour)
     axes.set_yticks(range(len(scores)), [f"{score.name} ({score.rows:,})" for score in reversed(scores)])
-    axes.set(xlabel=name, title="Slices; grey ones are too small to judge")
+    axes.set(xlabel=name)
+    figure.suptitle("Slices; grey ones are too small to judge")  # over the names of the slices too, which may be long
     axes.legend(frameon=False, loc="lower left")
     save_figure(figure, path)

@@ -152,16 +152,10 @@ def _recipe(config: Config, encoder: Encoder, rows: TrainingRows, model: torch.n
 
 
 def _decode(requests: Sequence[Row], outputs: Sequence[Tensors], encoder: Encoder) -> list[dict[str, object]]:
-    """The best path, and the probability of its text over all alignments."""
-    from noria.data.ctc import greedy, log_probability
     from noria.evaluation.inference import LOGITS
 
-    answers: list[dict[str, object]] = []
-    for output in outputs:
-        letters = greedy(output[LOGITS])
-        sure = min(1.0, math.exp(log_probability(output[LOGITS], letters)))
-        answers.append({"text": _speech(encoder).text_of(letters), "confidence": sure})
-    return answers
+    read = (_speech(encoder).read(output[LOGITS]) for output in outputs)
+    return [{"text": text, "confidence": sure} for text, sure in read]
 
 
 def _judge(rows: Sequence[Row], outputs: Sequence[Tensors], encoder: Encoder) -> Judged:

@@ -2,12 +2,17 @@
 
 import itertools
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 import torch
 
-from noria.data.ctc import greedy, log_probability
+from noria.data.ctc import greedy, log_probabilities
+
+
+def log_probability(answers: np.ndarray, text: Sequence[int]) -> float:
+    return float(log_probabilities(answers, [text])[0])
 
 
 def log_softmax(shape: tuple[int, int], seed: int) -> np.ndarray:
@@ -48,3 +53,9 @@ def test_it_is_the_loss_that_training_minimizes():
 
 def test_a_text_that_does_not_fit_is_impossible():
     assert log_probability(log_softmax((3, 3), seed=2), [1, 1, 1]) == -math.inf
+
+
+def test_texts_of_all_lengths_together_are_as_probable_as_each_alone():
+    answers = log_softmax((12, 5), seed=3)
+    texts = [[], [1], [2, 2, 4], [1, 2, 3, 4, 1], [3] * 12]
+    assert log_probabilities(answers, texts) == pytest.approx([log_probability(answers, text) for text in texts])
