@@ -13,8 +13,9 @@ from noria.serving.bundle import open_bundle
 from noria.serving.deployment import prove_apart
 from noria.serving.golden import prove
 from noria.serving.live import Live
+from noria.serving.pointer import Production
 from noria.serving.predictor import Predictor
-from noria.serving.store import ModelStore, Production
+from noria.serving.store import ModelStore
 
 logger = logging.getLogger(__name__)
 

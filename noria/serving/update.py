@@ -39,7 +39,7 @@ def update_production(
     live = store.production()
     if live is not None and live.version == challenger:
         return already_live(challenger)
-    if live is not None and (taken_back := store.journal.rolled_back(challenger)):
+    if live is not None and (taken_back := store.journal.taken_back(challenger)):
         return was_rolled_back(challenger, live.version, taken_back)
     new = _load(store, challenger)
     old = _load(store, live.version, signed=False) if live else None  # it is only compared with
