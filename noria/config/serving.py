@@ -62,8 +62,8 @@ class DeployConfig(Section):
     def _is_tried_in_one_way(self) -> Self:
         if self.canary and self.shadow:
             raise ValueError(
-                f"`canary: {self.canary:g}` and `shadow: {self.shadow:g}`: a challenger is tried in one of the two ways; "
-                "set the other to 0"
+                f"`canary: {self.canary:g}` beside `shadow: {self.shadow:g}`: a challenger is tried in one of the two "
+                "ways; set the other to 0"
             )
         return self
 
