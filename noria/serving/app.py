@@ -36,7 +36,7 @@ from noria.serving.inference_protocol import inference_protocol
 from noria.serving.live import Live
 from noria.serving.metrics import CONTENT_TYPE, Metrics
 from noria.serving.objects import open_objects
-from noria.serving.observations import WRITE_EVERY_S, Observer
+from noria.serving.observer import WRITE_EVERY_S, Observer
 from noria.serving.page import page
 from noria.serving.predict import add_predict
 from noria.serving.predictor import VERSION_FIELD, Predictor

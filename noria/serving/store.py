@@ -25,6 +25,7 @@ from noria.serving.bundle import read_bundle, version_of
 from noria.serving.checkpoints import Checkpoints
 from noria.serving.journal import EventKind, Journal
 from noria.serving.objects import Objects, open_objects
+from noria.serving.observations import Observed, read_observations
 from noria.serving.pointer import Canary, Mode, Pointer, Production
 from noria.workspace import Workspace
 
@@ -281,6 +282,16 @@ class ModelStore:
             expected=f"one of {', '.join(live.previous)}",
             next_step="`noria run` publishes the workspace's bundle again; `noria promote VERSION --reason …`",
         )
+
+    def observed(self, canary: Canary) -> Observed:
+        """What the servers counted of a canary and of the champion meanwhile.
+
+        Raises
+        ------
+        StoreError
+            When an object of theirs can't be read.
+        """
+        return read_observations(self._objects, self.name, canary)
 
     def place(self, version: str | None = None) -> str:
         """URL or path of the model or of one version, for people."""
