@@ -124,7 +124,7 @@ class Pointer:
         new = replace(new, event=Event(kind, version, datetime.now(UTC).isoformat(), reason, plain))
         live, tag = self._stored()
         if live is not None:
-            self.settle(live)
+            self.settle(live)  # its event is nowhere else
         data = json.dumps(_values(new), indent=2, ensure_ascii=False).encode() + b"\n"
         swapped = live == over and (
             self._objects.create(self._key, data) if tag is None else self._objects.swap(self._key, data, tag)

@@ -173,6 +173,13 @@ class ModelStore:
         """
         return self._pointer.read()
 
+    def settled(self) -> Production | None:
+        """What is live, and its last change is in the journal, also if whoever made it died before he told."""
+        live = self._pointer.read()
+        if live is not None:
+            self._pointer.settle(live)
+        return live
+
     def promote(
         self,
         version: str,
@@ -193,9 +200,8 @@ class ModelStore:
         StoreError
             When the version is unknown, or the pointer moved.
         """
-        live = self.production()
+        live = self.settled()
         if live is not None and live.version == version:
-            self._pointer.settle(live)
             return live
         previous = (over.version, *over.previous)[:_MOST_PREVIOUS] if over else ()
         return self._make_live(version, "promoted", reason=reason, over=over, previous=previous, details=details)
@@ -219,9 +225,8 @@ class ModelStore:
         StoreError
             When the version is unknown or live itself, or the pointer moved.
         """
-        digest, live = self.fetch(version).digest, self.production()
+        digest, live = self.fetch(version).digest, self.settled()
         if live and live.canary and live.canary.is_as(version, mode, share):
-            self._pointer.settle(live)
             return live
         if over.version == version:
             raise StoreError(
@@ -244,9 +249,8 @@ class ModelStore:
         StoreError
             When the pointer moved.
         """
-        live = self.production()
+        live = self.settled()
         if over.canary is None or (live and live.version == over.version and live.canary is None):
-            self._pointer.settle(live or over)
             return live or over
         alone, told = replace(over, canary=None), {"over": over.version, **(details or {})}
         return self._pointer.change(alone, "withdrawn", over.canary.version, reason=reason, over=over, details=told)

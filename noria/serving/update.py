@@ -43,7 +43,7 @@ def update_production(
     BundleError
         When either model is damaged.
     """
-    before = store.production()
+    before = store.settled()
     if before is None or before.canary is None:
         return _update(store, challenger, rows, before, deploy=deploy, config=config, evaluate=evaluate, seed=seed)
     canary = before.canary
