@@ -45,6 +45,8 @@ from noria.serving.store import ModelStore
 
 logger = logging.getLogger(__name__)
 
+_LAST_WORDS_S = 5.0
+
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 
@@ -151,7 +153,9 @@ def _lifespan(
         ended.set()
         for live in lives.values():
             live.close()
-        await asyncio.to_thread(observe)
+        last = threading.Thread(target=observe, daemon=True)  # a store that hangs does not keep the server from ending
+        last.start()
+        await asyncio.to_thread(last.join, _LAST_WORDS_S)
 
     return lifespan
 

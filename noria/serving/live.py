@@ -15,13 +15,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
-from typing import Generic, Protocol, TypeVar, cast
+from typing import Generic, TypeVar, cast
 
 from starlette.requests import Request
 
 from noria.config import ServeConfig
 from noria.evaluation.inference import num_cores
-from noria.scenarios.base import Row, Scenario
 from noria.serving.admission import Admission, Place
 from noria.serving.batcher import Batcher, Size
 from noria.serving.body import read_body, unless_gone
@@ -29,6 +28,7 @@ from noria.serving.lineup import Lineup, Serving, Trial, key_of
 from noria.serving.metrics import Metrics
 from noria.serving.pointer import Canary
 from noria.serving.predictor import Encoded, Predictor
+from noria.serving.reading import Given, Read, Understood, Unread, understand
 from noria.serving.refusal import ModelFailed, Refusal
 from noria.serving.shadow import Shadows
 from noria.serving.tally import Answer, Tally
@@ -39,19 +39,8 @@ _BODIES_AT_ONCE = 8
 _MOST_REMEMBERED = 10_000
 
 
-class Given(Protocol):
-    """A body as its route understands it."""
-
-    @property
-    def rows(self) -> Sequence[Row]:
-        """The validated requests in it."""
-        ...
-
-
 T = TypeVar("T")
 G = TypeVar("G", bound=Given)
-Read = Callable[[bytes, Scenario], G]
-_Understood = tuple[Given, Sequence[Encoded]]
 
 
 @dataclass(frozen=True)
@@ -70,14 +59,6 @@ class Answered(Generic[G]):
     given: G
     answers: Sequence[Answer]
     version: str
-
-
-@dataclass(frozen=True)
-class _Unread:
-    """A body, and what understands it."""
-
-    body: bytes
-    read: Read[Given]
 
 
 class Live:
@@ -106,8 +87,8 @@ class Live:
             too_late=self.admission.too_late,
             on_done=self._done,
         )
-        self._reader: Batcher[_Unread, _Understood | Refusal] = Batcher(
-            _understand,
+        self._reader: Batcher[Unread, Understood | Refusal] = Batcher(
+            understand,
             size_of=lambda unread: Size(num_pieces=1, longest_tokens=1),
             workers=workers,
             batch_tokens=_BODIES_AT_ONCE,
@@ -168,7 +149,7 @@ class Live:
         """
         lineup, key = self.lineup, key_of(request)
         place = inside.enter_context(self.admission.enter())
-        unread = _Unread(await read_body(request, place, max_bytes=self._max_body_bytes), read)
+        unread = Unread(await read_body(request, place, max_bytes=self._max_body_bytes), read)
         begin = partial(self._begin, request, unread, place)
         if only is not None:
             return cast("Asked[G]", await begin(Serving(only), inside))
@@ -201,7 +182,7 @@ class Live:
             return asked
 
     async def _begin(
-        self, request: Request, unread: _Unread, place: Place, serving: Serving, inside: ExitStack
+        self, request: Request, unread: Unread, place: Place, serving: Serving, inside: ExitStack
     ) -> Asked[Given]:
         """Understood and encoded, with the answers of this version to come."""
         started_s, predictor, request_id = time.monotonic(), serving.predictor, request.state.request_id
@@ -269,18 +250,3 @@ def outcome(done: asyncio.Future[T], *, request_id: str) -> T:
 
 def _size_of(encoded: Encoded) -> Size:
     return Size(len(encoded.pieces), encoded.longest_tokens)
-
-
-def _understand(predictor: Predictor, batch: Sequence[_Unread]) -> list[_Understood | Refusal]:
-    """What each body holds, encoded: all of them at once, which costs half."""
-    read = [_given(unread, predictor.bundle.scenario) for unread in batch]
-    rows = [row for given in read if not isinstance(given, Refusal) for row in given.rows]
-    encoded = iter(predictor.encode(rows) if rows else ())
-    return [given if isinstance(given, Refusal) else (given, [next(encoded) for _ in given.rows]) for given in read]
-
-
-def _given(unread: _Unread, scenario: Scenario) -> Given | Refusal:
-    try:
-        return unread.read(unread.body, scenario)
-    except Refusal as refusal:
-        return refusal
