@@ -1,4 +1,4 @@
-"""Where a workspace stands: its last run, its stages, its rows, its champion."""
+"""Where a workspace stands: its last run, its stages, its rows, its champion, and what is tried beside it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from noria.artifacts import Ledger, read_artifact
 from noria.errors import ArtifactError
 from noria.lease import Owner, holder
 from noria.serving.store import store_of
+from noria.serving.trial_verdict import Side, side
 from noria.workspace import Workspace
 from tasks.history import Attempt, read_history
 
@@ -37,6 +38,22 @@ class Champion:
 
 
 @dataclass(frozen=True)
+class Tried:
+    """What is tried beside the champion, and what servers counted of both so far; times in seconds and milliseconds."""
+
+    version: str
+    mode: str
+    share: float
+    since: str
+    age_s: float
+    reason: str
+    answers_needed: int
+    num_servers: int
+    canary: Side
+    champion: Side
+
+
+@dataclass(frozen=True)
 class Status:
     """All of it. `ledger` is by stage, in the order of the flowchart."""
 
@@ -47,6 +64,7 @@ class Status:
     stages: tuple[StageStatus, ...]
     ledger: Mapping[str, Ledger]
     champion: Champion | None
+    tried: Tried | None
 
 
 def read_status(workspace: Workspace) -> Status:
@@ -67,6 +85,7 @@ def read_status(workspace: Workspace) -> Status:
         stages=tuple(StageStatus(stage, stage in stale, last.get(stage)) for stage in [*plan.order, *effects]),
         ledger=_ledger(workspace),
         champion=_champion(workspace),
+        tried=_tried(workspace),
     )
 
 
@@ -88,6 +107,29 @@ def _champion(workspace: Workspace) -> Champion | None:
     live = store.production()
     if live is None:
         return None
-    age = datetime.now(UTC) - datetime.fromisoformat(live.since)
     metrics = cast("Mapping[str, float]", store.fetch(live.version, signed=False).facts["metrics"])
-    return Champion(live.version, live.since, round(age.total_seconds(), 1), live.reason, metrics)
+    return Champion(live.version, live.since, _age_s(live.since), live.reason, metrics)
+
+
+def _tried(workspace: Workspace) -> Tried | None:
+    store = store_of(workspace)
+    live = store.production()
+    if live is None or live.canary is None:
+        return None
+    canary, observed = live.canary, store.observed(live.canary)
+    return Tried(
+        canary.version,
+        canary.mode,
+        canary.share,
+        canary.since,
+        _age_s(canary.since),
+        canary.reason,
+        answers_needed=workspace.config.deploy.canary_requests,
+        num_servers=observed.num_servers,
+        canary=side(canary.version, observed.challenger),
+        champion=side(live.version, observed.champion),
+    )
+
+
+def _age_s(since: str) -> float:
+    return round((datetime.now(UTC) - datetime.fromisoformat(since)).total_seconds(), 1)

@@ -1,4 +1,7 @@
-"""evaluate and update: the staged challenger against the live champion; promote, keep, or inconclusive."""
+"""evaluate and update: the canary by what it did, then the staged challenger against the live champion.
+
+Promote, canary, keep, or inconclusive.
+"""
 
 import json
 import logging
@@ -7,7 +10,8 @@ from noria.artifacts import Artifact, read_artifact, write_artifact
 from noria.evaluation.judged import read_validation
 from noria.serving.bundle import read_bundle, version_of
 from noria.serving.store import store_of
-from noria.serving.update import update_production, verdict_json, verdict_markdown
+from noria.serving.update import update_production, verdict_json
+from noria.serving.verdict_page import verdict_markdown
 from noria.workspace import Workspace
 from tasks.node import main, node
 
@@ -17,7 +21,7 @@ VERDICT, SUMMARY = "verdict.json", "verdict.md"
 
 
 def verdict_table(workspace: Workspace) -> str:
-    """The decision, its reasons, and the gain everywhere and per slice."""
+    """What became of the canary; the decision, its reasons, and the gain everywhere and per slice."""
     return (workspace.verdict / SUMMARY).read_text(encoding="utf-8")
 
 
@@ -29,6 +33,7 @@ def update(workspace: Workspace) -> Artifact:
         store_of(workspace),
         version_of(bundle),
         read_validation(splits.path),
+        deploy=config.deploy,
         config=config.update,
         evaluate=config.evaluate,
         seed=config.seed,

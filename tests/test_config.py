@@ -42,6 +42,9 @@ def test_name_scenario_and_source_are_enough_and_an_empty_section_has_its_defaul
         ("clean: {near_duplicate_similarity: 0}", 4, "greater than or equal to 0.2"),
         ("model:\n  heads: 3", 4, "`model`: dim must be a multiple of 3"),
         ("optimize:\n  candidates: []", 5, "at least 1"),
+        ("deploy:\n  canary: 0.1\n  shadow: 0.9", 4, "`deploy`: .*tried in one of the two ways"),
+        ("deploy:\n  canary: 0.6", 5, "less than or equal to 0.5"),
+        ("deploy:\n  shadow: -0.1", 5, "greater than or equal to 0"),
     ],
 )
 def test_a_slip_is_named_with_its_line(tmp_path, added, line, says):

@@ -74,6 +74,31 @@ def inverted_bundle(bundle: Path, target: Path, *, honest: bool = False) -> Arti
     return _with_own_golden_answers(read_artifact(target)) if honest else read_artifact(target)
 
 
+def brittle_bundle(bundle: Path, target: Path, *, max_tokens: int) -> Artifact:
+    """The bundle with a graph that fails on longer texts: its golden requests are short, so it proves itself."""
+    with write_artifact(target, kind="bundle") as draft:
+        shutil.copytree(bundle, draft.path, dirs_exist_ok=True)
+        (draft.path / MANIFEST).unlink()
+        model = onnx.load(str(bundle / "model.onnx"))
+        (last,) = (node for node in model.graph.node if "logits" in node.output)
+        last.output[list(last.output).index("logits")] = "straight"
+        tokens = next(put.name for put in model.graph.input if len(put.type.tensor_type.shape.dim) == 2)
+        constants = {"second": np.array(1), "one": np.array(1), "zeros": np.zeros(max_tokens, np.float32)}
+        model.graph.initializer.extend(onnx.numpy_helper.from_array(v, n) for n, v in constants.items())
+        make = onnx.helper.make_node
+        model.graph.node.extend(
+            [
+                make("Shape", [tokens], ["shape"]),
+                make("Gather", ["shape", "second"], ["length"]),
+                make("Sub", ["length", "one"], ["last"]),
+                make("Gather", ["zeros", "last"], ["zero"]),  # an index beyond the end is an error
+                make("Add", ["straight", "zero"], ["logits"]),
+            ]
+        )
+        onnx.save(model, str(draft.path / "model.onnx"))
+    return read_artifact(target)
+
+
 def _with_own_golden_answers(liar: Artifact) -> Artifact:
     requests = [record["request"] for record in json.loads((liar.path / "golden.json").read_text())]
     answers = golden_answers(Predictor(open_bundle(liar.path)), requests)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from noria.errors import StoreError
-from noria.serving.store import ModelStore, Production
+from noria.serving.pointer import Production
+from noria.serving.store import ModelStore
 
 
 def live_version(store: ModelStore) -> Production:

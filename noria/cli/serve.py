@@ -70,6 +70,6 @@ def _stores(workspaces: list[Workspace], *, version: str | None) -> dict[str, Mo
 def _load(store: ModelStore, *, version: str | None, config: ServeConfig) -> Predictor:
     """What is live, or the version that was asked for, once it has shown that it answers."""
     from noria.cli.model import live_version
-    from noria.serving.follower import load_proven
+    from noria.serving.following import load_proven
 
     return load_proven(store, version or live_version(store).version, threads=config.threads)

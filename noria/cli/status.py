@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from noria.cli.options import add_directory, add_json, print_json
 
 if TYPE_CHECKING:
-    from flows.status import Champion, StageStatus, Status
+    from flows.status import Champion, StageStatus, Status, Tried
+    from noria.serving.trial_verdict import Side
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -43,6 +44,8 @@ def _show(status: Status) -> None:
             f"{ledger.quarantined:>9,} quarantined  {ledger.added:>9,} added"
         )
     print(f"champion: {_champion(status.champion)}")
+    if status.tried is not None:
+        _show_tried(status.tried)
 
 
 def _state(stage: StageStatus) -> str:
@@ -55,3 +58,18 @@ def _champion(champion: Champion | None) -> str:
         return "none yet"
     metrics = ", ".join(f"{name} {value:.4g}" for name, value in champion.metrics.items())
     return f"{champion.version}, live for {champion.age_s / 3600:.1f} h ({champion.reason}); {metrics}"
+
+
+def _show_tried(tried: Tried) -> None:
+    print(
+        f"{tried.mode}: {tried.version}, on {tried.share:.1%} of the requests for {tried.age_s / 3600:.1f} h; "
+        f"{tried.answers_needed:,} answers are needed; counted by servers: {tried.num_servers}"
+    )
+    for role, side in ((tried.mode, tried.canary), ("champion", tried.champion)):
+        print(f"  {role:<9} {_side(side)}")
+
+
+def _side(side: Side) -> str:
+    pace = "" if side.p50_ms is None else f", p50 {side.p50_ms:.1f} ms, p99 {side.p99_ms:.1f} ms"
+    judged = f", called right {side.right:,} and wrong {side.wrong:,} times" if side.right + side.wrong else ""
+    return f"{side.requests:,} requests, {side.errors:,} errors{pace}{judged}"

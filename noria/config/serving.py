@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from noria.config.section import Positive, Section, Share
 
@@ -39,7 +39,7 @@ class OptimizeConfig(Section):
 
 
 class DeployConfig(Section):
-    """Where versions live."""
+    """Where versions live, and how a better one comes to the clients."""
 
     store: str = "store"
     """A directory, or a URL that fsspec writes (`s3://bucket/models`)."""
@@ -48,6 +48,24 @@ class DeployConfig(Section):
     is named by the environment: NORIA_SIGNING_KEY signs what `noria run` deploys."""
     publish_checkpoint: bool = True
     """Keep each version's training checkpoint beside it: `train.init_from: champion` starts from there."""
+    canary: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    """Share of the requests that a challenger which beat the champion answers before it goes live; 0: it goes live at
+    once."""
+    shadow: Share = 0.0
+    """Share of the requests that it answers after the champion did, unseen by clients; 0: none. Not beside `canary`."""
+    canary_requests: Positive = 200
+    """So many requests must it have answered, and the champion meanwhile, before it may go live."""
+    canary_days: Annotated[float, Field(gt=0)] = 7.0
+    """What is tried for longer without a verdict is told to people as overdue; it goes on."""
+
+    @model_validator(mode="after")
+    def _is_tried_in_one_way(self) -> Self:
+        if self.canary and self.shadow:
+            raise ValueError(
+                f"`canary: {self.canary:g}` beside `shadow: {self.shadow:g}`: a challenger is tried in one of the two "
+                "ways; set the other to 0"
+            )
+        return self
 
 
 class UpdateConfig(Section):
@@ -57,7 +75,7 @@ class UpdateConfig(Section):
     """The lower end of the paired interval of the gain must lie above this."""
     max_slice_drop: Share = 0.03
     max_latency_ratio: Annotated[float, Field(gt=0)] = 2.0
-    """Challenger's p50 latency over the champion's."""
+    """Challenger's p50 latency over the champion's; of a canary also p99."""
 
 
 class ServeConfig(Section):

@@ -15,9 +15,10 @@ from pydantic import BaseModel
 from noria.config import ServeConfig
 from noria.errors import StoreError
 from noria.serving.bundle import CARD, DATA_CARD
-from noria.serving.follower import Follower
+from noria.serving.follower import Followers
 from noria.serving.journal import Event
 from noria.serving.live import Live
+from noria.serving.pointer import Production
 from noria.serving.refusal import Refusal
 from noria.serving.store import ModelStore
 
@@ -65,13 +66,23 @@ class Told(BaseModel):
     reason: str
 
 
+class Tried(BaseModel):
+    """What is tried beside the live version: as a "canary" or a "shadow", on which share of the requests."""
+
+    version: str
+    mode: str
+    share: float
+
+
 class History(BaseModel):
-    """The latest events, latest first; `live` in the store may be another version than is `served` here."""
+    """The latest events, latest first; what is live or tried in the store may be another than is served here."""
 
     served: str
     live: str | None
+    tried: Tried | None
     is_followed: bool
     not_served: dict[str, str] | None
+    canary_not_served: dict[str, str] | None
     events: list[Told]
 
 
@@ -80,7 +91,7 @@ def about(
     *,
     config: ServeConfig,
     stores: Mapping[str, ModelStore],
-    followers: Mapping[str, Follower],
+    followers: Mapping[str, Followers],
 ) -> APIRouter:
     """The routes."""
     router = APIRouter()
@@ -96,7 +107,7 @@ def about(
         )
 
     for live in lives.values():
-        _add_model(router, live, store=stores.get(live.name), follower=followers.get(live.name))
+        _add_model(router, live, store=stores.get(live.name), followers=followers.get(live.name))
     return router
 
 
@@ -112,13 +123,13 @@ def _about(live: Live) -> AboutModel:
     )
 
 
-def _add_model(router: APIRouter, live: Live, *, store: ModelStore | None, follower: Follower | None) -> None:
+def _add_model(router: APIRouter, live: Live, *, store: ModelStore | None, followers: Followers | None) -> None:
     @router.get(f"/models/{live.name}/cards", summary=f"Cards of {live.name}")
     async def cards() -> Cards:
         """What the model is made of, how good it is, and what its data are."""
         return await asyncio.to_thread(_cards, live)
 
-    events = Briefly(lambda: _read(store) if store else (None, []))
+    told = Briefly(lambda: _read(store) if store else (None, []))
 
     @router.get(
         f"/models/{live.name}/history",
@@ -127,14 +138,18 @@ def _add_model(router: APIRouter, live: Live, *, store: ModelStore | None, follo
     )
     async def history() -> History:
         """What was published, went live, was taken back, or could not be served."""
-        said, told = await events.now()
-        missed = follower.not_served if follower else None
+        production, events = await told.now()
+        canary = production.canary if production else None
+        missed = followers.missed() if followers else {}
+        failed = {what: {"version": one.version, "reason": one.reason} for what, one in missed.items()}
         return History(
             served=live.predictor.version,
-            live=said,
+            live=production.version if production else None,
+            tried=Tried(version=canary.version, mode=canary.mode, share=canary.share) if canary else None,
             is_followed=store is not None,
-            not_served={"version": missed.version, "reason": missed.reason} if missed else None,
-            events=told,
+            not_served=failed.get("not_served"),
+            canary_not_served=failed.get("canary_not_served"),
+            events=events,
         )
 
 
@@ -152,13 +167,13 @@ def _text(path: Path) -> str:
         return ""
 
 
-def _read(store: ModelStore) -> tuple[str | None, list[Told]]:
+def _read(store: ModelStore) -> tuple[Production | None, list[Told]]:
     try:
         production, events = store.production(), store.journal.latest(_MOST_EVENTS)
     except (StoreError, OSError) as error:
         what = error.what if isinstance(error, StoreError) else str(error)
         raise Refusal(503, f"the store does not tell its history: {what}", reason="store", retry_after_s=5) from error
-    return production.version if production else None, [_told(event) for event in reversed(events)]
+    return production, [_told(event) for event in reversed(events)]
 
 
 def _told(event: Event) -> Told:

@@ -8,9 +8,11 @@ every refusal says what, where, what was expected, and what to do next. `GET /` 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import threading
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
@@ -27,19 +29,23 @@ from noria.config import ServeConfig
 from noria.serving.about import about
 from noria.serving.doorway import REQUEST_ID, Doorway
 from noria.serving.feedback import Shelf, feedback
-from noria.serving.follower import Follower, load_proven
+from noria.serving.follower import CanaryFollower, Follower, Followers
+from noria.serving.following import load_proven
 from noria.serving.guard import guard_of
 from noria.serving.inference_protocol import inference_protocol
 from noria.serving.live import Live
 from noria.serving.metrics import CONTENT_TYPE, Metrics
 from noria.serving.objects import open_objects
+from noria.serving.observer import WRITE_EVERY_S, Observer
 from noria.serving.page import page
 from noria.serving.predict import add_predict
 from noria.serving.predictor import VERSION_FIELD, Predictor
-from noria.serving.refusal import Refusal, model_failed, refusal_response
+from noria.serving.refusal import ModelFailed, Refusal, refusal_response
 from noria.serving.store import ModelStore
 
 logger = logging.getLogger(__name__)
+
+_LAST_WORDS_S = 5.0
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
@@ -69,7 +75,8 @@ def create_app(
 ) -> FastAPI:
     """The application; `app.state.models` holds each model by name, and the first is also at /predict.
 
-    A model whose store is among those `followed` is swapped when another version goes live there.
+    A model whose store is among those `followed` is swapped when another version goes live there, and a canary is
+    tried beside it.
 
     Raises
     ------
@@ -80,8 +87,12 @@ def create_app(
     lives = {name: Live(name, predictor, config=config, metrics=metrics) for name, predictor in models.items()}
     first = next(iter(lives.values()))
     load = partial(load_proven, threads=config.threads)
-    followers = {name: Follower(lives[name], store, load=load) for name, store in followed.items()}
-    lifespan = _lifespan(lives, followers, follow_s=config.follow_s)
+    followers = {
+        name: Followers(Follower(lives[name], store, load=load), CanaryFollower(lives[name], store, load=load))
+        for name, store in followed.items()
+    }
+    observers = {name: Observer(open_objects(store.url), store.name) for name, store in followed.items()}
+    lifespan = _lifespan(lives, followers, observers, follow_s=config.follow_s)
     app = _documented(f"Noria: {', '.join(lives)}", lifespan=lifespan)
     draining = Draining(lives)
     app.state.models, app.state.draining = lives, draining
@@ -94,7 +105,7 @@ def create_app(
         logs=config.access_log,
     )
     _refuse_in_json(app, lives, metrics)
-    _add_health(app, first, draining, followers)
+    _add_health(app, lives, draining, followers)
     for path, live in paths.items():
         add_predict(app, path, live, max_rows=config.max_batch_rows)
     app.include_router(
@@ -119,18 +130,32 @@ def _documented(title: str, *, lifespan: Lifespan) -> FastAPI:
     return app
 
 
-def _lifespan(lives: Mapping[str, Live], followers: Mapping[str, Follower], *, follow_s: float) -> Lifespan:
-    """Follows the stores while requests are answered."""
+def _lifespan(
+    lives: Mapping[str, Live], followers: Mapping[str, Followers], observers: Mapping[str, Observer], *, follow_s: float
+) -> Lifespan:
+    """Follows the stores while requests are answered, and tells them how canaries do."""
+
+    def observe() -> None:
+        for name, observer in observers.items():
+            observer.write(lives[name].lineup)
+
+    def go_on_observing(ended: threading.Event) -> None:
+        while not ended.wait(WRITE_EVERY_S):
+            observe()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         ended = threading.Event()
-        for follower in followers.values():  # on threads that nobody waits for: a proof can take minutes
-            threading.Thread(target=follower.follow, args=(follow_s, ended), daemon=True).start()
+        for following in followers.values():
+            following.start(follow_s, ended)
+        threading.Thread(target=go_on_observing, args=(ended,), daemon=True).start()
         yield
         ended.set()
         for live in lives.values():
             live.close()
+        last = threading.Thread(target=observe, daemon=True)  # a store that hangs does not keep the server from ending
+        last.start()
+        await asyncio.to_thread(last.join, _LAST_WORDS_S)
 
     return lifespan
 
@@ -148,7 +173,7 @@ def _add_page(
     *,
     config: ServeConfig,
     followed: Mapping[str, ModelStore],
-    followers: Mapping[str, Follower],
+    followers: Mapping[str, Followers],
     metrics: Metrics,
 ) -> None:
     """The page, and what it asks for."""
@@ -158,7 +183,11 @@ def _add_page(
     app.include_router(feedback(lives, shelves=shelves, config=config, metrics=metrics))
 
 
-def _add_health(app: FastAPI, first: Live, draining: Draining, followers: Mapping[str, Follower]) -> None:
+def _add_health(
+    app: FastAPI, lives: Mapping[str, Live], draining: Draining, followers: Mapping[str, Followers]
+) -> None:
+    first = next(iter(lives.values()))
+
     @app.get("/healthz")
     async def healthz() -> Mapping[str, str]:
         """The process lives."""
@@ -166,14 +195,16 @@ def _add_health(app: FastAPI, first: Live, draining: Draining, followers: Mappin
 
     @app.get("/readyz", responses={503: {"description": "the server is stopping"}})
     async def readyz() -> JSONResponse:
-        """The models are loaded: requests are answered; and what is live in a store, but could not be served."""
+        """Requests are answered; what is tried beside the models; what their stores want and could not be served."""
         status = "draining" if draining.is_draining else "ready"
-        failed = {
-            name: missed.version  # the reason is for those who may look: /models/NAME/history
-            for name, follower in followers.items()
-            if (missed := follower.not_served) is not None
-        }
-        said = {"status": status, VERSION_FIELD: first.predictor.version, **({"not_served": failed} if failed else {})}
+        by_model: defaultdict[str, dict[str, str]] = defaultdict(dict)
+        for name, live in lives.items():
+            if (trial := live.lineup.trial) is not None:
+                by_model["tried"][name] = trial.challenger.version
+        for name, of_model in followers.items():
+            for what, missed in of_model.missed().items():  # why is for those who may look: /models/NAME/history
+                by_model[what][name] = missed.version
+        said = {"status": status, VERSION_FIELD: first.predictor.version, **by_model}
         return JSONResponse(said, status_code=503 if draining.is_draining else 200)
 
 
@@ -201,6 +232,6 @@ def _refuse_in_json(app: FastAPI, lives: Mapping[str, Live], metrics: Metrics) -
     @app.exception_handler(Exception)
     async def failed(request: Request, error: Exception) -> JSONResponse:
         logger.error("request %s failed", request.state.request_id, exc_info=error)
-        response = answer(request, model_failed())
+        response = answer(request, ModelFailed())
         response.headers[REQUEST_ID] = request.state.request_id  # it is sent from outside of the doorway
         return response

@@ -88,6 +88,11 @@ class Batcher(Generic[I, O]):
         """Items that are not worked on yet."""
         return len(self._waiting)
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether no item waits or is worked on; any thread may ask."""
+        return not self._waiting and not self._num_busy
+
     @contextmanager
     def asking(
         self, items: Sequence[I], *, predictor: Predictor, deadline_s: float

@@ -23,8 +23,9 @@ from noria.scenarios.base import Row
 from noria.serving.bundle import Bundle
 from noria.serving.journal import Event
 from noria.serving.predictor import Predictor
+from noria.serving.trial_verdict import TrialVerdict
 
-Decision = Literal["promote", "keep", "inconclusive"]
+Decision = Literal["promote", "canary", "keep", "inconclusive"]
 NO_MODEL = "none: a trivial answer"
 _LATENCY_REPEATS = 50
 
@@ -36,7 +37,8 @@ class Verdict:
     Attributes
     ----------
     decision:
-        "promote", "keep" (the champion stays) or "inconclusive" (it stays, for want of evidence).
+        "promote", "canary" (it is better, and is tried on requests first), "keep" (the champion stays) or
+        "inconclusive" (it stays, for want of evidence).
     reasons:
         In words.
     challenger, champion:
@@ -51,6 +53,8 @@ class Verdict:
         Challenger's median over the champion's, for one row; None without a champion.
     rows:
         Rows that judged.
+    trial:
+        What was decided, before all this, of the canary that stood beside the champion.
     """
 
     decision: Decision
@@ -64,6 +68,7 @@ class Verdict:
     slices: tuple[SliceScore, ...] = ()
     latency_ratio: float | None = None
     rows: int = 0
+    trial: TrialVerdict | None = None
 
 
 def already_live(version: str) -> Verdict:
@@ -71,10 +76,11 @@ def already_live(version: str) -> Verdict:
     return Verdict("keep", (f"{version} is already live",), challenger=version, champion=version)
 
 
-def was_rolled_back(version: str, champion: str, event: Event) -> Verdict:
-    """The challenger was live and taken back: a person knew what these rows don't."""
+def was_taken_back(version: str, champion: str, event: Event) -> Verdict:
+    """The challenger came to the clients and was taken back: people, or requests, knew what these rows don't."""
+    what = "rolled back" if event.kind == "rolled-back" else "withdrawn as a canary"
     reason = (
-        f"{version} was rolled back on {event.time[:10]} ({event.reason}); "
+        f"{version} was {what} on {event.time[:10]} ({event.reason}); "
         f"`noria promote {version} --reason …` makes it live by hand"
     )
     return Verdict("keep", (reason,), challenger=version, champion=champion)

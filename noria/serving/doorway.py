@@ -1,4 +1,4 @@
-"""What every request passes first and last: an id, the guard, the metrics, one line in the log.
+"""What every request passes first and last: an id, the guard, the metrics, one line in the log, a shadow.
 
 Where the queue is full, requests are turned away here: to refuse many must cost little.
 """
@@ -72,6 +72,8 @@ class Doorway:
             self._metrics.requested(route=route, status=status, seconds=seconds)
             if self._logs:
                 _log(scope, request_id=request_id, route=route, status=status, seconds=seconds)
+            if (afterwards := scope["state"].get("afterwards")) is not None:
+                afterwards()
 
     def _no_room(self, path: str) -> Refusal | None:
         admission = self._admissions.get(path)

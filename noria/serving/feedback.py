@@ -115,6 +115,7 @@ def feedback(
             async with writing:
                 name, said = await asyncio.to_thread(partial(_keep, body, lives=lives, shelves=shelves))
         metrics.said(said.model, is_right=said.is_right)
+        lives[said.model].judged(said.request_id, is_right=said.is_right)
         request.state.told = {"model": said.model, "version": said.model_version}
         return JSONResponse({"id": name}, status_code=201)
 

@@ -1,107 +1,46 @@
-"""A served model follows what its store says is live: load, prove, swap; what fails leaves the old version serving."""
+"""A served model follows what its store says is live, and what is tried beside it: load, prove, swap.
+
+What fails leaves the old version serving.
+"""
 
 from __future__ import annotations
 
 import logging
 import threading
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
-from noria.errors import BundleError, NoriaError, StoreError
-from noria.serving.bundle import open_bundle
-from noria.serving.deployment import prove_apart
-from noria.serving.golden import prove
-from noria.serving.live import Live
+from noria.serving.following import Following, NotServed, refuse_another_scenario
+from noria.serving.pointer import Canary, Production
 from noria.serving.predictor import Predictor
-from noria.serving.store import ModelStore, Production
 
 logger = logging.getLogger(__name__)
 
-_TRY_AGAIN_S = 60.0
 
-
-@dataclass(frozen=True)
-class NotServed:
-    """What is live in the store and not here.
-
-    Attributes
-    ----------
-    version, reason:
-        Which, and why not.
-    since:
-        When it went live in the store: a version that goes live anew is tried anew.
-    tried_s:
-        When it was tried last, on the clock of the follower.
-    """
-
-    version: str
-    reason: str
-    since: str
-    tried_s: float
-
-
-class Follower:
+class Follower(Following):
     """Asks the store what is live, and serves it once it has shown that it answers.
 
     A version is fetched and verified, loaded by a process of its own, loaded here, and asked its golden
     requests, which warms it up. Then it takes over: requests that have begun keep the version that they
-    began with. The version before stays in memory, so that a rollback waits for nothing.
+    began with. The version before stays in memory, so that a rollback waits for nothing; and a canary is
+    there already when it goes live.
     """
 
-    def __init__(
-        self,
-        live: Live,
-        store: ModelStore,
-        *,
-        load: Callable[[ModelStore, str], Predictor],
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._live = live
-        self._store = store
-        self._load = load
-        self._clock = clock
-        self._before: Predictor | None = None
-        self._is_lost = False
-        self.not_served: NotServed | None = None
+    _before: Predictor | None = None
 
-    def follow(self, every_s: float, ended: threading.Event) -> None:
-        """Look again and again, until the end."""
-        while not ended.wait(every_s):
-            try:
-                self.look()
-            except Exception:
-                logger.exception("%s: following the store failed; it goes on", self._live.name)
-
-    def look(self) -> None:
-        """Serve what is live, if it is another version and answers. Blocks as long as that takes."""
-        try:
-            production = self._store.production()
-        except (StoreError, OSError) as error:
-            if not self._is_lost:  # once, not every second
-                logger.warning("%s: the store does not say what is live: %s", self._live.name, error)
-            self._is_lost = True
-            return
-        self._is_lost = False
+    def _meet(self, production: Production | None) -> None:
         if production is None or production.version == self._live.predictor.version:
             self.not_served = None
         elif self._is_due(production):
             self._take(production)
-
-    def _is_due(self, production: Production) -> bool:
-        failed = self.not_served
-        if failed is None or (failed.version, failed.since) != (production.version, production.since):
-            return True
-        return self._clock() >= failed.tried_s + _TRY_AGAIN_S
 
     def _take(self, production: Production) -> None:
         old = self._live.predictor
         started = self._clock()
         try:
             new = self._loaded(production.version)
-            _refuse_another_scenario(old, new)
+            refuse_another_scenario(old, new)
         except Exception as error:  # noqa: BLE001 - whatever it is, the old version goes on
-            self._keep(old, production, error)
+            self._failed(production, error, wish="is live in the store")
             return
         self._before, self._live.predictor = old, new
         self.not_served = None
@@ -109,52 +48,61 @@ class Follower:
         logger.info("%s: %s is served in place of %s, after %.1f s", self._live.name, new.version, old.version, took_s)
 
     def _loaded(self, version: str) -> Predictor:
-        if self._before is not None and self._before.version == version:
-            return self._before
+        trial = self._live.lineup.trial
+        for known in (trial.challenger.predictor if trial else None, self._before):
+            if known is not None and known.version == version:
+                return known
         return self._load(self._store, version)
 
-    def _keep(self, old: Predictor, production: Production, error: Exception) -> None:
-        """Go on with the old version, and say so: at /readyz, in the log and, once, in the journal."""
-        reason = error.what if isinstance(error, NoriaError) else str(error)
-        logger.error(
-            "%s: %s is live in the store, but %s goes on serving: %s",
-            self._live.name,
-            production.version,
-            old.version,
-            error,
-        )
-        is_new = self.not_served is None or self.not_served.version != production.version
-        self.not_served = NotServed(production.version, reason, production.since, self._clock())
-        if is_new:
-            try:
-                self._store.journal.record("not-served", production.version, reason=reason)
-            except (StoreError, OSError) as lost:
-                logger.warning("%s: the journal was not told: %s", self._live.name, lost)
 
+class CanaryFollower(Following):
+    """Asks the store what is to be tried beside the champion, and puts it there once it has shown that it answers.
 
-def load_proven(store: ModelStore, version: str, *, threads: int) -> Predictor:
-    """A published version, which answered its golden requests in a process of its own and then here.
-
-    Raises
-    ------
-    BundleError
-        When it is damaged, does not load, or answers otherwise than when it was made.
-    StoreError
-        When there is no such version.
+    It is fetched, verified, proven and warmed up like a version that goes live, before it is given any
+    request; one that fails leaves the champion alone. A thread of its own: while a canary is loaded, a
+    rollback of the champion does not wait.
     """
-    published = store.fetch(version)  # verified, before another process is asked to open it
-    prove_apart(store, version)
-    predictor = Predictor(open_bundle(published.path), threads=threads)
-    prove(predictor)
-    return predictor
+
+    def _meet(self, production: Production | None) -> None:
+        trial, champion = self._live.lineup.trial, self._live.predictor.version
+        if production and trial and production.version == trial.challenger.version:
+            return  # it goes live: who follows the champion takes it from here
+        wanted = production.canary if production and production.version == champion else None
+        if trial is not None and trial.canary != wanted:
+            self._live.end_trial()
+            logger.info("%s: %s is not tried any more", self._live.name, trial.challenger.version)
+        if wanted is None:
+            self.not_served = None
+        elif (trial is None or trial.canary != wanted) and self._is_due(wanted):
+            self._take(wanted, beside=champion)
+
+    def _take(self, canary: Canary, *, beside: str) -> None:
+        try:
+            new = self._load(self._store, canary.version)
+            refuse_another_scenario(self._live.predictor, new)
+            said = self._store.production()  # it may have been withdrawn meanwhile
+        except Exception as error:  # noqa: BLE001 - whatever it is, the champion goes on
+            self._failed(canary, error, wish=f"is the {canary.mode} in the store")
+            return
+        self.not_served = None
+        if said and said.canary == canary and self._live.try_out(canary, new, beside=beside):
+            way = f"{canary.mode} on {canary.share:.1%} of the requests"
+            logger.info("%s: %s is tried beside %s, as a %s", self._live.name, new.version, beside, way)
 
 
-def _refuse_another_scenario(old: Predictor, new: Predictor) -> None:
-    before, after = old.bundle.scenario.name, new.bundle.scenario.name
-    if before != after:
-        raise BundleError(
-            f"it is a model of `{after}`, and clients ask one of `{before}`",
-            where=str(new.bundle.artifact.path),
-            expected=f"a model of `{before}`",
-            next_step="give it a name of its own (`name` in params.yaml), and serve both",
-        )
+@dataclass(frozen=True)
+class Followers:
+    """Who follows one model's store."""
+
+    champion: Follower
+    canary: CanaryFollower
+
+    def start(self, every_s: float, ended: threading.Event) -> None:
+        """On threads that nobody waits for: a proof can take minutes."""
+        for one in (self.champion, self.canary):
+            threading.Thread(target=one.follow, args=(every_s, ended), daemon=True).start()
+
+    def missed(self) -> dict[str, NotServed]:
+        """What the store wants and could not be served: `not_served` as the live version, `canary_not_served`."""
+        found = {"not_served": self.champion.not_served, "canary_not_served": self.canary.not_served}
+        return {name: missed for name, missed in found.items() if missed is not None}

@@ -70,7 +70,8 @@ def inference_protocol(lives: Mapping[str, Live], *, max_rows: int, is_ready: Ca
 
     async def infer(request: Request) -> JSONResponse:
         """Answer the rows of the tensors; with a version in the path, by this version or not at all."""
-        return await _infer(request, *_find(lives, **request.path_params), read=read)
+        live, predictor = _find(lives, **request.path_params)
+        return await _infer(request, live, predictor if "version" in request.path_params else None, read=read)
 
     for path in (_MODEL, _VERSIONED):
         router.add_api_route(
@@ -148,10 +149,11 @@ def _find(lives: Mapping[str, Live], name: str, version: str | None = None) -> t
 
 
 async def _infer(
-    request: Request, live: Live, predictor: Predictor, *, read: Callable[[bytes, Scenario], _Given]
+    request: Request, live: Live, only: Predictor | None, *, read: Callable[[bytes, Scenario], _Given]
 ) -> JSONResponse:
-    given, answers = await live.answer(request, predictor=predictor, read=read)
-    said = {"model_name": live.name, "model_version": predictor.version}
+    done = await live.answer(request, read=read, only=only)
+    given, answers = done.given, done.answers
+    said = {"model_name": live.name, "model_version": done.version}
     if given.id is not None:
         said["id"] = given.id
     outputs = [

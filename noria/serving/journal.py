@@ -11,7 +11,19 @@ from typing import Literal
 from noria.errors import StoreError
 from noria.serving.objects import Objects
 
-EventKind = Literal["published", "staged", "promoted", "kept", "inconclusive", "rolled-back", "not-served"]
+EventKind = Literal[
+    "published",
+    "staged",
+    "promoted",
+    "kept",
+    "inconclusive",
+    "rolled-back",
+    "not-served",
+    "canary",  # tried beside the champion, in the view of clients or as a shadow
+    "withdrawn",
+    "overdue",  # tried for too long
+]
+_MOVES = ("-promoted.json", "-rolled-back.json", "-canary.json", "-withdrawn.json")
 
 
 @dataclass(frozen=True)
@@ -50,11 +62,14 @@ class Journal:
     ) -> Event:
         """Add an event now."""
         while True:
-            now = datetime.now(UTC)
-            event = Event(kind, version, now.isoformat(), reason, details or {})
-            key = f"{self._prefix}/{now:%Y%m%dT%H%M%S.%fZ}-{kind}.json"
-            if self._objects.create(key, json.dumps(asdict(event), indent=2, ensure_ascii=False).encode() + b"\n"):
+            event = Event(kind, version, datetime.now(UTC).isoformat(), reason, details or {})
+            if self.keep(event):
                 return event
+
+    def keep(self, event: Event) -> bool:
+        """Add an event of its own time, once; False when there is one of this kind and this microsecond."""
+        key = f"{self._prefix}/{datetime.fromisoformat(event.time):%Y%m%dT%H%M%S.%fZ}-{event.kind}.json"
+        return self._objects.create(key, json.dumps(asdict(event), indent=2, ensure_ascii=False).encode() + b"\n")
 
     def events(self) -> list[Event]:
         """All events, oldest first."""
@@ -72,15 +87,15 @@ class Journal:
         names = [name for name in self._objects.names(self._prefix) if name.endswith(suffix)]
         return any(self._read(name).version == version for name in names)
 
-    def rolled_back(self, version: str) -> Event | None:
-        """The rollback that took this version out of production, unless it went live again since."""
+    def taken_back(self, version: str) -> Event | None:
+        """The rollback or withdrawal that took this version from the clients, unless it came to them again since."""
         last = None
         for name in self._objects.names(self._prefix):
-            if not name.endswith(("-promoted.json", "-rolled-back.json")):
+            if not name.endswith(_MOVES):
                 continue
             event = self._read(name)
             if event.version == version:
-                last = None
+                last = event if event.kind == "withdrawn" else None
             elif event.kind == "rolled-back" and event.details.get("over") == version:
                 last = event
         return last

@@ -1,69 +1,74 @@
-"""One model as it is served: what answers, who may come in, and what is done together."""
+"""One model as it is served: what answers, who may come in, and what is done together.
+
+A request is answered by one version as a whole. Those that are given to a canary come back to the champion when it
+fails on them: the client gets an answer, and the tally an error.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar, cast
+from functools import partial
+from typing import Generic, TypeVar, cast
 
 from starlette.requests import Request
 
 from noria.config import ServeConfig
 from noria.evaluation.inference import num_cores
-from noria.scenarios.base import Row, Scenario
-from noria.serving.admission import Admission
+from noria.serving.admission import Admission, Place
 from noria.serving.batcher import Batcher, Size
 from noria.serving.body import read_body, unless_gone
+from noria.serving.lineup import Lineup, Serving, Trial, key_of
 from noria.serving.metrics import Metrics
+from noria.serving.pointer import Canary
 from noria.serving.predictor import Encoded, Predictor
-from noria.serving.refusal import Refusal, model_failed
+from noria.serving.reading import Given, Read, Understood, Unread, understand
+from noria.serving.refusal import ModelFailed, Refusal
+from noria.serving.shadow import Shadows
+from noria.serving.tally import Answer, Tally
 
 logger = logging.getLogger(__name__)
 
-Answer = Mapping[str, object]
 _BODIES_AT_ONCE = 8
-
-
-class Given(Protocol):
-    """A body as its route understands it."""
-
-    @property
-    def rows(self) -> Sequence[Row]:
-        """The validated requests in it."""
-        ...
+_MOST_REMEMBERED = 10_000
 
 
 T = TypeVar("T")
 G = TypeVar("G", bound=Given)
-Read = Callable[[bytes, Scenario], G]
-_Understood = tuple[Given, Sequence[Encoded]]
 
 
 @dataclass(frozen=True)
 class Asked(Generic[G]):
-    """A body that was understood, and the answers to come, one a row."""
+    """A body that was understood, and the answers to come, one a row, all of one version."""
 
     given: G
     answers: Sequence[asyncio.Future[Answer]]
+    version: str
 
 
 @dataclass(frozen=True)
-class _Unread:
-    """A body, and what understands it."""
+class Answered(Generic[G]):
+    """The same with the answers."""
 
-    body: bytes
-    read: Read[Given]
+    given: G
+    answers: Sequence[Answer]
+    version: str
 
 
 class Live:
-    """What the server answers with. Replacing `predictor` is one assignment: a request keeps the one it began with."""
+    """What the server answers with. Replacing `lineup` is one assignment: a request keeps the one it began with."""
 
     def __init__(self, name: str, predictor: Predictor, *, config: ServeConfig, metrics: Metrics) -> None:
         self.name = name
-        self.predictor = predictor
+        self.lineup = Lineup(Serving(predictor))
+        self._changing = threading.Lock()
+        self._answered_by: OrderedDict[str, Tally] = OrderedDict()
         workers = config.workers or max(1, num_cores() - 1)
         self.admission = Admission(
             max_wait_s=config.max_wait_ms / 1_000,
@@ -82,47 +87,145 @@ class Live:
             too_late=self.admission.too_late,
             on_done=self._done,
         )
-        self._reader: Batcher[_Unread, _Understood | Refusal] = Batcher(
-            _understand,
+        self._reader: Batcher[Unread, Understood | Refusal] = Batcher(
+            understand,
             size_of=lambda unread: Size(num_pieces=1, longest_tokens=1),
             workers=workers,
             batch_tokens=_BODIES_AT_ONCE,
             max_delay_s=0.0,
             too_late=self.admission.too_late,
         )
+        self._shadows = Shadows(is_busy=lambda: not (self.batcher.is_idle and self._reader.is_idle))
         metrics.follow(self)
 
-    async def answer(self, request: Request, *, predictor: Predictor, read: Read[G]) -> tuple[G, list[Answer]]:
-        """The body as `read` understands it, with the answer to each of its rows."""
+    @property
+    def predictor(self) -> Predictor:
+        """The champion; with another one, no canary is left, which was compared with this one."""
+        return self.lineup.champion.predictor
+
+    @predictor.setter
+    def predictor(self, predictor: Predictor) -> None:
+        with self._changing:
+            self.lineup = Lineup(Serving(predictor))
+
+    def try_out(self, canary: Canary, predictor: Predictor, *, beside: str) -> bool:
+        """Put `predictor` beside the champion, unless that is not the version `beside` any more."""
+        with self._changing:
+            champion = Serving(self.predictor)
+            if champion.version != beside:
+                return False
+            self.lineup = Lineup(champion, Trial(canary, champion, Serving(predictor)))
+            return True
+
+    def end_trial(self) -> None:
+        """The champion alone answers."""
+        with self._changing:
+            self.lineup = Lineup(Serving(self.predictor))
+
+    def judged(self, request_id: str, *, is_right: bool) -> None:
+        """Somebody said so of an answer; it counts once, and if it was given here not long ago."""
+        tally = self._answered_by.pop(request_id, None)
+        if tally is not None and is_right:
+            tally.right += 1
+        elif tally is not None:
+            tally.wrong += 1
+
+    async def answer(self, request: Request, *, read: Read[G], only: Predictor | None = None) -> Answered[G]:
+        """The body as `read` understands it, with the answer to each of its rows; see `ask`."""
         with ExitStack() as inside:
-            asked = await self.ask(request, predictor=predictor, read=read, inside=inside)
+            asked = await self.ask(request, read=read, inside=inside, only=only)
             answers = asyncio.gather(*asked.answers)
             await unless_gone(request.receive, answers)
-            return asked.given, outcome(answers, request_id=request.state.request_id)
+            found = outcome(answers, request_id=request.state.request_id)
+            return Answered(asked.given, found, asked.version)
 
-    async def ask(self, request: Request, *, predictor: Predictor, read: Read[G], inside: ExitStack) -> Asked[G]:
+    async def ask(
+        self, request: Request, *, read: Read[G], inside: ExitStack, only: Predictor | None = None
+    ) -> Asked[G]:
         """The same with answers to come, as long as `inside` is open.
 
-        The body is understood and encoded on another thread: to look at an image or a recording can
-        take seconds, and the event loop goes on accepting.
+        With `only`, this version answers and is not counted: the client chose it. The body is understood and encoded
+        on another thread: to look at an image or a recording can take seconds, and the event loop goes on accepting.
         """
+        lineup, key = self.lineup, key_of(request)
         place = inside.enter_context(self.admission.enter())
-        unread = _Unread(await read_body(request, place, max_bytes=self._max_body_bytes), read)
+        unread = Unread(await read_body(request, place, max_bytes=self._max_body_bytes), read)
+        begin = partial(self._begin, request, unread, place)
+        if only is not None:
+            return cast("Asked[G]", await begin(Serving(only), inside))
+        champion, canary, shadow = lineup.champion, lineup.canary(key), lineup.shadow(key)
+        if canary is not None:
+            tried_s = time.monotonic()
+            if (tried := await self._try(request, partial(begin, canary), inside)) is not None:
+                return cast("Asked[G]", tried)
+            place.deadline_s += time.monotonic() - tried_s  # the client does not pay for it
+            champion = Serving(champion.predictor)  # uncounted: what comes here is no fair share of the requests
+        asked = cast("Asked[G]", await begin(champion, inside))
+        if shadow is not None:
+            request.state.afterwards = partial(self._shadows.follow, shadow, asked.given.rows, asked.answers)
+        return asked
+
+    async def _try(
+        self, request: Request, begin: Callable[[ExitStack], Awaitable[Asked[Given]]], inside: ExitStack
+    ) -> Asked[Given] | None:
+        """All answers of a canary, or None where it fails: so nothing of it was sent by then, not a line."""
+        with ExitStack() as attempt:
+            try:
+                asked = await begin(attempt)
+                answers = asyncio.gather(*asked.answers)
+                await unless_gone(request.receive, answers)
+                outcome(answers, request_id=request.state.request_id)
+            except ModelFailed:
+                logger.warning("request %s: the champion answers instead of the canary", request.state.request_id)
+                return None
+            inside.push(attempt.pop_all())
+            return asked
+
+    async def _begin(
+        self, request: Request, unread: Unread, place: Place, serving: Serving, inside: ExitStack
+    ) -> Asked[Given]:
+        """Understood and encoded, with the answers of this version to come."""
+        started_s, predictor, request_id = time.monotonic(), serving.predictor, request.state.request_id
         with self._reader.asking([unread], predictor=predictor, deadline_s=place.deadline_s) as (reading,):
             await asyncio.wait([reading])
-            understood = outcome(reading, request_id=request.state.request_id)
+            try:
+                understood = outcome(reading, request_id=request_id)
+            except ModelFailed:
+                serving.tally.errors += 1
+                raise
         if isinstance(understood, Refusal):
             raise understood
         given, encoded = understood
         place.weigh(sum(row.num_tokens for row in encoded))
         request.state.told = {"model": self.name, "version": predictor.version, "rows": len(encoded)}
         asking = self.batcher.asking(encoded, predictor=predictor, deadline_s=place.deadline_s)
-        return Asked(cast("G", given), inside.enter_context(asking))
+        answers = inside.enter_context(asking)
+        asyncio.gather(*answers, return_exceptions=True).add_done_callback(
+            partial(self._count, serving.tally, request_id, started_s)
+        )
+        return Asked(given, answers, predictor.version)
+
+    def _count(
+        self, tally: Tally, request_id: str, started_s: float, done: asyncio.Future[list[Answer | BaseException]]
+    ) -> None:
+        """A request is over; one that was refused, or that nobody waits for any more, does not count."""
+        if done.cancelled():
+            return
+        answers = [one for one in done.result() if not isinstance(one, BaseException)]
+        errors = [one for one in done.result() if isinstance(one, BaseException)]
+        if not errors:
+            tally.answered(answers, seconds=time.monotonic() - started_s)
+            self._answered_by[request_id] = tally
+            if len(self._answered_by) > _MOST_REMEMBERED:
+                self._answered_by.popitem(last=False)
+        elif any(not isinstance(error, Refusal | asyncio.CancelledError) for error in errors):
+            tally.errors += 1
 
     def close(self) -> None:
         """Begin nothing more."""
         self._reader.close()
         self.batcher.close()
+        self._shadows.close()
 
     def _done(self, batch: Sequence[Encoded]) -> None:
         num_tokens = sum(encoded.num_tokens for encoded in batch)
@@ -142,23 +245,8 @@ def outcome(done: asyncio.Future[T], *, request_id: str) -> T:
     if isinstance(error, Refusal):
         raise error
     logger.error("request %s: the model failed", request_id, exc_info=error)
-    raise model_failed() from error
+    raise ModelFailed from error
 
 
 def _size_of(encoded: Encoded) -> Size:
     return Size(len(encoded.pieces), encoded.longest_tokens)
-
-
-def _understand(predictor: Predictor, batch: Sequence[_Unread]) -> list[_Understood | Refusal]:
-    """What each body holds, encoded: all of them at once, which costs half."""
-    read = [_given(unread, predictor.bundle.scenario) for unread in batch]
-    rows = [row for given in read if not isinstance(given, Refusal) for row in given.rows]
-    encoded = iter(predictor.encode(rows) if rows else ())
-    return [given if isinstance(given, Refusal) else (given, [next(encoded) for _ in given.rows]) for given in read]
-
-
-def _given(unread: _Unread, scenario: Scenario) -> Given | Refusal:
-    try:
-        return unread.read(unread.body, scenario)
-    except Refusal as refusal:
-        return refusal

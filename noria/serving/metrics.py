@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class Metrics:
         self._registry.register(self._models)
 
     def follow(self, live: Live) -> None:
-        """Tell of this model: its version, and what waits for it."""
+        """Tell of this model: its versions, and what waits for it."""
         self._models.followed[live.name] = live
 
     def requested(self, *, route: str, status: int, seconds: float) -> None:
@@ -80,9 +80,6 @@ class _Models(Collector):
         self.followed: dict[str, Live] = {}
 
     def collect(self) -> Iterator[Metric]:
-        info = GaugeMetricFamily(
-            "noria_model_info", "The version that is live.", labels=["model", "version", "scenario"]
-        )
         queue = GaugeMetricFamily("noria_queue_rows", "Rows that wait to be computed.", labels=["model"])
         inside = GaugeMetricFamily(
             "noria_requests_inside", "Requests being read, waiting or computed.", labels=["model"]
@@ -91,8 +88,34 @@ class _Models(Collector):
             "noria_wait_seconds", "How long a request that comes now would wait.", labels=["model"]
         )
         for name, live in self.followed.items():
-            info.add_metric([name, live.predictor.version, live.predictor.bundle.scenario.name], 1)
             queue.add_metric([name], live.batcher.num_waiting)
             inside.add_metric([name], live.admission.num_requests)
             wait.add_metric([name], live.admission.wait_s)
-        yield from (info, queue, inside, wait)
+        yield from (queue, inside, wait)
+        yield from self._versions()
+
+    def _versions(self) -> Iterator[Metric]:
+        """What each version that is served does: counted from its last change of role on."""
+        by, of = ["model", "version"], ["model", "version", "role"]
+        info = GaugeMetricFamily("noria_model_info", "The versions that are served.", labels=[*of, "scenario"])
+        share = GaugeMetricFamily("noria_canary_share", "Of the requests that a version is tried on.", labels=of)
+        errors = CounterMetricFamily("noria_version_errors", "Requests on which a version failed.", labels=of)
+        seconds = HistogramMetricFamily(
+            "noria_version_seconds", "From the body of a request to the last of its answers, by version.", labels=of
+        )
+        rows = CounterMetricFamily(
+            "noria_shadow_rows", "Rows that a shadow answered as the champion, or not.", labels=[*by, "is_same"]
+        )
+        for name, live in self.followed.items():
+            for role, serving in live.lineup.roles():
+                labels, tally = [name, serving.version, role], serving.tally
+                info.add_metric([*labels, serving.predictor.bundle.scenario.name], 1)
+                errors.add_metric(labels, tally.errors)
+                ends = [(f"{end:.3g}", float(count)) for end, count in tally.cumulative()]
+                seconds.add_metric(labels, [*ends, ("+Inf", float(tally.answers))], tally.total_s)
+            if (trial := live.lineup.trial) is not None:
+                version, tally = trial.challenger.version, trial.challenger.tally
+                share.add_metric([name, version, trial.canary.mode], trial.canary.share)
+                rows.add_metric([name, version, "yes"], tally.same_rows)
+                rows.add_metric([name, version, "no"], tally.other_rows)
+        yield from (info, share, errors, seconds, rows)

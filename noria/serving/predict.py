@@ -20,10 +20,11 @@ from starlette.types import Receive, Scope, Send
 
 from noria.scenarios.base import Row, Scenario
 from noria.serving.body import parse_object, unless_gone
-from noria.serving.live import Answer, Live, outcome
+from noria.serving.live import Live, outcome
 from noria.serving.plain_route import PlainRoute
 from noria.serving.predictor import VERSION_FIELD
 from noria.serving.refusal import Refusal, error_fields
+from noria.serving.tally import Answer
 
 MANY = "inputs"
 LINES = "application/x-ndjson"
@@ -54,13 +55,13 @@ def add_predict(app: FastAPI, path: str, live: Live, *, max_rows: int) -> None:
 
     async def predict(request: Request) -> Response:
         """Answer one request, or many under `inputs`."""
-        predictor = live.predictor
         if LINES in request.headers.get("accept", ""):
             with ExitStack() as inside:
-                asked = await live.ask(request, predictor=predictor, read=read, inside=inside)
+                asked = await live.ask(request, read=read, inside=inside)
                 return _Lines(asked.answers, inside.pop_all())
-        given, answers = await live.answer(request, predictor=predictor, read=read)
-        return JSONResponse(answers[0] if given.is_single else {"outputs": answers, VERSION_FIELD: predictor.version})
+        done = await live.answer(request, read=read)
+        many = {"outputs": done.answers, VERSION_FIELD: done.version}
+        return JSONResponse(done.answers[0] if done.given.is_single else many)
 
     app.router.add_api_route(
         path,

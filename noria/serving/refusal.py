@@ -55,9 +55,13 @@ class Refusal(NoriaError):
         super().__init__(what, where=where, expected=expected, next_step=next_step)
 
 
-def model_failed() -> Refusal:
+class ModelFailed(Refusal):
     """Of a request on which the model raised, or we did."""
-    return Refusal(500, "the model failed on this request", next_step="the server's log has the trace, by request id")
+
+    def __init__(self) -> None:
+        super().__init__(
+            500, "the model failed on this request", next_step="the server's log has the trace, by request id"
+        )
 
 
 def refusal_response(

@@ -1,21 +1,21 @@
-"""The model store: versions that never change, and one pointer that says which of them is live.
+"""The model store: versions that never change, and one pointer that says which of them is live, or is tried.
 
 <name>/versions/<version>/…     a bundle; its manifest is written last
 <name>/signatures/<version>     who vouches for it (noria/serving/signature.py)
 <name>/checkpoints/<digest>/…   what bundles were made from (noria/serving/checkpoints.py)
-<name>/production.json          the pointer, swapped atomically
+<name>/production.json          the pointer, swapped atomically (noria/serving/pointer.py)
 <name>/journal/<time>-<event>.json
 <name>/feedback/<time>-<id>.json   what people say of its answers (noria/serving/feedback.py)
+<name>/observations/<trial>/<server>.json   how a canary did beside its champion (noria/serving/observations.py)
 """
 
 from __future__ import annotations
 
 import difflib
-import json
 import logging
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -25,35 +25,14 @@ from noria.serving.bundle import read_bundle, version_of
 from noria.serving.checkpoints import Checkpoints
 from noria.serving.journal import EventKind, Journal
 from noria.serving.objects import Objects, open_objects
+from noria.serving.observations import Observed, read_observations
+from noria.serving.pointer import Canary, Mode, Pointer, Production
 from noria.workspace import Workspace
 
 logger = logging.getLogger(__name__)
 
-_POINTER = "production.json"
 _MOST_PREVIOUS = 50
 _VERSION = re.compile(r"[0-9a-f]{12}")
-
-
-@dataclass(frozen=True)
-class Production:
-    """What is live.
-
-    Attributes
-    ----------
-    version, digest:
-        The bundle.
-    since, reason:
-        When it went live (UTC, ISO 8601) and why.
-    previous:
-        The versions that were live before it, latest first: where a rollback goes. A version that
-        was rolled back is not among them.
-    """
-
-    version: str
-    digest: str
-    since: str
-    reason: str
-    previous: tuple[str, ...] = ()
 
 
 class ModelStore:
@@ -79,6 +58,7 @@ class ModelStore:
         self._objects: Objects = open_objects(url)
         self.journal = Journal(self._objects, name)
         self.checkpoints = Checkpoints(self._objects, name, place=self.place(), cache=cache)
+        self._pointer = Pointer(self._objects, name, journal=self.journal, place=self.place())
 
     def publish(self, bundle: Path) -> Artifact:
         """Copy a verified bundle in, unless it is there and whole; returns the copy, read back and verified.
@@ -191,7 +171,14 @@ class ModelStore:
         StoreError
             When the pointer can't be read.
         """
-        return self._pointer()[0]
+        return self._pointer.read()
+
+    def settled(self) -> Production | None:
+        """What is live, and its last change is in the journal, also if whoever made it died before he told."""
+        live = self._pointer.read()
+        if live is not None:
+            self._pointer.settle(live)
+        return live
 
     def promote(
         self,
@@ -205,20 +192,71 @@ class ModelStore:
 
         `over` is what the decision was made against: had another promotion come in between, this one
         is refused instead of undoing it. A version that is live already stays so, without an event.
-        `reason` and `details` (what the decision rests on) go into the journal.
+        `reason` and `details` (what the decision rests on) go into the journal. A canary is gone then:
+        it went live, or was compared with what is not live any more.
 
         Raises
         ------
         StoreError
             When the version is unknown, or the pointer moved.
         """
-        if over is not None and over.version == version:
-            return over
+        live = self.settled()
+        if live is not None and live.version == version:
+            return live
         previous = (over.version, *over.previous)[:_MOST_PREVIOUS] if over else ()
-        return self._swap(version, "promoted", reason=reason, over=over, previous=previous, details=details)
+        return self._make_live(version, "promoted", reason=reason, over=over, previous=previous, details=details)
+
+    def try_out(
+        self,
+        version: str,
+        *,
+        mode: Mode,
+        share: float,
+        reason: str,
+        over: Production,
+        details: Mapping[str, object] | None = None,
+    ) -> Production:
+        """Put `version` beside what is live, in one swap, in place of the canary that is there.
+
+        `over`, `reason` and `details` are those of `promote`. What stands there in this way already stays so.
+
+        Raises
+        ------
+        StoreError
+            When the version is unknown or live itself, or the pointer moved.
+        """
+        digest, live = self.fetch(version).digest, self.settled()
+        if live and live.canary and live.canary.is_as(version, mode, share):
+            return live
+        if over.version == version:
+            raise StoreError(
+                f"{version} is live: it can't be tried beside itself",
+                where=self.place(),
+                expected="another version",
+                next_step=self._listing(),
+            )
+        now, before = datetime.now(UTC).isoformat(), over.canary
+        canary = Canary(version, digest, mode, share, now, reason, before.waiting_since if before else now)
+        beside = {"over": over.version, "mode": mode, "share": share, "replaced": before.version if before else None}
+        new, told = replace(over, canary=canary), {**beside, **(details or {})}
+        return self._pointer.change(new, "canary", version, reason=reason, over=over, details=told)
+
+    def withdraw(self, *, reason: str, over: Production, details: Mapping[str, object] | None = None) -> Production:
+        """Take the canary away; without one, nothing changes. `over`, `reason` and `details` are those of `promote`.
+
+        Raises
+        ------
+        StoreError
+            When the pointer moved.
+        """
+        live = self.settled()
+        if over.canary is None or (live and live.version == over.version and live.canary is None):
+            return live or over
+        alone, told = replace(over, canary=None), {"over": over.version, **(details or {})}
+        return self._pointer.change(alone, "withdrawn", over.canary.version, reason=reason, over=over, details=told)
 
     def rollback(self, *, reason: str) -> Production:
-        """Make the version live that was live before; what is live now is not returned to.
+        """Make the version live that was live before; what is live now is not returned to, and no canary is left.
 
         A version that is damaged, or not signed as it must be, is passed over: the one before it goes live.
 
@@ -241,7 +279,7 @@ class ModelStore:
             except (BundleError, StoreError) as error:
                 logger.warning("%s can't go live: %s; going back one further", self.place(earlier), error.what)
                 continue
-            return self._swap(earlier, "rolled-back", reason=reason, over=live, previous=live.previous[place:])
+            return self._make_live(earlier, "rolled-back", reason=reason, over=live, previous=live.previous[place:])
         raise StoreError(
             "no version that was live before is whole",
             where=self.place(),
@@ -249,11 +287,21 @@ class ModelStore:
             next_step="`noria run` publishes the workspace's bundle again; `noria promote VERSION --reason …`",
         )
 
+    def observed(self, canary: Canary) -> Observed:
+        """What the servers counted of a canary and of the champion meanwhile.
+
+        Raises
+        ------
+        StoreError
+            When an object of theirs can't be read.
+        """
+        return read_observations(self._objects, self.name, canary)
+
     def place(self, version: str | None = None) -> str:
         """URL or path of the model or of one version, for people."""
         return f"{self.url}/{self._key(version) if version else self.name}"
 
-    def _swap(
+    def _make_live(
         self,
         version: str,
         event: EventKind,
@@ -264,20 +312,11 @@ class ModelStore:
         details: Mapping[str, object] | None = None,
     ) -> Production:
         digest = self.fetch(version).digest  # a damaged version never goes live
-        live, tag = self._pointer()
         new = Production(version, digest, datetime.now(UTC).isoformat(), reason, previous)
-        key, data = f"{self.name}/{_POINTER}", json.dumps(asdict(new), indent=2, ensure_ascii=False).encode() + b"\n"
-        done = live == over and (self._objects.create(key, data) if tag is None else self._objects.swap(key, data, tag))
-        if not done and (found := self.production()) != new:  # equal: a put that won, and was repeated unanswered
-            raise StoreError(
-                "another promotion came in between; nothing was changed",
-                where=self.place(),
-                expected=f"{over.version if over else 'nothing'} live, found {found.version if found else 'nothing'}",
-                next_step="run it again: it will be judged against what is live now",
-            )
-        replaced = {"over": over.version if over else None}
-        self.journal.record(event, version, reason=reason, details={**replaced, **(details or {})})
-        return new
+        told = {"over": over.version if over else None, **(details or {})}
+        if over and over.canary:
+            told["canary"] = over.canary.version
+        return self._pointer.change(new, event, version, reason=reason, over=over, details=told)
 
     def _read(self, version: str) -> Artifact:
         artifact = read_bundle(self._objects.get_tree(self._key(version), self.cache))
@@ -296,21 +335,6 @@ class ModelStore:
         except BundleError as error:
             logger.warning("%s", error)
             return None
-
-    def _pointer(self) -> tuple[Production | None, str | None]:
-        stored = self._objects.read(f"{self.name}/{_POINTER}")
-        if stored is None:
-            return None, None
-        try:
-            values = json.loads(stored.data)
-            return Production(**{**values, "previous": tuple(values["previous"])}), stored.tag
-        except (ValueError, TypeError, KeyError) as error:
-            raise StoreError(
-                f"the production pointer can't be read: {error}",
-                where=f"{self.place()}/{_POINTER}",
-                expected="the JSON that `noria promote` writes",
-                next_step="restore it from the journal's last promotion, or delete it and `noria promote VERSION`",
-            ) from error
 
     def _refuse_unknown(self, version: str) -> None:
         if _VERSION.fullmatch(version) and self._objects.read(f"{self._key(version)}/{MANIFEST}") is not None:

@@ -1,18 +1,23 @@
-"""Evaluate and update: the contest's verdict, carried out on the store."""
+"""Evaluate and update: what becomes of the canary, then of the challenger, carried out on the store."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
-from noria.config import EvaluateConfig, UpdateConfig
+from noria.config import DeployConfig, EvaluateConfig, UpdateConfig
 from noria.evaluation.inference import num_cores
 from noria.scenarios.base import Row
 from noria.serving.bundle import open_bundle
-from noria.serving.contest import NO_MODEL, Verdict, already_live, contest, was_rolled_back
+from noria.serving.contest import Verdict, already_live, contest, was_taken_back
 from noria.serving.journal import EventKind
+from noria.serving.pointer import Canary, Mode, Production
 from noria.serving.predictor import Predictor
 from noria.serving.store import ModelStore
+from noria.serving.trial_verdict import TrialVerdict, judge_trial
+
+logger = logging.getLogger(__name__)
 
 
 def update_production(
@@ -20,30 +25,67 @@ def update_production(
     challenger: str,
     rows: Sequence[Row],
     *,
+    deploy: DeployConfig,
     config: UpdateConfig,
     evaluate: EvaluateConfig,
     seed: int,
 ) -> Verdict:
-    """Judge the published version `challenger` against what is live; promote it when it is better.
+    """Judge the canary that stands, if one does; then the published version `challenger` against what is live.
 
-    Promotion is one swap of the pointer, the last thing that happens: whatever fails before leaves
-    the champion live. Verdicts on a version that is live already, or was rolled back, are not journaled.
+    A better challenger goes live, or is tried on requests first where `deploy` says so. Either is one swap of the
+    pointer, the last thing that happens: whatever fails before leaves the champion live. To repeat it repeats no
+    change. Verdicts on a version that is live or tried already, or was taken back, are not journaled.
 
     Raises
     ------
     StoreError
-        When the challenger is not published, or another promotion came in between.
+        When the challenger is not published, the observations can't be read, or another promotion came in between.
     BundleError
         When either model is damaged.
     """
-    live = store.production()
-    if live is not None and live.version == challenger:
-        return already_live(challenger)
-    if live is not None and (taken_back := store.journal.rolled_back(challenger)):
-        return was_rolled_back(challenger, live.version, taken_back)
+    before = store.settled()
+    if before is None or before.canary is None:
+        return _update(store, challenger, rows, before, deploy=deploy, config=config, evaluate=evaluate, seed=seed)
+    canary = before.canary
+    trial = judge_trial(canary, store.observed(canary), champion=before.version, deploy=deploy, config=config)
+    live = _carry_out(store, canary, trial, over=before)
+    if canary.version == challenger and trial.decision == "promote":
+        return Verdict("promote", trial.reasons, challenger=challenger, champion=before.version, trial=trial)
+    verdict = _update(store, challenger, rows, live, deploy=deploy, config=config, evaluate=evaluate, seed=seed)
+    return replace(verdict, trial=trial)
+
+
+def _carry_out(store: ModelStore, canary: Canary, trial: TrialVerdict, *, over: Production) -> Production:
+    reason, details = f"as a {canary.mode}: {'; '.join(trial.reasons)}", {"trial": asdict(trial)}
+    if trial.decision == "promote":
+        return store.promote(canary.version, reason=reason, over=over, details=details)
+    if trial.decision == "withdraw":
+        return store.withdraw(reason=reason, over=over, details=details)
+    if trial.is_overdue:
+        logger.warning("the %s %s is overdue: %s", canary.mode, canary.version, trial.reasons[-1])
+        if not store.journal.has("overdue", canary.version):
+            store.journal.record("overdue", canary.version, reason=reason, details=details)
+    return over
+
+
+def _update(
+    store: ModelStore,
+    challenger: str,
+    rows: Sequence[Row],
+    live: Production | None,
+    *,
+    deploy: DeployConfig,
+    config: UpdateConfig,
+    evaluate: EvaluateConfig,
+    seed: int,
+) -> Verdict:
+    if live is not None and (known := _known(store, challenger, live)) is not None:
+        return known
     new = _load(store, challenger)
     old = _load(store, live.version, signed=False) if live else None  # it is only compared with
     verdict = contest(new, old, rows, config=config, evaluate=evaluate, seed=seed)
+    if verdict.decision == "promote" and live is not None and (way := _way(deploy)) is not None:
+        return _try_out(store, verdict, *way, over=live)
     reason = "; ".join(verdict.reasons)
     if verdict.decision == "promote":
         store.promote(challenger, reason=reason, over=live, details=verdict_json(verdict))
@@ -53,34 +95,37 @@ def update_production(
     return verdict
 
 
+def _known(store: ModelStore, challenger: str, live: Production) -> Verdict | None:
+    """What is to be said of a challenger that needs no contest."""
+    if live.version == challenger:
+        return already_live(challenger)
+    if live.canary is not None and live.canary.version == challenger:
+        reason = f"{challenger} is the {live.canary.mode} already, since {live.canary.since[:10]}, and goes on"
+        return Verdict("canary", (reason,), challenger=challenger, champion=live.version)
+    taken_back = store.journal.taken_back(challenger)
+    return was_taken_back(challenger, live.version, taken_back) if taken_back else None
+
+
+def _way(deploy: DeployConfig) -> tuple[Mode, float] | None:
+    """How a better challenger is tried, if at all."""
+    if deploy.canary:
+        return "canary", deploy.canary
+    return ("shadow", deploy.shadow) if deploy.shadow else None
+
+
+def _try_out(store: ModelStore, verdict: Verdict, mode: Mode, share: float, *, over: Production) -> Verdict:
+    answers = "answers" if mode == "canary" else "answers unseen"
+    how = f"before it goes live, it {answers} {share:.1%} of the requests (`deploy.{mode}`)"
+    instead = (f"it takes the place of the {over.canary.mode} {over.canary.version}",) if over.canary else ()
+    tried = replace(verdict, decision="canary", reasons=(*verdict.reasons, how, *instead))
+    reason, details = "; ".join(tried.reasons), verdict_json(tried)
+    store.try_out(verdict.challenger, mode=mode, share=share, reason=reason, over=over, details=details)
+    return tried
+
+
 def verdict_json(verdict: Verdict) -> Mapping[str, object]:
     """The verdict as plain values, for a journal or a file."""
     return asdict(verdict)
-
-
-def verdict_markdown(verdict: Verdict) -> str:
-    """The verdict for the run's page."""
-    lines = [f"**{verdict.decision}**: {'; '.join(verdict.reasons)}.", ""]
-    if verdict.gain is None:
-        return "\n".join(lines)
-    lines += [f"| | version | {verdict.metric} |", "|---|---|---|"]
-    lines += [f"| challenger | `{verdict.challenger}` | {verdict.challenger_metric:.4f} |"]
-    lines += [
-        f"| champion | {f'`{verdict.champion}`' if verdict.champion else NO_MODEL} | {verdict.champion_metric:.4f} |"
-    ]
-    lines += [
-        "",
-        "| where | rows | gain |",
-        "|---|---|---|",
-        f"| everywhere | {verdict.rows:,} | {verdict.gain.points()} |",
-    ]
-    lines += [
-        f"| {part.name} | {part.rows:,} | {part.estimate.points()}{'' if part.judged else ' (too few rows to judge)'} |"
-        for part in verdict.slices
-    ]
-    if verdict.latency_ratio is not None:
-        lines += ["", f"It takes {verdict.latency_ratio:.2f} times as long as the champion for one row."]
-    return "\n".join(lines) + "\n"
 
 
 def _load(store: ModelStore, version: str, *, signed: bool = True) -> Predictor:

@@ -16,9 +16,12 @@ from fake_model import FakePredictor, serving, until
 from test_server import running, served  # noqa: F401 - a fixture
 from workspaces import noria
 
+from noria.config import ServeConfig
 from noria.errors import BundleError
 from noria.serving.bundle import version_of
-from noria.serving.follower import Follower
+from noria.serving.follower import CanaryFollower, Follower
+from noria.serving.live import Live
+from noria.serving.metrics import Metrics
 from noria.serving.store import ModelStore, store_of
 
 
@@ -43,13 +46,29 @@ class World:
         self.store = ModelStore(str(directory / "store"), name="a", cache=directory / "cache")
         bundles = [tiny.opaque_bundle(directory / f"bundle{i}", f"model {i}") for i in range(3)]
         self.versions = [version_of(self.store.publish(bundle.path)) for bundle in bundles]
-        self.live = SimpleNamespace(name="a", predictor=FakePredictor(self.versions[0]))
+        self.live = Live("a", FakePredictor(self.versions[0]), config=ServeConfig(workers=1), metrics=Metrics())
         self.loads, self.now_s = Loads(), 0.0
-        self.follower = Follower(self.live, self.store, load=self.loads, clock=lambda: self.now_s)
+        self.follower, self.canaries = (
+            kind(self.live, self.store, load=self.loads, clock=lambda: self.now_s)
+            for kind in (Follower, CanaryFollower)
+        )
         self.promote(0)
 
     def promote(self, number):
         self.store.promote(self.versions[number], reason="test", over=self.store.production())
+
+    def try_out(self, number, **way):
+        way = {"mode": "canary", "share": 0.1, **way}
+        self.store.try_out(self.versions[number], reason="test", over=self.store.production(), **way)
+
+    def look(self):
+        self.follower.look()
+        self.canaries.look()
+
+    @property
+    def tried(self):
+        trial = self.live.lineup.trial
+        return trial and self.versions.index(trial.challenger.version)
 
     @property
     def served(self):
@@ -139,6 +158,90 @@ def test_a_store_that_is_gone_changes_nothing_and_is_told_once(world, caplog):
     world.promote(1)
     world.follower.look()
     assert world.served == 1
+
+
+def test_a_canary_is_loaded_once_and_tried_until_it_is_withdrawn(world):
+    world.try_out(1)
+    for _ in range(3):
+        world.look()
+    assert (world.served, world.tried, world.loads.loaded) == (0, 1, [world.versions[1]])
+    world.store.withdraw(reason="worse", over=world.store.production())
+    world.look()
+    assert (world.served, world.tried) == (0, None)
+
+
+def test_a_canary_that_goes_live_is_there_already_whoever_looks_first(world):
+    for first, second in ((world.follower, world.canaries), (world.canaries, world.follower)):
+        world.try_out(1)
+        world.look()
+        challenger = world.live.lineup.trial.challenger.predictor
+        world.promote(1)
+        first.look()
+        second.look()
+        assert (world.live.predictor, world.tried) == (challenger, None)
+        world.store.rollback(reason="again")
+        world.look()
+    assert world.loads.loaded == [world.versions[1]] * 2
+
+
+def test_another_canary_takes_the_place_and_none_outlives_its_champion(world):
+    world.try_out(1)
+    world.look()
+    before = world.live.lineup.trial
+    world.try_out(2, mode="shadow", share=1.0)
+    world.look()
+    assert (world.tried, world.live.lineup.trial.canary.mode) == (2, "shadow")
+    assert world.live.lineup.trial.champion.tally is not before.champion.tally  # what is compared is counted together
+    world.promote(1)
+    world.look()
+    assert (world.served, world.tried) == (1, None)
+
+
+def test_a_canary_that_fails_is_told_once_and_leaves_the_champion_alone(world, caplog):
+    world.loads.broken[world.versions[1]] = BundleError("it lies")
+    world.try_out(1)
+    for _ in range(3):
+        world.look()
+    assert (world.served, world.tried, world.loads.loaded) == (0, None, [world.versions[1]])
+    assert (world.canaries.not_served.reason, world.follower.not_served) == ("it lies", None)
+    assert world.not_served() == [world.versions[1]]
+    assert [record.levelno for record in caplog.records].count(logging.ERROR) == 1
+    world.loads.broken.clear()
+    world.now_s += 61
+    world.look()
+    assert (world.tried, world.canaries.not_served) == (1, None)
+    world.store.withdraw(reason="enough", over=world.store.production())
+    world.look()
+    assert world.canaries.not_served is None
+
+
+def test_what_was_withdrawn_while_it_was_loaded_is_not_tried(world):
+    def withdrawn_meanwhile(store, version):
+        store.withdraw(reason="worse", over=store.production())
+        return FakePredictor(version)
+
+    world.try_out(1)
+    CanaryFollower(world.live, world.store, load=withdrawn_meanwhile).look()
+    assert world.tried is None
+
+
+def test_beside_a_champion_that_is_not_the_store_s_nothing_is_tried(world):
+    world.loads.broken[world.versions[1]] = BundleError("damaged")
+    world.promote(1)
+    world.try_out(2)
+    world.look()
+    assert (world.served, world.tried) == (0, None)
+    assert world.loads.loaded == [world.versions[1]]
+
+
+def test_a_champion_that_changes_while_a_canary_is_loaded_is_not_compared_with_it(world):
+    def overtaken(store, version):
+        world.live.predictor = FakePredictor(world.versions[2])
+        return FakePredictor(version)
+
+    world.try_out(1)
+    CanaryFollower(world.live, world.store, load=overtaken).look()
+    assert (world.served, world.tried) == (2, None)
 
 
 def test_a_request_keeps_the_version_that_it_began_with():

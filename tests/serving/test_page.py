@@ -8,12 +8,13 @@ import time
 from pathlib import Path
 
 import pytest
+import tiny
 from asked import ANSWERS, model_of
-from fake_model import FakePredictor, serving
+from fake_model import FakePredictor, serving, until
 
 from noria.scenarios import scenario_names
 from noria.serving.about import Briefly
-from noria.serving.bundle import CARD
+from noria.serving.bundle import CARD, version_of
 from noria.serving.page import PUBLIC
 from noria.serving.refusal import Refusal
 from noria.serving.store import ModelStore
@@ -125,6 +126,20 @@ def test_history_tells_the_latest_events_first_without_their_details(store):
         assert (said["served"], said["live"], said["is_followed"], said["not_served"]) == ("v1", None, True, None)
         assert [event["version"] for event in said["events"]] == [f"v{number}" for number in range(59, 9, -1)]
         assert set(said["events"][0]) == {"kind", "version", "time", "reason"}
+
+
+def test_history_tells_what_is_tried_and_what_could_not_be(store, tmp_path):
+    first, second = (
+        version_of(store.publish(tiny.opaque_bundle(tmp_path / name, name).path)) for name in ("first", "second")
+    )
+    live = store.promote(first, reason="first", over=None)
+    store.try_out(second, mode="shadow", share=0.05, reason="better", over=live)
+    with serving({"reviews": FakePredictor(first)}, followed={"reviews": store}, follow_s=0.05) as running:
+        until(lambda: "not-served" in running.client.get("/models/reviews/history").text, timeout_s=30)
+        said = running.client.get("/models/reviews/history").json()
+    assert said["tried"] == {"version": second, "mode": "shadow", "share": 0.05}
+    assert (said["live"], said["not_served"], said["canary_not_served"]["version"]) == (first, None, second)
+    assert [event["kind"] for event in said["events"][:2]] == ["not-served", "canary"]
 
 
 def test_history_says_what_is_wrong_with_the_store_and_of_a_model_without_one_that_it_has_none(store, tmp_path):

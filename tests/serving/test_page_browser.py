@@ -9,11 +9,12 @@ import shutil
 from contextlib import contextmanager
 
 import pytest
+import tiny
 from asked import ANSWERS, model_of
 from fake_model import FakePredictor, serving
 from playwright.sync_api import expect, sync_playwright
 
-from noria.serving.bundle import CARD
+from noria.serving.bundle import CARD, version_of
 from noria.serving.store import ModelStore
 
 CHROMIUM = shutil.which("chromium")
@@ -265,6 +266,27 @@ def test_whatever_a_model_a_card_or_a_journal_says_is_text(browser, reviews):
         page.get_by_text("Model card").click()
         expect(page.locator("#model-card table")).to_contain_text(HOSTILE)
         assert page.title() == "Noria"
+
+
+def test_the_history_marks_what_is_live_and_what_is_tried_in_both_languages(browser, tmp_path):
+    store = ModelStore(str(tmp_path / "store"), name="reviews", cache=tmp_path / "cache")
+    first, second = (
+        version_of(store.publish(tiny.opaque_bundle(tmp_path / name, name).path)) for name in ("first", "second")
+    )
+    live = store.promote(first, reason="first", over=None)
+    store.try_out(second, mode="canary", share=0.05, reason="better", over=live)
+    model = model_of("text-classification", version=first)
+    with (
+        serving({"reviews": model}, followed={"reviews": store}, follow_s=100) as running,
+        opened(browser, running.url) as page,
+    ):
+        entry = page.locator("#history li", has_text="tried on requests")
+        expect(entry).to_contain_text(second)
+        expect(entry).to_contain_text("canary: 5.0% of requests")
+        expect(page.locator("#history li", has_text="promoted")).to_contain_text("live")
+        page.locator("#language").click()
+        expect(page.locator("#history")).to_contain_text("灰度：5.0% 的请求")
+        assert page.evaluate(TOO_PALE) == []
 
 
 def test_refusals_are_told_in_words(browser, reviews):

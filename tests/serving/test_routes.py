@@ -101,11 +101,11 @@ def test_metrics_count_requests_rows_tokens_and_refusals_with_few_labels():
         assert found["noria_tokens_total", "first"] == 7
         assert found["noria_queue_rows", "first"] == 0
         assert found["noria_requests_inside", "first"] == 0
-        assert found["noria_model_info", "first", "text-classification", "v1"] == 1
+        assert found["noria_model_info", "champion", "first", "text-classification", "v1"] == 1
         assert found["noria_request_seconds_count", "/predict"] == 2
         running.app.state.models["first"].predictor = FakePredictor("v2")
-        assert ("noria_model_info", "first", "text-classification", "v2") in samples(running)
-        assert ("noria_model_info", "first", "text-classification", "v1") not in samples(running)
+        assert ("noria_model_info", "champion", "first", "text-classification", "v2") in samples(running)
+        assert ("noria_model_info", "champion", "first", "text-classification", "v1") not in samples(running)
 
 
 def test_a_second_application_counts_for_itself(running):

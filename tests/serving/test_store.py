@@ -129,15 +129,15 @@ def test_the_journal_knows_what_was_rolled_back_until_it_goes_live_again(store, 
     for version in versions:
         store.promote(version, reason="next", over=store.production())
     store.rollback(reason="worse")
-    assert store.journal.rolled_back(third).reason == "worse"
-    assert store.journal.rolled_back(second) is None
+    assert store.journal.taken_back(third).reason == "worse"
+    assert store.journal.taken_back(second) is None
     store.rollback(reason="worse still")
-    assert store.journal.rolled_back(second).reason == "worse still"
+    assert store.journal.taken_back(second).reason == "worse still"
     store.promote(third, reason="mended", over=store.production())
-    assert store.journal.rolled_back(third) is None
+    assert store.journal.taken_back(third) is None
     store.promote(first, reason="next", over=store.production())
     store.rollback(reason="better before")
-    assert store.journal.rolled_back(third) is None
+    assert store.journal.taken_back(third) is None
 
 
 def test_a_damaged_event_names_its_place(store, versions, tmp_path):

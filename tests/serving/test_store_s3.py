@@ -9,10 +9,14 @@ import threading
 import pytest
 import s3fs
 import tiny
+from fake_model import FakePredictor
 from s3_server import s3_server
 
 from noria.errors import StoreError
 from noria.serving.bundle import read_bundle, version_of
+from noria.serving.lineup import Lineup, Serving, Trial
+from noria.serving.objects import open_objects
+from noria.serving.observer import Observer
 from noria.serving.store import ModelStore
 
 pytestmark = pytest.mark.slow
@@ -53,6 +57,23 @@ def test_versions_promotion_and_rollback_on_s3(store, versions, tmp_path):
     assert read_bundle(elsewhere.fetch(versions[0]).path).digest[:12] == versions[0]
     with pytest.raises(StoreError, match="there is no version"):
         elsewhere.fetch("0123456789ab")
+
+
+def test_a_canary_is_observed_and_goes_live_on_s3(store, versions, tmp_path):
+    first, second, _ = versions
+    store.promote(first, reason="first", over=None)
+    live = store.try_out(second, mode="canary", share=0.1, reason="better", over=store.production())
+    trial = Trial(live.canary, Serving(FakePredictor(first)), Serving(FakePredictor(second)))
+    observer = Observer(open_objects(store.url), store.name)
+    for _ in range(3):
+        trial.challenger.tally.answered([], seconds=0.01)
+        observer.write(Lineup(trial.champion, trial))
+    elsewhere = ModelStore(store.url, name=store.name, cache=tmp_path / "another machine")
+    assert elsewhere.production() == live
+    assert elsewhere.observed(live.canary).challenger.answers == 3
+    assert elsewhere.promote(second, reason="no worse", over=live).canary is None
+    assert store.promote(second, reason="no worse", over=live) == store.production()
+    assert [event.kind for event in store.journal.events()][-3:] == ["promoted", "canary", "promoted"]
 
 
 def test_a_damaged_copy_on_this_machine_is_fetched_anew(store, versions):

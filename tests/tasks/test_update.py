@@ -26,7 +26,13 @@ def decide(workspace, version):
     config = workspace.config
     rows = read_validation(workspace.splits)
     return update_production(
-        store_of(workspace), version, rows, config=config.update, evaluate=config.evaluate, seed=config.seed
+        store_of(workspace),
+        version,
+        rows,
+        deploy=config.deploy,
+        config=config.update,
+        evaluate=config.evaluate,
+        seed=config.seed,
     )
 
 

@@ -2,12 +2,20 @@
 
 import { el, saying, word } from "./elements.js";
 import { markdown } from "./markdown.js";
-import { moment } from "./words.js";
+import { moment, percent } from "./words.js";
 
 const MOST_SHOWN = 12;
 
-/** Nodes of the version history: latest first, what is live marked. */
-export function versions({ served, live, is_followed: isFollowed, not_served: missed, events }) {
+/** Nodes of the version history: latest first, what is live and what is tried beside it marked. */
+export function versions({
+  served,
+  live,
+  tried,
+  is_followed: isFollowed,
+  not_served: missed,
+  canary_not_served: canaryMissed,
+  events,
+}) {
   if (!isFollowed)
     return [
       saying("p", "history.none", {}, { class: "quiet" }),
@@ -15,6 +23,7 @@ export function versions({ served, live, is_followed: isFollowed, not_served: mi
     ];
   const nodes = [];
   if (missed) nodes.push(saying("p", "history.missed", missed, { class: "refusal" }));
+  if (canaryMissed) nodes.push(saying("p", "history.canary-missed", canaryMissed, { class: "refusal" }));
   if (!events.length) return [...nodes, saying("p", "history.empty", {}, { class: "quiet" })];
   const marked = new Set();
   const rows = events.slice(0, MOST_SHOWN).map((event) => {
@@ -23,6 +32,7 @@ export function versions({ served, live, is_followed: isFollowed, not_served: mi
     return entry(event, {
       isLive: isFirst && event.version === live,
       isServed: isFirst && event.version === served && served !== live,
+      tried: isFirst && event.version === tried?.version ? tried : null,
     });
   });
   const isAll = events.length <= MOST_SHOWN;
@@ -33,9 +43,9 @@ export function versions({ served, live, is_followed: isFollowed, not_served: mi
   ];
 }
 
-const chip = (state) => saying("span", `history.${state}`, {}, { class: `chip ${state}` });
+const chip = (state, given = {}) => saying("span", `history.${state}`, given, { class: `chip ${state}` });
 
-function entry({ kind, version, time, reason }, { isLive, isServed }) {
+function entry({ kind, version, time, reason }, { isLive, isServed, tried }) {
   return el(
     "li",
     { class: kind },
@@ -49,6 +59,8 @@ function entry({ kind, version, time, reason }, { isLive, isServed }) {
       isLive ? chip("live") : "",
       isServed ? " " : "",
       isServed ? chip("served") : "",
+      tried ? " " : "",
+      tried ? chip(`as-${tried.mode}`, { share: () => percent(tried.share) }) : "",
     ),
     el(
       "div",
