@@ -61,6 +61,7 @@ def write_bundle(
             "scenario": config.scenario,
             "candidate": chosen.name,
             "reason": reason,
+            **({"compressed": chosen.compressed} if chosen.compressed else {}),
             "opset": config.optimize.opset,
             "metrics": {name: round(estimate.value, 6) for name, estimate in evaluation.metrics.items()},
             "latency_ms": {f"rows_{rows}": latency.p50_ms for rows, latency in chosen.latency.items()},

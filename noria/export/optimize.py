@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
 from noria.artifacts import Artifact
-from noria.config import Config
+from noria.config import Config, OptimizeConfig
 from noria.data.rows import count_rows
 from noria.evaluation.inference import num_cores, outputs_of
 from noria.evaluation.judged import read_validation
 from noria.evaluation.metrics import main_metric
 from noria.evaluation.report import evaluate_judged
 from noria.export.bundle import write_bundle
-from noria.export.candidates import choose, judge_candidates
+from noria.export.candidates import Candidate, choose, judge_candidates
 from noria.export.cards import Origin
-from noria.export.forms import CALIBRATED, build_graphs
-from noria.export.reference import read_calibration, reference_of
+from noria.export.forms import CALIBRATED, build_family, build_graphs
+from noria.export.reference import Reference, read_calibration, reference_of
 from noria.export.report import write_optimization
 from noria.scenarios.base import Scenario
 from noria.serving.predictor import onnx_run
 from noria.training.checkpoint import load_trained
+from noria.training.compress import Compressed, compress
 
 
 def optimize_checkpoint(
@@ -53,10 +55,14 @@ def optimize_checkpoint(
         calibration=read_calibration(splits.path) if CALIBRATED in config.optimize.candidates else (),
     )
     with tempfile.TemporaryDirectory(prefix="noria-export-") as directory:
-        graphs = build_graphs(reference, Path(directory), config=config.optimize)
+        graphs = dict(build_graphs(reference, Path(directory), config=config.optimize))
+        smaller = compress(trained, splits.path, scenario=scenario, config=config.optimize.compress)
+        for name, made in smaller.items():
+            graphs |= _family(name, made, reference, Path(directory) / name, config=config.optimize)
         candidates = judge_candidates(
             reference, graphs, config=config.optimize, evaluate=config.evaluate, seed=config.seed
         )
+        candidates = [_with_origin(candidate, smaller) for candidate in candidates]
         chosen, reason = choose(candidates, config=config.optimize)
         assert chosen.path is not None
         outputs = outputs_of(rows, encoder=trained.encoder, run=onnx_run(chosen.path), workers=num_cores())
@@ -64,7 +70,13 @@ def optimize_checkpoint(
         evaluation = evaluate_judged(judged, config=config.evaluate, seed=config.seed)
         parents = (splits, checkpoint)
         write_optimization(
-            report, candidates, chosen=chosen, reason=reason, metric=main_metric(judged)[0], parents=parents
+            report,
+            candidates,
+            chosen=chosen,
+            reason=reason,
+            metric=main_metric(judged)[0],
+            compressed=smaller,
+            parents=parents,
         )
         return write_bundle(
             bundle,
@@ -79,3 +91,17 @@ def optimize_checkpoint(
             resources=resources,
             parents=parents,
         )
+
+
+def _family(
+    name: str, made: Compressed | Exception, reference: Reference, directory: Path, *, config: OptimizeConfig
+) -> Mapping[str, Path | Exception]:
+    if isinstance(made, Exception):
+        return {name: made}
+    return build_family(name, made.model, reference, directory, config=config)
+
+
+def _with_origin(candidate: Candidate, smaller: Mapping[str, Compressed | Exception]) -> Candidate:
+    """The candidate, with how the model that it is a form of was made."""
+    made = smaller.get(candidate.name.partition("-")[0])
+    return replace(candidate, compressed=made.how) if isinstance(made, Compressed) else candidate
