@@ -75,6 +75,9 @@ class OptimizeConfig(Section):
     """The same for every slice that is large enough to be judged, where the loss is more than noise."""
     latency_repeats: Positive = 100
     """Batches of one row that are timed; of 8 and 32 rows there are fewer."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """What will serve, so that candidates are timed on it: `auto` is CUDA where ONNX Runtime has it (`onnxruntime-gpu`
+    and a GPU) and the CPU otherwise. The bundle says which."""
     opset: Positive = 20
     """Of the graphs; higher ones have an attention that ONNX Runtime refuses on a CPU."""
 
@@ -112,6 +115,8 @@ class ServeConfig(Section):
     token_env: str | None = None
     """The environment variable that holds the bearer token which clients must send; without it the server does not
     start. Where this is not set, `NORIA_TOKEN` holds it, if anything does."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """`auto` is what the bundle was chosen for (`optimize.device`) where this machine has it, else the CPU."""
     threads: Positive = 1
     """ONNX Runtime threads of one batch."""
     workers: Positive | None = None

@@ -38,8 +38,6 @@ class Candidate:
     name:
         "pytorch" (the reference), "fp32", or one of `noria.export.forms.FORMS`; of a smaller model behind its name
         ("pruned-int8").
-    compressed:
-        What made the model smaller, in words; "" for the model as it was trained.
     path:
         Its graph; None for the reference and for what could not be built or run.
     metric, drop:
@@ -56,11 +54,12 @@ class Candidate:
         Peak of a process that loads the graph and runs a batch.
     verdict:
         Why it was chosen or passed over, in words.
+    compressed:
+        What made the model smaller, in words; "" for the model as it was trained.
     """
 
     name: str
     path: Path | None = None
-    compressed: str = ""
     metric: float = float("nan")
     drop: Estimate = _UNKNOWN
     worst_slice: str = ""
@@ -71,6 +70,7 @@ class Candidate:
     memory_bytes: int = 0
     passed: bool = False
     verdict: str = ""
+    compressed: str = ""
 
     @property
     def one_row_ms(self) -> float:
@@ -104,9 +104,9 @@ def judge_candidates(
             candidates.append(Candidate(name, verdict=f"can't be built: {in_a_line(graph)}"))
             continue
         try:
-            run = onnx_run(graph)
+            run = onnx_run(graph, device=config.device)
             outputs = outputs_of(reference.rows, encoder=reference.encoder, run=run, workers=num_cores())
-            memory = peak_bytes(graph, reference.batches(rows=SIZES[0], repeats=1)[0])
+            memory = peak_bytes(graph, reference.batches(rows=SIZES[0], repeats=1)[0], device=config.device)
         except _CANT_JUDGE as error:
             candidates.append(Candidate(name, verdict=f"can't be run: {in_a_line(error)}"))
             continue

@@ -17,7 +17,7 @@ from noria.errors import ExportError, NoriaError
 from noria.evaluation.inference import num_cores, outputs_of
 from noria.evaluation.torch_run import torch_outputs
 from noria.export.onnx import check_parity, export_part, node_counts, whole_model
-from noria.export.quantize import quantize, quantize_calibrated, quantize_weights
+from noria.export.quantize import halve, quantize, quantize_calibrated, quantize_weights
 from noria.export.reference import Reference
 from noria.export.runtime import for_runtime
 from noria.scenarios.base import Part, Parts, Tensors
@@ -77,6 +77,7 @@ def _fused(source: Source, target: Path) -> None:
 
 FORMS: Mapping[str, Callable[[Source, Path], None]] = {
     "fused": _fused,
+    "fp16": lambda source, target: halve(source.graph, target),
     "int8": lambda source, target: quantize(source.graph, target),
     CALIBRATED: lambda source, target: quantize_calibrated(source.graph, target, batches=source.calibration()),
     "int8-weights": lambda source, target: quantize_weights(source.graph, target, bits=8),

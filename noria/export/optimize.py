@@ -65,7 +65,9 @@ def optimize_checkpoint(
         candidates = [_with_origin(candidate, smaller) for candidate in candidates]
         chosen, reason = choose(candidates, config=config.optimize)
         assert chosen.path is not None
-        outputs = outputs_of(rows, encoder=trained.encoder, run=onnx_run(chosen.path), workers=num_cores())
+        outputs = outputs_of(
+            rows, encoder=trained.encoder, run=onnx_run(chosen.path, device=config.optimize.device), workers=num_cores()
+        )
         judged = scenario.judge(rows, outputs, trained.encoder)
         evaluation = evaluate_judged(judged, config=config.evaluate, seed=config.seed)
         parents = (splits, checkpoint)

@@ -14,6 +14,7 @@ from noria.serving.deployment import prove_apart
 from noria.serving.golden import prove
 from noria.serving.live import Live
 from noria.serving.predictor import Predictor
+from noria.serving.session import Device
 from noria.serving.store import ModelStore, Production
 
 logger = logging.getLogger(__name__)
@@ -132,7 +133,7 @@ class Follower:
                 logger.warning("%s: the journal was not told: %s", self._live.name, lost)
 
 
-def load_proven(store: ModelStore, version: str, *, threads: int) -> Predictor:
+def load_proven(store: ModelStore, version: str, *, threads: int, device: Device = "auto") -> Predictor:
     """A published version, which answered its golden requests in a process of its own and then here.
 
     Raises
@@ -144,7 +145,7 @@ def load_proven(store: ModelStore, version: str, *, threads: int) -> Predictor:
     """
     published = store.fetch(version)  # verified, before another process is asked to open it
     prove_apart(store, version)
-    predictor = Predictor(open_bundle(published.path), threads=threads)
+    predictor = Predictor(open_bundle(published.path), threads=threads, device=device)
     prove(predictor)
     return predictor
 
