@@ -109,7 +109,7 @@ class Labels:
         return self.loss_of(self.said(model, batch), batch)
 
     def loss_of(self, said: Said, batch: Batch) -> Tensor:
-        """The same, of what a model said."""
+        """The loss, of what a model said."""
         assert isinstance(said, Tensor)
         loss = self._loss(said, batch.targets)
         if self._teacher_NC is None:
