@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from noria.artifacts import Artifact
-from noria.config import Config, OptimizeConfig
+from noria.config import Config
 from noria.data.rows import count_rows
 from noria.evaluation.inference import num_cores, outputs_of
 from noria.evaluation.judged import read_validation
@@ -54,20 +54,13 @@ def optimize_checkpoint(
         rows=rows,
         calibration=read_calibration(splits.path) if CALIBRATED in config.optimize.candidates else (),
     )
+    smaller = compress(trained, splits.path, scenario=scenario, config=config.optimize.compress, ran=checkpoint.facts)
     with tempfile.TemporaryDirectory(prefix="noria-export-") as directory:
-        graphs = dict(build_graphs(reference, Path(directory), config=config.optimize))
-        smaller = compress(trained, splits.path, scenario=scenario, config=config.optimize.compress)
-        for name, made in smaller.items():
-            graphs |= _family(name, made, reference, Path(directory) / name, config=config.optimize)
-        candidates = judge_candidates(
-            reference, graphs, config=config.optimize, evaluate=config.evaluate, seed=config.seed
-        )
-        candidates = [_with_origin(candidate, smaller) for candidate in candidates]
+        candidates = _candidates(reference, smaller, Path(directory), config=config)
         chosen, reason = choose(candidates, config=config.optimize)
         assert chosen.path is not None
-        outputs = outputs_of(
-            rows, encoder=trained.encoder, run=onnx_run(chosen.path, device=config.optimize.device), workers=num_cores()
-        )
+        run = onnx_run(chosen.path, device=config.optimize.device)
+        outputs = outputs_of(rows, encoder=trained.encoder, run=run, workers=num_cores())
         judged = scenario.judge(rows, outputs, trained.encoder)
         evaluation = evaluate_judged(judged, config=config.evaluate, seed=config.seed)
         parents = (splits, checkpoint)
@@ -95,12 +88,19 @@ def optimize_checkpoint(
         )
 
 
-def _family(
-    name: str, made: Compressed | Exception, reference: Reference, directory: Path, *, config: OptimizeConfig
-) -> Mapping[str, Path | Exception]:
-    if isinstance(made, Exception):
-        return {name: made}
-    return build_family(name, made.model, reference, directory, config=config)
+def _candidates(
+    reference: Reference, smaller: Mapping[str, Compressed | Exception], directory: Path, *, config: Config
+) -> list[Candidate]:
+    """Every form of the model as it was trained, and of the smaller ones, judged and timed together."""
+    optimize = config.optimize
+    graphs = dict(build_graphs(reference, directory, config=optimize))
+    for name, made in smaller.items():
+        if isinstance(made, Compressed):
+            graphs |= build_family(name, made.model, reference, directory / name, config=optimize)
+        else:
+            graphs[name] = made
+    candidates = judge_candidates(reference, graphs, config=optimize, evaluate=config.evaluate, seed=config.seed)
+    return [_with_origin(candidate, smaller) for candidate in candidates]
 
 
 def _with_origin(candidate: Candidate, smaller: Mapping[str, Compressed | Exception]) -> Candidate:

@@ -3,7 +3,8 @@
 The last phase of the scenario's recipe, and the fits behind it, are all that this knows of a training: a copy that has
 become smaller runs through them again, for a number of steps, beside the labels taught by the model that it was
 (Hinton et al. 2015, arXiv:1503.02531). So it is the trainer that trains, on the training side of the split alone.
-On a CPU equal inputs give equal weights: nothing is chosen by the clock.
+It trains with the precision and the threads that were chosen for the trained model: on a CPU equal checkpoints give
+equal weights.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
 
-from noria.config import CompressConfig, Config, DistillConfig, LoraConfig
+from noria.config import CompressConfig, Config, DistillConfig, LoraConfig, TrainConfig
 from noria.errors import TrainingError
 from noria.events import progress
 from noria.model.pruning import (
@@ -37,7 +39,7 @@ from noria.training.batch import Batch
 from noria.training.checkpoint import Trained
 from noria.training.data import TrainingRows, TrainingSide
 from noria.training.losses import Said, distillation
-from noria.training.probe import choose_device
+from noria.training.probe import choose_device, cpu_has_bf16
 from noria.training.recipe import Distillable, Fit, Objective, Phase, Recipe
 from noria.training.run import Job, run_job
 from noria.training.state import StateStore
@@ -83,9 +85,16 @@ class Compressed:
 
 
 def compress(
-    trained: Trained, splits: Path, *, scenario: Scenario, config: CompressConfig
+    trained: Trained,
+    splits: Path,
+    *,
+    scenario: Scenario,
+    config: CompressConfig,
+    ran: Mapping[str, object] = MappingProxyType({}),
 ) -> dict[str, Compressed | Exception]:
     """Every smaller model that is asked for, by name; one that can't be made is its error.
+
+    `ran` are the facts of the checkpoint: how the training ran.
 
     Raises
     ------
@@ -103,7 +112,9 @@ def compress(
         for name, make in means.items():
             started = time.monotonic()
             try:
-                school = school or _School.of(trained, splits, Path(directory), scenario=scenario, config=config)
+                school = school or _School.of(
+                    trained, splits, Path(directory), scenario=scenario, config=config, ran=ran
+                )
                 model, how = make(school)
             except _CANT_COMPRESS as error:
                 logger.warning("%s can't be made: %s", name, error)
@@ -170,16 +181,22 @@ class _School:
 
     @classmethod
     def of(
-        cls, trained: Trained, splits: Path, scratch: Path, *, scenario: Scenario, config: CompressConfig
+        cls,
+        trained: Trained,
+        splits: Path,
+        scratch: Path,
+        *,
+        scenario: Scenario,
+        config: CompressConfig,
+        ran: Mapping[str, object],
     ) -> _School:
         """Encode the training rows as they were encoded for the training."""
-        train = trained.config.train
-        device = choose_device(train.model_copy(update={"deterministic": False}))
+        train = _as_it_ran(trained.config.train, ran)
+        device = choose_device(train)
         side = TrainingSide(splits / "train", scenario=scenario, holdout_share=train.holdout_share)
         rows = side.encode(trained.encoder, scratch=scratch / "rows")
-        changes = {"deterministic": True, "distributed": "none", "lora": LoraConfig(), "distill": DistillConfig()}
         return cls(
-            config=trained.config.model_copy(update={"train": train.model_copy(update=changes)}),
+            config=trained.config.model_copy(update={"train": train.model_copy(update={"deterministic": True})}),
             compress=config,
             scenario=scenario,
             trained=trained,
@@ -252,6 +269,15 @@ class _School:
                 device=self.device,
             )
         )
+
+
+def _as_it_ran(train: TrainConfig, ran: Mapping[str, object]) -> TrainConfig:
+    """The settings with what was probed for the training, for one process, and without another model's part in it."""
+    changes: dict[str, object] = {name: ran[name] for name in ("precision", "threads") if name in ran}
+    if changes.get("precision") == "bf16" and not torch.cuda.is_available() and not cpu_has_bf16():
+        changes["precision"] = "fp32"  # it was trained on another kind of machine
+    alone = {"deterministic": False, "distributed": "none", "lora": LoraConfig(), "distill": DistillConfig()}
+    return train.model_copy(update={**changes, **alone})
 
 
 def _prune(school: _School) -> tuple[nn.Module, str]:
