@@ -47,12 +47,9 @@ def optimize_checkpoint(
     """
     trained = load_trained(checkpoint.path, scenario=scenario)
     rows = read_validation(splits.path)
+    calibration = read_calibration(splits.path) if CALIBRATED in config.optimize.candidates else ()
     reference = reference_of(
-        trained.model,
-        encoder=trained.encoder,
-        scenario=scenario,
-        rows=rows,
-        calibration=read_calibration(splits.path) if CALIBRATED in config.optimize.candidates else (),
+        trained.model, encoder=trained.encoder, scenario=scenario, rows=rows, calibration=calibration
     )
     smaller = compress(trained, splits.path, scenario=scenario, config=config.optimize.compress, ran=checkpoint.facts)
     with tempfile.TemporaryDirectory(prefix="noria-export-") as directory:
@@ -63,15 +60,9 @@ def optimize_checkpoint(
         outputs = outputs_of(rows, encoder=trained.encoder, run=run, workers=num_cores())
         judged = scenario.judge(rows, outputs, trained.encoder)
         evaluation = evaluate_judged(judged, config=config.evaluate, seed=config.seed)
-        parents = (splits, checkpoint)
+        parents, metric = (splits, checkpoint), main_metric(judged)[0]
         write_optimization(
-            report,
-            candidates,
-            chosen=chosen,
-            reason=reason,
-            metric=main_metric(judged)[0],
-            compressed=smaller,
-            parents=parents,
+            report, candidates, chosen=chosen, reason=reason, metric=metric, compressed=smaller, parents=parents
         )
         return write_bundle(
             bundle,
