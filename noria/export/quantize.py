@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import onnx
+import onnx_ir as ir
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_dynamic, quantize_static
 from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 from onnxruntime.transformers.float16 import convert_float_to_float16
@@ -37,7 +38,9 @@ def halve(source: Path, target: Path) -> None:
         model = convert_float_to_float16(onnx.load(str(source)), keep_io_types=True)
     if not any(weight.data_type == onnx.TensorProto.FLOAT16 for weight in model.graph.initializer):
         raise ExportError("no weight became smaller", where=str(source), next_step="leave `fp16` out")
-    onnx.save(model, str(target))
+    sorted_model = ir.from_proto(model)
+    sorted_model.graph.sort()  # casts stand behind all else, which ONNX Runtime refuses inside a Loop
+    ir.save(sorted_model, target)
 
 
 def quantize(source: Path, target: Path) -> None:

@@ -14,7 +14,7 @@ from noria.errors import ExportError
 from noria.export.generation import generation_parts
 from noria.export.loop import STEP, TOKENS
 from noria.export.onnx import check_parity, export_part
-from noria.export.quantize import quantize
+from noria.export.quantize import halve, quantize
 from noria.model.attention import KeysValues
 from noria.model.generation import PADDING, Start, Vocabulary, generate
 from noria.model.language_model import LanguageModel
@@ -70,6 +70,20 @@ def graphs_of(graph: onnx.GraphProto) -> list[onnx.GraphProto]:
     """A graph and those inside its nodes."""
     inner = [part.g for node in graph.node for part in node.attribute if part.HasField("g")]
     return [graph, *(each for found in inner for each in graphs_of(found))]
+
+
+def test_parts_in_half_precision_make_a_graph_that_says_nearly_all_that_pytorch_says(exported, tmp_path):
+    model, graphs, _ = exported
+    halves = {name: tmp_path / f"{name}.onnx" for name in graphs}
+    for name, graph in graphs.items():
+        halve(graph, halves[name])
+    parts_of(model).join(halves, tmp_path / "model.onnx")
+    source_BS = sources(*range(1, 13))
+    with torch.inference_mode():
+        expected = model(torch.from_numpy(source_BS))["tokens"].numpy()
+    found = onnx_run(tmp_path / "model.onnx")({"source": source_BS})[TOKENS]
+    width = min(found.shape[1], expected.shape[1])
+    assert np.mean(found[:, :width] == expected[:, :width]) > 0.9
 
 
 @pytest.mark.parametrize(("generation", "positions"), SETTINGS[1:])
