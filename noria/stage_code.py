@@ -19,6 +19,8 @@ from noria.config import read_params
 
 _CODE = Path(__file__).resolve().parents[1]
 _DEP = "      - ${code}/"
+_COMPRESSES, _TRAINS = "optimize", "train"
+_LEARNS = ("noria/data/", "noria/model/", "noria/recipes/")
 SHOWS_ONLY = frozenset(
     {
         "noria/errors.py",
@@ -35,8 +37,17 @@ SHOWS_ONLY = frozenset(
 
 
 def used_code(workspace: Path, stages: Sequence[str]) -> dict[str, list[str]]:
-    """By stage, the files whose change can change its outputs, as its last process imported them."""
-    return {stage: _imported(workspace / ".noria" / "events" / f"{stage}.jsonl", stage) for stage in stages}
+    """By stage, the files whose change can change its outputs, as its last process imported them.
+
+    `optimize` trains, too, where `optimize.compress` is set: what `train` imported to learn from rows is its as well.
+    """
+    used = {stage: _imported(workspace, stage) for stage in stages}
+    if _COMPRESSES in used:
+        learns = {path for path in _imported(workspace, _TRAINS) if path.startswith(_LEARNS)}
+        used[_COMPRESSES] |= learns
+    return {
+        stage: sorted(paths, key=lambda path: (not path.startswith("tasks/"), path)) for stage, paths in used.items()
+    }
 
 
 def with_code(dvc_text: str, code: Mapping[str, Sequence[str]]) -> str:
@@ -54,11 +65,11 @@ def with_code(dvc_text: str, code: Mapping[str, Sequence[str]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _imported(events: Path, stage: str) -> list[str]:
+def _imported(workspace: Path, stage: str) -> set[str]:
+    events = workspace / ".noria" / "events" / f"{stage}.jsonl"
     parsed = map(json.loads, events.read_text(encoding="utf-8").splitlines())
     (modules,) = (event["modules"] for event in parsed if event["kind"] == "modules")
-    used = {path for path in modules if path not in SHOWS_ONLY and not path.endswith("__init__.py")}
-    return sorted(used, key=lambda path: (not path.startswith("tasks/"), path))
+    return {path for path in modules if path not in SHOWS_ONLY and not path.endswith("__init__.py")}
 
 
 def main(workspace: Path) -> None:

@@ -12,7 +12,7 @@ def candidates(workspace: Workspace) -> str:
     return optimization_markdown(workspace.optimization)
 
 
-@node("optimize", summary=candidates, timeout_s=1800)
+@node("optimize", summary=candidates, timeout_s=4 * 3600)
 def optimize(workspace: Workspace) -> Artifact:
     from noria.export.bundle import git_commit
     from noria.export.optimize import optimize_checkpoint

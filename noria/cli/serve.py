@@ -72,4 +72,5 @@ def _load(store: ModelStore, *, version: str | None, config: ServeConfig) -> Pre
     from noria.cli.model import live_version
     from noria.serving.following import load_proven
 
-    return load_proven(store, version or live_version(store).version, threads=config.threads)
+    chosen = version or live_version(store).version
+    return load_proven(store, chosen, threads=config.threads, device=config.device)

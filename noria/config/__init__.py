@@ -21,7 +21,16 @@ from noria.config.data import (
 )
 from noria.config.load import load_config, read_params
 from noria.config.section import Section
-from noria.config.serving import DeployConfig, EvaluateConfig, OptimizeConfig, ServeConfig, UpdateConfig
+from noria.config.serving import (
+    CompressConfig,
+    DeployConfig,
+    EvaluateConfig,
+    OptimizeConfig,
+    PruneConfig,
+    ServeConfig,
+    StudentConfig,
+    UpdateConfig,
+)
 from noria.config.training import (
     AudioConfig,
     AverageConfig,
@@ -51,6 +60,7 @@ __all__ = [
     "CleanAudioConfig",
     "CleanConfig",
     "CleanImageConfig",
+    "CompressConfig",
     "Config",
     "DeployConfig",
     "DistillConfig",
@@ -66,12 +76,14 @@ __all__ = [
     "OptimizeConfig",
     "PreprocessConfig",
     "PretrainConfig",
+    "PruneConfig",
     "Section",
     "SeeingConfig",
     "ServeConfig",
     "SourceConfig",
     "SpansConfig",
     "SplitConfig",
+    "StudentConfig",
     "TokenizerConfig",
     "TrainConfig",
     "TuneConfig",

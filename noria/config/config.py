@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from typing import Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from noria.config.data import AugmentConfig, CheckConfig, CleanConfig, PreprocessConfig, SourceConfig, SplitConfig
 from noria.config.section import NonNegative, Section
@@ -35,6 +36,26 @@ class Config(Section):
     deploy: DeployConfig = DeployConfig()
     update: UpdateConfig = UpdateConfig()
     serve: ServeConfig = ServeConfig()
+
+    @model_validator(mode="after")
+    def _can_be_compressed(self) -> Self:
+        """A fault of sections together: the message begins with the key that is to be changed."""
+        compress, model = self.optimize.compress, self.model
+        if not compress.enabled:
+            return self
+        if not model.deep_weight:
+            raise ValueError(
+                "model.deep_weight: at 0 there is no Transformer that optimize.compress could make smaller"
+            )
+        if self.train.loss == "mse":
+            raise ValueError(
+                "train.loss: optimize.compress teaches distributions, and `mse` trains a model without any"
+            )
+        if compress.prune.heads and model.heads == 1:
+            raise ValueError("optimize.compress.prune.heads: model.heads is 1, and every attention keeps one")
+        if compress.distill.layers >= model.layers:
+            raise ValueError(f"optimize.compress.distill.layers: must be below model.layers ({model.layers})")
+        return self
 
 
 def schema_text() -> str:

@@ -91,6 +91,10 @@ def _is_section(key: str) -> bool:
 def _explain(error: ValidationError, path: Path) -> ConfigError:
     first = error.errors()[0]
     keys = tuple(str(part) for part in first["loc"])
+    said = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "value_error" and not keys:  # of several sections: the key stands in front
+        key, _, said = said.partition(": ")
+        keys = tuple(key.split("."))
     dotted = ".".join(keys)
     where = f"{path}:{line_of(path, keys)}: {dotted}"
     if first["type"] == "extra_forbidden":
@@ -101,7 +105,7 @@ def _explain(error: ValidationError, path: Path) -> ConfigError:
     if first["type"] == "missing":
         return ConfigError(f"`{dotted}` is missing", where=where, next_step=f"add `{dotted}` to {path.name}")
     if first["type"] == "value_error":  # of several values together: ours, in our words
-        return ConfigError(f"`{dotted}`: {first['msg'].removeprefix('Value error, ')}", where=where)
+        return ConfigError(f"`{dotted}`: {said}", where=where)
     return ConfigError(f"`{dotted}` is {first['input']!r}", where=where, expected=first["msg"])
 
 

@@ -6,9 +6,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from noria.config.section import Positive, Section, Share
+from noria.config.section import NonNegative, Positive, Section, Share
 
-CandidateName = Literal["fp32", "fused", "int8", "int8-static", "int8-weights", "int4-weights"]
+CandidateName = Literal["fp32", "fused", "fp16", "int8", "int8-static", "int8-weights", "int4-weights"]
 
 
 class EvaluateConfig(Section):
@@ -21,19 +21,63 @@ class EvaluateConfig(Section):
     """Smaller slices are shown, never judged; and on fewer rows in all no champion is replaced."""
 
 
+class PruneConfig(Section):
+    """Taking out the attention heads and feed-forward units that matter least (noria/model/pruning.py)."""
+
+    heads: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the heads of all layers; every attention keeps one. 0 leaves them alone."""
+    feed_forward: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the feed-forward units of all layers; every layer keeps a multiple of 8. 0 leaves them alone."""
+    batches: Positive = 32
+    """Batches of training rows that show what matters."""
+    steps: NonNegative = 300
+    """Of training afterwards, to recover; 0 leaves it out."""
+
+
+class StudentConfig(Section):
+    """A model of fewer layers that starts from every n-th of the trained one's (Sanh et al. 2019, arXiv:1910.01108)."""
+
+    layers: NonNegative = 0
+    """Of each stack; 0 makes no student."""
+    steps: Positive = 1_000
+    """Of training by the trained model's answers."""
+
+
+class CompressConfig(Section):
+    """Smaller models made of the trained one: `pruned`, a `student`, both or none, each in every form asked for."""
+
+    prune: PruneConfig = PruneConfig()
+    distill: StudentConfig = StudentConfig()
+    weight: Share = 0.5
+    """Share of the loss that the trained model's answers have, in recovery as in distillation."""
+    temperature: Annotated[float, Field(gt=0)] = 2.0
+    """Softens both distributions (Hinton et al. 2015, arXiv:1503.02531)."""
+    lr_factor: Annotated[float, Field(gt=0)] = 1.0
+    """Of the learning rates of `train`."""
+
+    @property
+    def enabled(self) -> bool:
+        """Whether any smaller model is to be made."""
+        return bool(self.prune.heads or self.prune.feed_forward or self.distill.layers)
+
+
 class OptimizeConfig(Section):
     """What may become the bundle."""
 
     candidates: Annotated[tuple[CandidateName, ...], Field(min_length=1)] = ("fp32", "fused", "int8")
-    """Forms of the model that are tried: `fp32`, `fused` (attention as one node), `int8` (activations by the range of
-    each batch), `int8-static` (by that of training rows), `int8-weights` and `int4-weights` (weights alone: for
-    requests of one row)."""
+    """Forms of the model that are tried: `fp32`, `fused` (attention as one node), `fp16` (half precision, for GPUs),
+    `int8` (activations by the range of each batch), `int8-static` (by that of training rows), `int8-weights` and
+    `int4-weights` (weights alone: for requests of one row)."""
+    compress: CompressConfig = CompressConfig()
     max_quality_drop: Share = 0.005
     """Largest loss of the main metric against PyTorch, as a fraction (0.005 = half a point)."""
     max_slice_drop: Share = 0.03
     """The same for every slice that is large enough to be judged, where the loss is more than noise."""
     latency_repeats: Positive = 100
     """Batches of one row that are timed; of 8 and 32 rows there are fewer."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """What will serve, so that candidates are timed on it: `auto` is CUDA where ONNX Runtime has it (`onnxruntime-gpu`
+    and a GPU) and the CPU otherwise. The bundle says which."""
     opset: Positive = 20
     """Of the graphs; higher ones have an attention that ONNX Runtime refuses on a CPU."""
 
@@ -89,6 +133,8 @@ class ServeConfig(Section):
     token_env: str | None = None
     """The environment variable that holds the bearer token which clients must send; without it the server does not
     start. Where this is not set, `NORIA_TOKEN` holds it, if anything does."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """`auto` is what the bundle was chosen for (`optimize.device`) where this machine has it, else the CPU."""
     threads: Positive = 1
     """ONNX Runtime threads of one batch."""
     workers: Positive | None = None

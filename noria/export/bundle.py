@@ -48,7 +48,9 @@ def write_bundle(
         settings = config.model_dump(mode="json", include=_MODEL_SECTIONS)
         (draft.path / CONFIG).write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         written = Artifact(KIND, draft.path, digest="")
-        predictor = Predictor(Bundle(written, scenario, encoder, config.split, config.train.holdout_share))
+        predictor = Predictor(
+            Bundle(written, scenario, encoder, config.split, config.train.holdout_share), device=config.optimize.device
+        )
         answers = golden_answers(predictor, _golden_requests(rows, scenario))
         (draft.path / GOLDEN).write_text(json.dumps(answers, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         card = model_card(evaluation, chosen, config=config, scenario=scenario, origin=origin)
@@ -61,6 +63,8 @@ def write_bundle(
             "scenario": config.scenario,
             "candidate": chosen.name,
             "reason": reason,
+            **({"compressed": chosen.compressed} if chosen.compressed else {}),
+            **({"device": predictor.device} if predictor.device != "cpu" else {}),
             "opset": config.optimize.opset,
             "metrics": {name: round(estimate.value, 6) for name, estimate in evaluation.metrics.items()},
             "latency_ms": {f"rows_{rows}": latency.p50_ms for rows, latency in chosen.latency.items()},

@@ -36,7 +36,8 @@ class Candidate:
     Attributes
     ----------
     name:
-        "pytorch" (the reference), "fp32", or one of `noria.export.forms.FORMS`.
+        "pytorch" (the reference), "fp32", or one of `noria.export.forms.FORMS`; of a smaller model behind its name
+        ("pruned-int8").
     path:
         Its graph; None for the reference and for what could not be built or run.
     metric, drop:
@@ -53,6 +54,8 @@ class Candidate:
         Peak of a process that loads the graph and runs a batch.
     verdict:
         Why it was chosen or passed over, in words.
+    compressed:
+        What made the model smaller, in words; "" for the model as it was trained.
     """
 
     name: str
@@ -67,6 +70,7 @@ class Candidate:
     memory_bytes: int = 0
     passed: bool = False
     verdict: str = ""
+    compressed: str = ""
 
     @property
     def one_row_ms(self) -> float:
@@ -100,9 +104,9 @@ def judge_candidates(
             candidates.append(Candidate(name, verdict=f"can't be built: {in_a_line(graph)}"))
             continue
         try:
-            run = onnx_run(graph)
+            run = onnx_run(graph, device=config.device)
             outputs = outputs_of(reference.rows, encoder=reference.encoder, run=run, workers=num_cores())
-            memory = peak_bytes(graph, reference.batches(rows=SIZES[0], repeats=1)[0])
+            memory = peak_bytes(graph, reference.batches(rows=SIZES[0], repeats=1)[0], device=config.device)
         except _CANT_JUDGE as error:
             candidates.append(Candidate(name, verdict=f"can't be run: {in_a_line(error)}"))
             continue
@@ -110,7 +114,7 @@ def judge_candidates(
             check_parity(reference.outputs, outputs, name=name)
         judged = reference.scenario.judge(reference.rows, outputs, reference.encoder)
         loss = loss_of(reference.judged, judged, outputs, config=config, evaluate=evaluate, seed=seed)
-        candidate = _candidate(name, graph, loss, is_asked_for=name in config.candidates)
+        candidate = _candidate(name, graph, loss, is_asked_for=name != FP32 or name in config.candidates)
         difference = largest_difference(reference.outputs, outputs)
         candidates.append(replace(candidate, difference=difference, memory_bytes=memory))
         runs[name] = run
@@ -123,8 +127,8 @@ def judge_candidates(
 def choose(candidates: Sequence[Candidate], *, config: OptimizeConfig) -> tuple[Candidate, str]:
     """The fastest candidate that passed, and why, in words.
 
-    Within 5 % the simplest wins (fp32, then in the order of `FORMS`), so that noise of the clock does
-    not change the bundle.
+    Within 5 % the simplest wins (fp32, then in the order of `FORMS`, the model as it was trained before smaller
+    ones), so that noise of the clock does not change the bundle.
 
     Raises
     ------
@@ -146,10 +150,11 @@ def choose(candidates: Sequence[Candidate], *, config: OptimizeConfig) -> tuple[
         f"{chosen.name}: {chosen.one_row_ms:.2f} ms for one row, {times:.1f} times as fast as PyTorch; "
         f"it loses {chosen.drop.points()} of {100 * config.max_quality_drop:.2f} allowed"
     )
+    how = [f"{chosen.name.partition('-')[0]}: {chosen.compressed}"] if chosen.compressed else []
     refused = [
         f"{candidate.name} was passed over: {candidate.verdict}" for candidate in candidates[1:] if not candidate.passed
     ]
-    return chosen, "; ".join([reason, *refused])
+    return chosen, "; ".join([reason, *how, *refused])
 
 
 def _candidate(name: str, graph: Path, loss: Loss, *, is_asked_for: bool) -> Candidate:

@@ -57,6 +57,7 @@ def model_card(evaluation: Evaluation, chosen: Candidate, *, config: Config, sce
         f"{evaluation.rows:,} validation rows that no model of this name was trained on, answered by the graph in this "
         f"bundle ({chosen.name}, ONNX op set {config.optimize.opset}).",
         "",
+        *([f"Smaller than the model that was trained: {chosen.compressed}.", ""] if chosen.compressed else []),
         f"| metric | value | {config.evaluate.confidence:.0%} interval |",
         "|---|---|---|",
     ]

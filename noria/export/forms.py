@@ -10,21 +10,25 @@ from functools import partial
 from pathlib import Path
 
 import onnx
+import torch
 
 from noria.config import OptimizeConfig
-from noria.errors import ExportError
-from noria.export.onnx import export_part, node_counts, whole_model
-from noria.export.quantize import quantize, quantize_calibrated, quantize_weights
+from noria.errors import ExportError, NoriaError
+from noria.evaluation.inference import num_cores, outputs_of
+from noria.evaluation.torch_run import torch_outputs
+from noria.export.onnx import check_parity, export_part, node_counts, whole_model
+from noria.export.quantize import halve, quantize, quantize_calibrated, quantize_weights
 from noria.export.reference import Reference
 from noria.export.runtime import for_runtime
 from noria.scenarios.base import Part, Parts, Tensors
+from noria.serving.predictor import onnx_run
 from noria.serving.session import CANT_RUN
 
 logger = logging.getLogger(__name__)
 
 FP32, CALIBRATED = "fp32", "int8-static"
 _ATTENTION = ("MultiHeadAttention", "GroupQueryAttention")
-_CANT_BUILD: tuple[type[Exception], ...] = (
+CANT_BUILD: tuple[type[Exception], ...] = (
     ExportError,
     *CANT_RUN,
     onnx.checker.ValidationError,
@@ -73,6 +77,7 @@ def _fused(source: Source, target: Path) -> None:
 
 FORMS: Mapping[str, Callable[[Source, Path], None]] = {
     "fused": _fused,
+    "fp16": lambda source, target: halve(source.graph, target),
     "int8": lambda source, target: quantize(source.graph, target),
     CALIBRATED: lambda source, target: quantize_calibrated(source.graph, target, batches=source.calibration()),
     "int8-weights": lambda source, target: quantize_weights(source.graph, target, bits=8),
@@ -108,7 +113,7 @@ def build_graphs(reference: Reference, directory: Path, *, config: OptimizeConfi
             for part in whole.parts:
                 build(Source(part, fp32[part.name], calibration, config.opset), made[part.name])
             graphs[name] = _joined(whole, made, directory / f"{name}.onnx")
-        except _CANT_BUILD as error:
+        except CANT_BUILD as error:
             logger.warning("%s can't be built: %s", name, in_a_line(error))
             graphs[name] = error
             continue
@@ -117,9 +122,32 @@ def build_graphs(reference: Reference, directory: Path, *, config: OptimizeConfi
     return {name: graph for name, graph in graphs.items() if name in config.candidates or name == FP32}
 
 
+def build_family(
+    name: str, smaller: torch.nn.Module, reference: Reference, directory: Path, *, config: OptimizeConfig
+) -> Mapping[str, Path | Exception]:
+    """Write every form that is asked for of a smaller model, which the same reference judges, as `name-form`.
+
+    Where its fp32 graph can't be made, or does not compute what the smaller model does in PyTorch, the whole
+    family is that error.
+    """
+    family = replace(reference, model=smaller)
+    try:
+        directory.mkdir()
+        graphs = build_graphs(family, directory, config=config)
+        fp32 = graphs[FP32]
+        assert isinstance(fp32, Path)
+        expected = torch_outputs(smaller, reference.rows, encoder=reference.encoder)
+        found = outputs_of(reference.rows, encoder=reference.encoder, run=onnx_run(fp32), workers=num_cores())
+        check_parity(expected, found, name=f"{name}-{FP32}")
+    except CANT_BUILD as error:
+        logger.warning("%s can't be built: %s", name, in_a_line(error))
+        return {name: error}
+    return {f"{name}-{form}": graph for form, graph in graphs.items() if form in config.candidates}
+
+
 def in_a_line(error: Exception) -> str:
     """What went wrong, without what is to be done about it."""
-    said = error.what if isinstance(error, ExportError) else str(error)
+    said = error.what if isinstance(error, NoriaError) else str(error)
     return next(iter(said.strip().splitlines()), type(error).__name__)
 
 

@@ -1,6 +1,6 @@
-"""`python -m noria.export.memory GRAPH BATCH.npz`: how much memory a process takes that loads a graph and runs a batch.
+"""`python -m noria.export.memory GRAPH BATCH.npz DEVICE`: what memory a process takes that loads a graph and runs it.
 
-Prints one JSON object with the peak in bytes. The process is as small as one that serves can be: what is
+Prints one JSON object with the peak in bytes, for one batch. The process is as small as one that serves can be: what is
 beside the graph in it is Python, NumPy and ONNX Runtime.
 """
 
@@ -12,19 +12,20 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
 from noria.errors import ExportError, NoriaError
-from noria.serving.session import open_session
+from noria.serving.session import Device, open_session
 
 _TIMEOUT_S = 300
 _STATUS = Path("/proc/self/status")
 _KIBIBYTE = 1 << 10
 
 
-def peak_bytes(graph: Path, batch: Mapping[str, np.ndarray]) -> int:
-    """The most that a process of its own had in memory at once.
+def peak_bytes(graph: Path, batch: Mapping[str, np.ndarray], *, device: Device = "cpu") -> int:
+    """The most that a process of its own had in memory at once; memory of a GPU is not counted.
 
     Raises
     ------
@@ -34,7 +35,7 @@ def peak_bytes(graph: Path, batch: Mapping[str, np.ndarray]) -> int:
     with tempfile.TemporaryDirectory(prefix="noria-memory-") as directory:
         inputs = Path(directory) / "batch.npz"
         np.savez(inputs, allow_pickle=False, **batch)
-        command = [sys.executable, "-m", __name__, str(graph), str(inputs)]
+        command = [sys.executable, "-m", __name__, str(graph), str(inputs), device]
         try:
             done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=_TIMEOUT_S)
         except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
@@ -48,10 +49,10 @@ def peak_bytes(graph: Path, batch: Mapping[str, np.ndarray]) -> int:
     return int(json.loads(done.stdout)["peak_bytes"])
 
 
-def main(graph: Path, inputs: Path) -> int:
+def main(graph: Path, inputs: Path, device: Device) -> int:
     """Load, run, tell."""
     try:
-        session = open_session(graph)
+        session = open_session(graph, device=device)
     except NoriaError as error:
         sys.stderr.write(f"{error.what}\n")
         return error.exit_code
@@ -73,4 +74,4 @@ def _peak_bytes() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2])))
+    sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2]), cast("Device", sys.argv[3])))

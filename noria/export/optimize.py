@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -16,14 +17,15 @@ from noria.evaluation.judged import read_validation
 from noria.evaluation.metrics import main_metric
 from noria.evaluation.report import evaluate_judged
 from noria.export.bundle import write_bundle
-from noria.export.candidates import choose, judge_candidates
+from noria.export.candidates import Candidate, choose, judge_candidates
 from noria.export.cards import Origin
-from noria.export.forms import CALIBRATED, build_graphs
-from noria.export.reference import read_calibration, reference_of
+from noria.export.forms import CALIBRATED, build_family, build_graphs
+from noria.export.reference import Reference, read_calibration, reference_of
 from noria.export.report import write_optimization
 from noria.scenarios.base import Scenario
 from noria.serving.predictor import onnx_run
 from noria.training.checkpoint import load_trained
+from noria.training.compress import Compressed, compress
 
 logger = logging.getLogger(__name__)
 
@@ -48,27 +50,23 @@ def optimize_checkpoint(
     """
     trained = load_trained(checkpoint.path, scenario=scenario)
     rows = read_validation(splits.path)
+    calibration = read_calibration(splits.path) if CALIBRATED in config.optimize.candidates else ()
     reference = reference_of(
-        trained.model,
-        encoder=trained.encoder,
-        scenario=scenario,
-        rows=rows,
-        calibration=read_calibration(splits.path) if CALIBRATED in config.optimize.candidates else (),
+        trained.model, encoder=trained.encoder, scenario=scenario, rows=rows, calibration=calibration
     )
+    smaller = compress(trained, splits.path, scenario=scenario, config=config.optimize.compress, ran=checkpoint.facts)
     with tempfile.TemporaryDirectory(prefix="noria-export-") as directory:
-        graphs = build_graphs(reference, Path(directory), config=config.optimize)
-        candidates = judge_candidates(
-            reference, graphs, config=config.optimize, evaluate=config.evaluate, seed=config.seed
-        )
+        candidates = _candidates(reference, smaller, Path(directory), config=config)
         chosen, reason = choose(candidates, config=config.optimize)
         assert chosen.path is not None
         logger.info("%s", reason)
-        outputs = outputs_of(rows, encoder=trained.encoder, run=onnx_run(chosen.path), workers=num_cores())
+        run = onnx_run(chosen.path, device=config.optimize.device)
+        outputs = outputs_of(rows, encoder=trained.encoder, run=run, workers=num_cores())
         judged = scenario.judge(rows, outputs, trained.encoder)
         evaluation = evaluate_judged(judged, config=config.evaluate, seed=config.seed)
-        parents = (splits, checkpoint)
+        parents, metric = (splits, checkpoint), main_metric(judged)[0]
         write_optimization(
-            report, candidates, chosen=chosen, reason=reason, metric=main_metric(judged)[0], parents=parents
+            report, candidates, chosen=chosen, reason=reason, metric=metric, compressed=smaller, parents=parents
         )
         return write_bundle(
             bundle,
@@ -83,3 +81,24 @@ def optimize_checkpoint(
             resources=resources,
             parents=parents,
         )
+
+
+def _candidates(
+    reference: Reference, smaller: Mapping[str, Compressed | Exception], directory: Path, *, config: Config
+) -> list[Candidate]:
+    """Every form of the model as it was trained, and of the smaller ones, judged and timed together."""
+    optimize = config.optimize
+    graphs = dict(build_graphs(reference, directory, config=optimize))
+    for name, made in smaller.items():
+        if isinstance(made, Compressed):
+            graphs |= build_family(name, made.model, reference, directory / name, config=optimize)
+        else:
+            graphs[name] = made
+    candidates = judge_candidates(reference, graphs, config=optimize, evaluate=config.evaluate, seed=config.seed)
+    return [_with_origin(candidate, smaller) for candidate in candidates]
+
+
+def _with_origin(candidate: Candidate, smaller: Mapping[str, Compressed | Exception]) -> Candidate:
+    """The candidate, with how the model that it is a form of was made."""
+    made = smaller.get(candidate.name.partition("-")[0])
+    return replace(candidate, compressed=made.how) if isinstance(made, Compressed) else candidate

@@ -1,4 +1,4 @@
-"""Fewer bits: int8 by the range of each batch or of calibration rows, and weights alone in 8 or 4 bits."""
+"""Fewer bits: half precision, int8 by the range of each batch or of calibration rows, weights alone in 8 or 4 bits."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import onnx
+import onnx_ir as ir
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_dynamic, quantize_static
 from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
+from onnxruntime.transformers.float16 import convert_float_to_float16
 
 from noria.errors import ExportError
 from noria.export.onnx import node_counts
@@ -19,6 +21,26 @@ _NARROWEST_TABLE = 16
 _BLOCK = 128  # weights that share a scale
 _INT8_PRODUCTS = 4  # of MatMulNBits: activations are rounded to int8 as well, block by block
 _PRODUCTS, _TABLES = ("MatMul", "Gemm"), ("Gather",)
+
+
+def halve(source: Path, target: Path) -> None:
+    """Write `source` in half precision; what comes in and goes out stays as it is.
+
+    For GPUs: on a CPU few operators know it, and ONNX Runtime casts to fp32 and back around the others. Numbers that
+    fp16 can't hold become the nearest that it can.
+
+    Raises
+    ------
+    ExportError
+        When no weight became smaller.
+    """
+    with quiet():
+        model = convert_float_to_float16(onnx.load(str(source)), keep_io_types=True)
+    if not any(weight.data_type == onnx.TensorProto.FLOAT16 for weight in model.graph.initializer):
+        raise ExportError("no weight became smaller", where=str(source), next_step="leave `fp16` out")
+    sorted_model = ir.from_proto(model)
+    sorted_model.graph.sort()  # casts stand behind all else, which ONNX Runtime refuses inside a Loop
+    ir.save(sorted_model, target)
 
 
 def quantize(source: Path, target: Path) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
+from types import MappingProxyType
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
@@ -15,11 +17,14 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from noria.artifacts import Artifact, write_artifact
 from noria.evaluation.pictures import BLUE, GREY, RED, save_figure
 from noria.export.candidates import REFERENCE, SIZES, Candidate
+from noria.export.forms import in_a_line
 from noria.export.summary import METRICS, PICTURE, TABLE
+from noria.training.compress import Compressed
 
 _MEBIBYTE = 1 << 20
 _LARGEST_MARKER, _SMALL_MARKER = 400.0, 60.0  # square points
-_MARKERS = "XosD^vP"
+_MARKERS = "XosD^vP*hp<>8dH"
+_LEGEND_INCHES = 0.42  # of one candidate
 
 
 @dataclass(frozen=True)
@@ -62,8 +67,12 @@ def write_optimization(
     reason: str,
     metric: str,
     parents: tuple[Artifact, ...],
+    compressed: Mapping[str, Compressed | Exception] = MappingProxyType({}),
 ) -> None:
-    """Write `reports/optimization/`: candidates.csv, candidates.png, and metrics.json about the chosen one."""
+    """Write `reports/optimization/`: candidates.csv, candidates.png, and metrics.json about the chosen one.
+
+    What made models smaller, and how long that took, is in metrics.json as well.
+    """
     with write_artifact(path, kind="optimization", parents=parents) as draft:
         values: dict[str, object] = {
             "candidate": chosen.name,
@@ -77,10 +86,18 @@ def write_optimization(
         for rows in SIZES:
             found, reference = (candidate.latency[rows].p50_ms for candidate in (chosen, candidates[0]))
             values |= {f"rows_{rows}_p50_ms": found, f"speedup_rows_{rows}": round(reference / found, 2)}
+        if compressed:
+            values["compress"] = {name: _compression(made) for name, made in compressed.items()}
         (draft.path / METRICS).write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         _write_table(draft.path / TABLE, candidates, chosen)
         draw_candidates(draft.path / PICTURE, candidates, chosen, metric=metric)
         draft.counts["candidates"] = len(candidates) - 1
+
+
+def _compression(made: Compressed | Exception) -> dict[str, object]:
+    if isinstance(made, Exception):
+        return {"failed": in_a_line(made)}
+    return {"how": made.how, "parameters": made.parameters, "seconds": round(made.seconds, 1)}
 
 
 def front(candidates: Sequence[Candidate]) -> list[Candidate]:
@@ -107,9 +124,9 @@ def _write_table(path: Path, candidates: Sequence[Candidate], chosen: Candidate)
 
 def draw_candidates(path: Path, candidates: Sequence[Candidate], chosen: Candidate, *, metric: str) -> None:
     """Quality against latency, the front through those that nothing beats in both; a marker's area is the size."""
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
-    axes = figure.subplots()
     timed = [candidate for candidate in candidates if candidate.latency]
+    figure = Figure(figsize=(7, max(4.5, _LEGEND_INCHES * len(timed))), layout="constrained")
+    axes = figure.subplots()
     best = front(timed)
     axes.step(
         [candidate.one_row_ms for candidate in best],
@@ -120,7 +137,7 @@ def draw_candidates(path: Path, candidates: Sequence[Candidate], chosen: Candida
         zorder=1,
     )
     largest = max(candidate.size_bytes for candidate in timed)
-    for candidate, marker in zip(timed, _MARKERS, strict=False):
+    for candidate, marker in zip(timed, cycle(_MARKERS), strict=False):
         colour = GREY if candidate.name == REFERENCE else BLUE if candidate.passed else RED
         size = f", {_mebibytes(candidate.size_bytes):.1f} MiB" if candidate.size_bytes else ""
         axes.scatter(

@@ -54,7 +54,7 @@ def angles(num_places: int, dim: int) -> Turns:
 def _fits(stack: Decoder | Encoder) -> bool:
     """Whether these operators take its heads: they turn 16 numbers at once."""
     attention = _blocks(stack)[0].attention
-    return not attention.rotary or _head_dim(attention) % _TURNED_AT_ONCE == 0
+    return not attention.rotary or attention.head_dim % _TURNED_AT_ONCE == 0
 
 
 class RuntimeEncoder(nn.Module):
@@ -155,13 +155,9 @@ def _blocks(stack: nn.Module) -> list[Block]:
     return [cast("Block", block) for block in cast("nn.ModuleList", stack.blocks)]
 
 
-def _head_dim(attention: Attention) -> int:
-    return attention.output.shape[0] // attention.num_heads
-
-
 def _turns(stack: nn.Module, num_places: int) -> Turns:
     attention = _blocks(stack)[0].attention
-    return angles(num_places, _head_dim(attention)) if attention.rotary else ()
+    return angles(num_places, attention.head_dim) if attention.rotary else ()
 
 
 def _causal(
@@ -169,14 +165,14 @@ def _causal(
 ) -> tuple[Tensor, KeysValues]:
     """Causal self-attention, and the past with it; `places` are int32: the last of each row (N), their number (1)."""
     num, length, _ = x_NTD.shape
-    heads, dim = attention.num_heads, _head_dim(attention)
+    heads, dim = attention.num_heads, attention.head_dim
     all_places = length if past is None else length + past.keys.shape[2]
     mixed_NTD, keys, values = symbolic_multi_out(
         f"{_DOMAIN}GroupQueryAttention",
         (linear(x_NTD, attention.projections.flatten(0, 1)), None, None, *(past or (None, None)), *places, *turns),
         {"num_heads": heads, "kv_num_heads": heads, "do_rotary": int(attention.rotary)},
         dtypes=[x_NTD.dtype] * 3,
-        shapes=[x_NTD.shape, *[(num, heads, all_places, dim)] * 2],
+        shapes=[(num, length, heads * dim), *[(num, heads, all_places, dim)] * 2],
         version=1,
     )
     return linear(mixed_NTD, attention.output), KeysValues(keys, values)

@@ -15,6 +15,9 @@ def optimization_markdown(path: Path) -> str:
     with (path / TABLE).open(newline="", encoding="utf-8") as file:
         header, *rows = csv.reader(file)
     lines = [f"**{values['candidate']}** becomes the bundle. {values['reason']}.", ""]
+    for name, made in values.get("compress", {}).items():
+        told = f"{made['how']} ({made['seconds']:.0f} s)" if "how" in made else f"can't be made: {made['failed']}"
+        lines += [f"`{name}`: {told}.", ""]
     lines += [f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
     lines += [f"| {' | '.join(row)} |" for row in rows]
     return "\n".join(lines) + "\n"

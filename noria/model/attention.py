@@ -156,7 +156,8 @@ class Attention(nn.Module):
     """Self-attention, or cross-attention when a memory is given.
 
     The three input projections are one parameter of shape (3, D, D): one matrix product for
-    self-attention, and three matrices for an optimizer that treats matrices as such.
+    self-attention, and three matrices for an optimizer that treats matrices as such. Heads that were
+    taken out (noria/model/pruning.py) leave (3, H * K, D) of it.
     """
 
     def __init__(
@@ -169,6 +170,11 @@ class Attention(nn.Module):
         self.causal = causal
         self.projections = nn.Parameter(torch.randn(3, dim, dim) / math.sqrt(dim))
         self.output = nn.Parameter(torch.randn(dim, dim) * gain / math.sqrt(dim))
+
+    @property
+    def head_dim(self) -> int:
+        """Dimension of a head, however many are left."""
+        return self.output.shape[1] // self.num_heads
 
     def forward(self, x_BTD: Tensor, mask: Mask = None, memory_BSD: Tensor | None = None) -> Tensor:
         if memory_BSD is not None:

@@ -98,12 +98,11 @@ class LanguageModel(nn.Module):
 
     def empty_past(self, like: Tensor, *, num_beams: int) -> list[KeysValues]:
         """Keys and values (B * K, H, 0, E) of each layer; behind them, where there are bigrams, the tokens."""
-        heads, layers = self.config.heads, self.config.layers
-        shape = (len(like) * num_beams, heads, 0, self.config.dim // heads)
-        empty = torch.zeros(shape, dtype=self.compute_dtype, device=like.device)
-        past = [KeysValues(empty, empty) for _ in range(layers)]
+        num_rows = len(like) * num_beams
+        empty = torch.empty(0, dtype=self.compute_dtype, device=like.device)
+        past = self.decoder.empty_past(num_rows, like=empty)
         if self.frontend.bigrams is not None:
-            past.append(KeysValues(*[empty[:, :1, :, :1].float()] * 2))
+            past.append(KeysValues(*[empty.float().new_empty(num_rows, 1, 0, 1)] * 2))
         return past
 
     def step(

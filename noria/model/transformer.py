@@ -139,6 +139,12 @@ class Decoder(nn.Module):
             layers.append(read)
         return layers
 
+    def empty_past(self, num_rows: int, *, like: Tensor) -> list[KeysValues]:
+        """Keys and values (N, H, 0, E) of each layer, which may have other heads left than its neighbours."""
+        attentions = (cast("Block", block).attention for block in self.blocks)
+        shapes = [(num_rows, attention.num_heads, 0, attention.head_dim) for attention in attentions]
+        return [KeysValues(like.new_empty(shape), like.new_empty(shape)) for shape in shapes]
+
     def remember(self, memory_BSD: Tensor) -> list[KeysValues]:
         """What the cross-attention of each layer reads of a memory."""
         crossing = (cast("Block", block).cross_attention for block in self.blocks)

@@ -67,10 +67,8 @@ class Translator(nn.Module):
 
     def empty_past(self, like: Tensor, *, num_beams: int) -> list[KeysValues]:
         """Keys and values (B * K, H, 0, E) of each layer."""
-        heads, layers = self.config.heads, self.config.layers
-        shape = (len(like) * num_beams, heads, 0, self.config.dim // heads)
-        empty = torch.zeros(shape, dtype=self.compute_dtype, device=like.device)
-        return [KeysValues(empty, empty) for _ in range(layers)]
+        empty = torch.empty(0, dtype=self.compute_dtype, device=like.device)
+        return self.transformer.decoder.empty_past(len(like) * num_beams, like=empty)
 
     def step(
         self, token_BK: Tensor, place_1: Tensor, past: Sequence[KeysValues], start: Start

@@ -30,7 +30,7 @@ from noria.recipes.linear import fit_wide
 from noria.recipes.masked_tokens import MaskedTokens
 from noria.training.batch import Batch
 from noria.training.data import TrainingRows
-from noria.training.losses import build_loss, distillation
+from noria.training.losses import Said, build_loss, distillation
 from noria.training.meter import flops_per_token
 from noria.training.recipe import Fit, Phase
 
@@ -106,14 +106,18 @@ class Labels:
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Sum over the rows."""
-        logits_NC = self.logits(model, batch)
-        loss = self._loss(logits_NC, batch.targets)
+        return self.loss_of(self.said(model, batch), batch)
+
+    def loss_of(self, said: Said, batch: Batch) -> Tensor:
+        """The loss, of what a model said."""
+        assert isinstance(said, Tensor)
+        loss = self._loss(said, batch.targets)
         if self._teacher_NC is None:
             return loss
-        taught = distillation(logits_NC, batch.inputs["teacher"], temperature=self._distill.temperature)
+        taught = distillation(said, batch.inputs["teacher"], temperature=self._distill.temperature)
         return (1 - self._distill.weight) * loss + self._distill.weight * taught
 
-    def logits(self, model: nn.Module, batch: Batch) -> Tensor:
+    def said(self, model: nn.Module, batch: Batch) -> Tensor:
         """Float32 (N, C)."""
         logits_NC: Tensor = model(batch.inputs["token_ids"])
         return logits_NC

@@ -23,7 +23,7 @@ from noria.data.ragged import Rows
 from noria.model.image_classifier import ImageClassifier
 from noria.training.batch import Batch
 from noria.training.data import TrainingRows
-from noria.training.losses import build_loss, cross_entropy, distillation
+from noria.training.losses import Said, build_loss, cross_entropy, distillation
 from noria.training.meter import flops_per_token
 from noria.training.recipe import Fit, Phase
 
@@ -79,15 +79,19 @@ class VariedImages:
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Sum over the rows."""
-        logits_NC = self.logits(model, batch)
-        loss = self._loss(logits_NC, batch.targets)
+        return self.loss_of(self.said(model, batch), batch)
+
+    def loss_of(self, said: Said, batch: Batch) -> Tensor:
+        """The loss, of what a model said."""
+        assert isinstance(said, Tensor)
+        loss = self._loss(said, batch.targets)
         if self._teacher_NC is None:
             return loss
         distill = self._train.distill
-        taught = distillation(logits_NC, batch.inputs["teacher"], temperature=distill.temperature)
+        taught = distillation(said, batch.inputs["teacher"], temperature=distill.temperature)
         return (1 - distill.weight) * loss + distill.weight * taught
 
-    def logits(self, model: nn.Module, batch: Batch) -> Tensor:
+    def said(self, model: nn.Module, batch: Batch) -> Tensor:
         """Float32 (N, C)."""
         logits_NC: Tensor = model(batch.inputs["pixels"])
         return logits_NC

@@ -82,7 +82,7 @@ class LabelsOfEither(Labels):
         }
         return replace(batch, inputs=inputs)
 
-    def logits(self, model: nn.Module, batch: Batch) -> Tensor:
+    def said(self, model: nn.Module, batch: Batch) -> Tensor:
         """Float32 (N, C)."""
         logits_NC: Tensor = model(*(batch.inputs[name] for name in ("token_ids", "pixels", "has_image")))
         return logits_NC
@@ -106,7 +106,7 @@ class ImagesAlone(VariedImages):
         batch = super().batch(index)
         return replace(batch, rows=self._numbers[batch.rows])
 
-    def logits(self, model: nn.Module, batch: Batch) -> Tensor:
+    def said(self, model: nn.Module, batch: Batch) -> Tensor:
         """Float32 (N, C)."""
         return cast("ImageTextBranch", model).of_images(batch.inputs["pixels"])
 

@@ -24,7 +24,7 @@ from noria.model.attention import Packing
 from noria.model.language_model import BOUNDARY, LanguageModel
 from noria.training.batch import Batch
 from noria.training.data import TrainingRows
-from noria.training.losses import linear_cross_entropy
+from noria.training.losses import Projected, Said, linear_cross_entropy
 from noria.training.meter import flops_per_token
 from noria.training.recipe import Fit, Phase
 
@@ -113,6 +113,10 @@ class NextTokens:
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Sum over the tokens."""
+        return self.loss_of(self.said(model, batch), batch)
+
+    def said(self, model: nn.Module, batch: Batch) -> Projected:
+        """Logits (N, V) of the token behind each."""
         assert batch.positions is not None
         token_ids, packing = batch.inputs["token_ids"], None
         if not len(batch.rows):  # one row that nothing is asked of: every rank takes part, and kernels want tokens
@@ -120,8 +124,12 @@ class NextTokens:
         elif batch.layout is not None:
             packing = pack(batch.layout, device=token_ids.device)
             token_ids = token_ids.reshape(1, -1)
-        x_ND, weight_VD, bias_V = cast("NextTokenModel", model).next_tokens(token_ids, batch.positions, packing)
-        return linear_cross_entropy(x_ND, weight_VD, batch.targets, bias_V)
+        return Projected(*cast("NextTokenModel", model).next_tokens(token_ids, batch.positions, packing))
+
+    def loss_of(self, said: Said, batch: Batch) -> Tensor:
+        """The loss, of what a model said."""
+        assert isinstance(said, Projected)
+        return linear_cross_entropy(said.vectors, said.weights, batch.targets, said.bias)
 
     def _draw(self, epoch: int) -> _Cut:
         rng = np.random.default_rng((self._seed, epoch, 3))

@@ -23,7 +23,7 @@ from noria.errors import TrainingError
 from noria.model.recommender import Recommender
 from noria.training.batch import Batch
 from noria.training.data import TrainingRows
-from noria.training.losses import linear_cross_entropy
+from noria.training.losses import Projected, Said, linear_cross_entropy
 from noria.training.meter import flops_per_token
 from noria.training.recipe import Phase
 
@@ -94,7 +94,16 @@ class NextItems:
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Sum over the events."""
-        return _loss(cast("NextItemModel", model), batch, label_smoothing=self._label_smoothing)
+        return self.loss_of(self.said(model, batch), batch)
+
+    def said(self, model: nn.Module, batch: Batch) -> Projected:
+        """Logits (N, V) of the item behind each event."""
+        return _said(cast("NextItemModel", model), batch)
+
+    def loss_of(self, said: Said, batch: Batch) -> Tensor:
+        """The loss, of what a model said."""
+        assert isinstance(said, Projected)
+        return _loss(said, batch, label_smoothing=self._label_smoothing)
 
 
 def recommendation_recipe(
@@ -145,14 +154,17 @@ def _judge(model: Recommender, windows: Windows) -> Mapping[str, float]:
     for start in range(0, len(order), _BATCH_WINDOWS):
         numbers = order[start : start + _BATCH_WINDOWS]
         batch = _batch_of(windows, numbers, width=int(windows.items.lengths[numbers].max()) - 1).to(device)
-        total += float(_loss(model, batch))
+        total += float(_loss(_said(model, batch), batch))
     return {"holdout_loss": total / float((windows.items.lengths - 1).sum())}
 
 
-def _loss(model: NextItemModel, batch: Batch, *, label_smoothing: float = 0.0) -> Tensor:
+def _said(model: NextItemModel, batch: Batch) -> Projected:
     assert batch.positions is not None
-    x_ND, weight_VD, bias_V = model.next_items(batch.inputs["item_ids"], batch.positions)
-    return linear_cross_entropy(x_ND, weight_VD, batch.targets, bias_V, label_smoothing=label_smoothing)
+    return Projected(*model.next_items(batch.inputs["item_ids"], batch.positions))
+
+
+def _loss(said: Projected, batch: Batch, *, label_smoothing: float = 0.0) -> Tensor:
+    return linear_cross_entropy(said.vectors, said.weights, batch.targets, said.bias, label_smoothing=label_smoothing)
 
 
 def _batch_of(windows: Windows, numbers: NDArray[np.int64], *, width: int) -> Batch:

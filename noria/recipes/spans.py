@@ -29,6 +29,7 @@ from noria.data.windows import Window
 from noria.model.span_reader import SpanReader
 from noria.training.batch import Batch
 from noria.training.data import TrainingRows
+from noria.training.losses import Said
 from noria.training.meter import flops_per_token
 from noria.training.recipe import Fit, Phase
 
@@ -76,7 +77,16 @@ class Ends:
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Sum over the windows of the mean cross entropy of the two ends; smoothed over where an end can be."""
-        logits_B2T = readable_logits(model, batch)
+        return self.loss_of(self.said(model, batch), batch)
+
+    def said(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Logits (B, 2, T) of the two ends."""
+        return readable_logits(model, batch)
+
+    def loss_of(self, said: Said, batch: Batch) -> Tensor:
+        """The loss, of what a model said."""
+        assert isinstance(said, Tensor)
+        logits_B2T = said
         right = F.cross_entropy(logits_B2T.flatten(0, 1), batch.targets.flatten(), reduction="sum") / 2
         if not self._label_smoothing:
             return right

@@ -23,6 +23,7 @@ from noria.model.speech_recognizer import SpeechRecognizer
 from noria.recipes.hearing import hear
 from noria.training.batch import Batch
 from noria.training.data import TrainingRows
+from noria.training.losses import Said
 from noria.training.recipe import Phase
 
 _JUDGED_AT_ONCE = 32
@@ -71,8 +72,17 @@ class HeardLetters:
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Sum over the rows."""
-        logits_BUV = model(batch.inputs[MEL], batch.inputs[NUM_FRAMES])
-        return ctc_loss(logits_BUV, batch.inputs[NUM_FRAMES], batch.targets, batch.inputs["num_letters"])
+        return self.loss_of(self.said(model, batch), batch)
+
+    def said(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Log-probabilities (B, U, V) of the letter in every frame."""
+        out: Tensor = model(batch.inputs[MEL], batch.inputs[NUM_FRAMES])
+        return out
+
+    def loss_of(self, said: Said, batch: Batch) -> Tensor:
+        """The loss, of what a model said."""
+        assert isinstance(said, Tensor)
+        return ctc_loss(said, batch.inputs[NUM_FRAMES], batch.targets, batch.inputs["num_letters"])
 
     def _heard(self, index: int, row: int) -> np.ndarray:
         return hear(

@@ -18,7 +18,7 @@ from noria.data.ragged import Rows, pad
 from noria.model.translator import Translator
 from noria.training.batch import Batch
 from noria.training.data import TrainingRows
-from noria.training.losses import linear_cross_entropy
+from noria.training.losses import Projected, Said, linear_cross_entropy
 from noria.training.meter import flops_per_token
 from noria.training.recipe import Fit, Phase
 
@@ -74,11 +74,20 @@ class TargetTokens:
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Sum over the target tokens."""
+        return self.loss_of(self.said(model, batch), batch)
+
+    def said(self, model: nn.Module, batch: Batch) -> Projected:
+        """Logits (N, V) of the token at each position that is asked for."""
         assert batch.positions is not None
-        x_ND, weight_VD, bias_V = cast("TargetTokenModel", model).next_tokens(
-            batch.inputs["source"], batch.inputs["target"], batch.positions
+        source_BS, target_BT = batch.inputs["source"], batch.inputs["target"]
+        return Projected(*cast("TargetTokenModel", model).next_tokens(source_BS, target_BT, batch.positions))
+
+    def loss_of(self, said: Said, batch: Batch) -> Tensor:
+        """The loss, of what a model said."""
+        assert isinstance(said, Projected)
+        return linear_cross_entropy(
+            said.vectors, said.weights, batch.targets, said.bias, label_smoothing=self._label_smoothing
         )
-        return linear_cross_entropy(x_ND, weight_VD, batch.targets, bias_V, label_smoothing=self._label_smoothing)
 
 
 def translation_recipe(config: Config, *, rows: TrainingRows, model: Translator) -> tuple[Fit | Phase, ...]:

@@ -86,7 +86,7 @@ def create_app(
     metrics = Metrics()
     lives = {name: Live(name, predictor, config=config, metrics=metrics) for name, predictor in models.items()}
     first = next(iter(lives.values()))
-    load = partial(load_proven, threads=config.threads)
+    load = partial(load_proven, threads=config.threads, device=config.device)
     followers = {
         name: Followers(Follower(lives[name], store, load=load), CanaryFollower(lives[name], store, load=load))
         for name, store in followed.items()

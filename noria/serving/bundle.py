@@ -50,6 +50,11 @@ class Bundle:
         return version_of(self.artifact)
 
     @property
+    def device(self) -> str:
+        """What it was chosen for, and timed on: "cpu" or "cuda"."""
+        return str(self.artifact.facts.get("device", "cpu"))
+
+    @property
     def model(self) -> Path:
         return self.artifact.path / MODEL
 

@@ -16,6 +16,7 @@ from noria.serving.golden import prove
 from noria.serving.live import Live
 from noria.serving.pointer import Canary, Production
 from noria.serving.predictor import Predictor
+from noria.serving.session import Device
 from noria.serving.store import ModelStore
 
 logger = logging.getLogger(__name__)
@@ -105,7 +106,7 @@ class Following(ABC):
                 logger.warning("%s: the journal was not told: %s", self._live.name, lost)
 
 
-def load_proven(store: ModelStore, version: str, *, threads: int) -> Predictor:
+def load_proven(store: ModelStore, version: str, *, threads: int, device: Device = "auto") -> Predictor:
     """A published version, which answered its golden requests in a process of its own and then here.
 
     Raises
@@ -117,7 +118,7 @@ def load_proven(store: ModelStore, version: str, *, threads: int) -> Predictor:
     """
     published = store.fetch(version)  # verified, before another process is asked to open it
     prove_apart(store, version)
-    predictor = Predictor(open_bundle(published.path), threads=threads)
+    predictor = Predictor(open_bundle(published.path), threads=threads, device=device)
     prove(predictor)
     return predictor
 

@@ -6,23 +6,28 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from onnxruntime import InferenceSession
+
 from noria.evaluation.inference import Run, outputs_of, outputs_of_pieces
 from noria.scenarios.base import InPieces, Row, Tensors
 from noria.serving.bundle import Bundle
-from noria.serving.session import open_session
+from noria.serving.session import Device, device_of, open_session
 
 VERSION_FIELD = "model_version"
 
 
-def onnx_run(model: Path, *, threads: int = 1) -> Run:
-    """Run batches through a graph on the CPU. Safe to call from several threads at once.
+def onnx_run(model: Path, *, threads: int = 1, device: Device = "cpu") -> Run:
+    """Run batches through a graph. Safe to call from several threads at once.
 
     Raises
     ------
     BundleError
-        When ONNX Runtime refuses the graph.
+        When ONNX Runtime refuses the graph, or `cuda` is asked for and not there.
     """
-    session = open_session(model, threads=threads)
+    return _run(open_session(model, threads=threads, device=device))
+
+
+def _run(session: InferenceSession) -> Run:
     names, given = [put.name for put in session.get_inputs()], [put.name for put in session.get_outputs()]
 
     def run(tensors: Tensors) -> Tensors:
@@ -60,10 +65,19 @@ class Predictor:
     activations by batch.
     """
 
-    def __init__(self, bundle: Bundle, *, threads: int = 1, workers: int = 1) -> None:
-        """`threads` of one batch, `workers` batches at once."""
+    def __init__(self, bundle: Bundle, *, threads: int = 1, workers: int = 1, device: Device = "auto") -> None:
+        """`threads` of one batch, `workers` batches at once; `auto` is what the bundle was chosen for, if it is here.
+
+        Raises
+        ------
+        BundleError
+            When ONNX Runtime refuses the graph, or `cuda` is asked for and not there.
+        """
         self.bundle = bundle
-        self._run = onnx_run(bundle.model, threads=threads)
+        chosen_for_cpu = device == "auto" and bundle.device == "cpu"
+        session = open_session(bundle.model, threads=threads, device="cpu" if chosen_for_cpu else device)
+        self.device = device_of(session)
+        self._run = _run(session)
         self._workers = workers
 
     @property

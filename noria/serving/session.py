@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as ort
@@ -19,25 +20,37 @@ _ORT_ERRORS: tuple[type[Exception], ...] = (
     ort.NotImplemented,
     ort.RuntimeException,
 )
+Device = Literal["auto", "cpu", "cuda"]
+"""What computes: `auto` is CUDA where this ONNX Runtime has it and it starts, and the CPU otherwise."""
+_CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+_EXACT = {"use_tf32": "0"}  # fp32 is fp32, or its parity could not be told; who wants less has fp16
 CANT_RUN: tuple[type[Exception], ...] = (BundleError, *_ORT_ERRORS)
 """What loading or running a bad graph raises."""
 
 
-def open_session(model: Path, *, threads: int = 1) -> onnxruntime.InferenceSession:
-    """Load a graph for the CPU.
+def open_session(model: Path, *, threads: int = 1, device: Device = "cpu") -> onnxruntime.InferenceSession:
+    """Load a graph.
+
+    What CUDA has no operator for is computed on the CPU, between two copies.
 
     Raises
     ------
     BundleError
-        When ONNX Runtime refuses the graph.
+        When ONNX Runtime refuses the graph, or `cuda` is asked for and not there.
     """
+    found = onnxruntime.get_available_providers()
+    if device == "cuda" and _CUDA not in found:
+        raise _no_cuda(model, f"ONNX Runtime {onnxruntime.__version__} was built for {', '.join(found)}")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = _ERRORS_ONLY
     try:
-        return onnxruntime.InferenceSession(
-            str(model), options, providers=["CPUExecutionProvider"], disabled_optimizers=_SLOWER
+        session = onnxruntime.InferenceSession(
+            str(model),
+            options,
+            providers=[(_CUDA, _EXACT), _CPU] if device != "cpu" and _CUDA in found else [_CPU],
+            disabled_optimizers=_SLOWER,
         )
     except _ORT_ERRORS as error:
         raise BundleError(
@@ -45,3 +58,20 @@ def open_session(model: Path, *, threads: int = 1) -> onnxruntime.InferenceSessi
             where=str(model),
             next_step="serve with the ONNX Runtime that the bundle was made with, or a later one",
         ) from error
+    if device == "cuda" and device_of(session) != "cuda":  # ONNX Runtime has said why, and gone on without
+        raise _no_cuda(model, "ONNX Runtime could not start it")
+    return session
+
+
+def device_of(session: onnxruntime.InferenceSession) -> Device:
+    """What computes a graph that was loaded: "cuda" or "cpu"."""
+    return "cuda" if _CUDA in session.get_providers() else "cpu"
+
+
+def _no_cuda(model: Path, why: str) -> BundleError:
+    return BundleError(
+        f"the graph can't be computed by CUDA: {why}",
+        where=str(model),
+        expected="`onnxruntime-gpu` in place of `onnxruntime`, and a GPU whose driver and libraries fit it",
+        next_step="set the device to `auto` or `cpu`",
+    )

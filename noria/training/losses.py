@@ -1,12 +1,14 @@
 """Losses as sums over targets: the loop divides by the number of targets of a whole step.
 
+Where logits are a product with a large matrix they are made, and their gradient with them, chunk by chunk.
+
 Shapes: N targets, C classes or outputs, D model dimension, V vocabulary.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +18,18 @@ from noria.config import TrainConfig
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """(outputs float32 (N, C), class numbers int64 (N) or values float32 (N, C)) -> a scalar."""
+
+
+class Projected(NamedTuple):
+    """Logits x W^T + b (N, V) that are yet to be made, of x (N, D), W (V, D) and b (V)."""
+
+    vectors: Tensor
+    weights: Tensor
+    bias: Tensor
+
+
+Said = Tensor | Projected
+"""Logits float32, a distribution along the last axis; or what makes them."""
 
 _CHUNK_CELLS = {"cpu": 2**23, "cuda": 2**28}
 """Of float32 logits that exist at once: 32 MB, for the caches; 1 GB, for few passes over the gradient of the weight."""
@@ -33,8 +47,17 @@ def squared_error(outputs_NC: Tensor, targets: Tensor) -> Tensor:
     return (outputs_NC - targets).square().mean(-1).sum()
 
 
-def distillation(logits_NC: Tensor, teacher_NC: Tensor, *, temperature: float) -> Tensor:
+def distillation(said: Said, taught: Said, *, temperature: float) -> Tensor:
     """Sum of T² KL(teacher || student), both softened by T (Hinton et al. 2015, arXiv:1503.02531)."""
+    if isinstance(said, Projected):
+        assert isinstance(taught, Projected)
+        out: Tensor = _ProjectedDistillation.apply(*said, *taught, temperature)  # type: ignore[no-untyped-call]
+        return out
+    assert isinstance(taught, Tensor)
+    return _divergence(said, taught, temperature)
+
+
+def _divergence(logits_NC: Tensor, teacher_NC: Tensor, temperature: float) -> Tensor:
     student_NC = F.log_softmax(logits_NC / temperature, -1)
     softened_NC = F.log_softmax(teacher_NC / temperature, -1)
     return temperature**2 * F.kl_div(student_NC, softened_NC, reduction="sum", log_target=True)
@@ -132,3 +155,40 @@ def _slope_on_gpu(
 def _smoothed(picked_N1: Tensor, said_NV: Tensor, smoothing: float) -> Tensor:
     loss = -(1 - smoothing) * picked_N1.sum()
     return loss - smoothing / said_NV.shape[-1] * said_NV.sum() if smoothing else loss
+
+
+class _ProjectedDistillation(torch.autograd.Function):
+    """The gradient by the student's logits is T (softmax(student / T) - softmax(teacher / T))."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,  # noqa: ANN401 - autograd's own context
+        x_ND: Tensor,
+        weight_VD: Tensor,
+        bias_V: Tensor,
+        teacher_x_ND: Tensor,
+        teacher_weight_VD: Tensor,
+        teacher_bias_V: Tensor,
+        temperature: float,
+    ) -> Tensor:
+        total = torch.zeros((), device=x_ND.device)
+        grad_x, grad_weight, grad_bias = (torch.zeros_like(part) for part in (x_ND, weight_VD, bias_V))
+        weight, teacher_weight = weight_VD.to(x_ND.dtype), teacher_weight_VD.to(teacher_x_ND.dtype)
+        size = max(1, _CHUNK_CELLS[x_ND.device.type] // len(weight))
+        chunks = (torch.split(tensor, size) for tensor in (x_ND, teacher_x_ND, grad_x))
+        for x, teacher_x, grad in zip(*chunks, strict=True):
+            student = ((x @ weight.mT).float() + bias_V).div_(temperature).log_softmax(-1)
+            teacher = ((teacher_x @ teacher_weight.mT).float() + teacher_bias_V).div_(temperature).log_softmax(-1)
+            total += temperature**2 * F.kl_div(student, teacher, reduction="sum", log_target=True)
+            slope = student.exp_().sub_(teacher.exp_()).mul_(temperature)
+            grad_bias += slope.sum(0)
+            slope = slope.to(x.dtype)
+            grad.copy_(slope @ weight)
+            grad_weight += slope.mT @ x
+        ctx.save_for_backward(grad_x, grad_weight, grad_bias)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+        grad_x, grad_weight, grad_bias = ctx.saved_tensors
+        return (grad * grad_x).to(grad_x.dtype), grad * grad_weight, grad * grad_bias, None, None, None, None

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
 from noria.training.batch import Batch
+from noria.training.losses import Said
 
 
 class Objective(Protocol):
@@ -28,6 +29,19 @@ class Objective(Protocol):
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Float32 scalar: the sum over the targets of the batch."""
+        ...
+
+
+@runtime_checkable
+class Distillable(Objective, Protocol):
+    """An objective whose loss is a function of distributions, in which another model can be followed."""
+
+    def said(self, model: nn.Module, batch: Batch) -> Said:
+        """What the model says of the targets of the batch."""
+        ...
+
+    def loss_of(self, said: Said, batch: Batch) -> Tensor:
+        """The loss, of what a model said."""
         ...
 
 

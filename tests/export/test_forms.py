@@ -44,6 +44,7 @@ def graphs(reference, trained, tmp_path_factory):
     ("name", "node"),
     [
         ("fused", "MultiHeadAttention"),
+        ("fp16", "Cast"),
         ("int8", "MatMulInteger"),
         ("int8-static", "QuantizeLinear"),
         ("int8-weights", "MatMulNBits"),
@@ -54,6 +55,19 @@ def test_a_form_has_its_nodes_and_says_what_pytorch_says_of_nearly_every_row(ref
     assert node_counts(graphs[name])[node] >= 1
     found = outputs_of(reference.rows, encoder=reference.encoder, run=onnx_run(graphs[name]))
     assert np.mean(logits_of(found).argmax(1) == logits_of(reference.outputs).argmax(1)) > 0.95
+
+
+def test_half_precision_is_half_the_size_and_takes_and_gives_what_the_whole_does(reference, graphs):
+    half, whole = (onnx.load(str(graphs[name])).graph for name in ("fp16", "fused"))
+    kinds = {weight.data_type for weight in half.initializer if len(weight.dims) == 2}
+    assert kinds == {onnx.TensorProto.FLOAT16}
+    assert graphs["fp16"].stat().st_size < 0.65 * graphs["fused"].stat().st_size
+    for one, other in ((half.input, whole.input), (half.output, whole.output)):
+        assert [(put.name, put.type.tensor_type.elem_type) for put in one] == [
+            (put.name, put.type.tensor_type.elem_type) for put in other
+        ]
+    found = outputs_of(reference.rows, encoder=reference.encoder, run=onnx_run(graphs["fp16"]))
+    assert np.allclose(logits_of(found), logits_of(reference.outputs), atol=0.1)
 
 
 def test_calibration_rows_are_training_rows_and_always_the_same(reference, trained):

@@ -14,10 +14,11 @@ from noria.errors import ExportError
 from noria.export.generation import generation_parts
 from noria.export.loop import STEP, TOKENS
 from noria.export.onnx import check_parity, export_part
-from noria.export.quantize import quantize
+from noria.export.quantize import halve, quantize
 from noria.model.attention import KeysValues
 from noria.model.generation import PADDING, Start, Vocabulary, generate
 from noria.model.language_model import LanguageModel
+from noria.model.pruning import pruned
 from noria.model.translator import END, Translator
 from noria.scenarios.base import Parts
 from noria.serving.predictor import onnx_run
@@ -69,6 +70,40 @@ def graphs_of(graph: onnx.GraphProto) -> list[onnx.GraphProto]:
     """A graph and those inside its nodes."""
     inner = [part.g for node in graph.node for part in node.attribute if part.HasField("g")]
     return [graph, *(each for found in inner for each in graphs_of(found))]
+
+
+def test_parts_in_half_precision_make_a_graph_that_says_nearly_all_that_pytorch_says(exported, tmp_path):
+    model, graphs, _ = exported
+    halves = {name: tmp_path / f"{name}.onnx" for name in graphs}
+    for name, graph in graphs.items():
+        halve(graph, halves[name])
+    parts_of(model).join(halves, tmp_path / "model.onnx")
+    source_BS = sources(*range(1, 13))
+    with torch.inference_mode():
+        expected = model(torch.from_numpy(source_BS))["tokens"].numpy()
+    found = onnx_run(tmp_path / "model.onnx")({"source": source_BS})[TOKENS]
+    width = min(found.shape[1], expected.shape[1])
+    assert np.mean(found[:, :width] == expected[:, :width]) > 0.9
+
+
+@pytest.mark.parametrize(("generation", "positions"), SETTINGS[1:])
+def test_a_smaller_model_is_exported_as_the_whole_one_is(generation, positions, tmp_path):
+    decoder = "transformer.decoder.blocks.1"
+    heads = {f"{decoder}.attention": torch.tensor([1]), f"{decoder}.cross_attention": torch.tensor([0])}
+    units = {
+        f"{decoder}.feed_forward": torch.arange(0, 48, 2),
+        "transformer.encoder.blocks.0.feed_forward": torch.arange(8),
+    }
+    model = pruned(translator(generation, positions), heads=heads, units=units)
+    parts = parts_of(model)
+    graphs = {part.name: tmp_path / f"{part.name}.onnx" for part in parts.parts}
+    for part in parts.parts:
+        export_part(part, graphs[part.name], opset=20)
+    parts.join(graphs, tmp_path / "model.onnx")
+    source_BS = sources(9, 2, 5, 4)
+    with torch.inference_mode():
+        expected = model(torch.from_numpy(source_BS))["tokens"].numpy()
+    assert np.array_equal(onnx_run(tmp_path / "model.onnx")({"source": source_BS})[TOKENS], expected)
 
 
 @pytest.mark.parametrize("lengths", [(1,), (7,), (9, 2, 5), (3, 3), tuple(range(1, 13))])

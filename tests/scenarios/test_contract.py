@@ -10,27 +10,30 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import torch
 import workspaces
 import yaml
 from fastapi.testclient import TestClient
 
 from noria.artifacts import Artifact, read_artifact
 from noria.cli import main
-from noria.config import Config, ServeConfig
+from noria.config import CompressConfig, Config, ServeConfig
 from noria.data.verdict import read_verdict
 from noria.evaluation.inference import outputs_of
 from noria.evaluation.judged import read_validation
 from noria.evaluation.torch_run import torch_outputs
-from noria.export.forms import build_graphs
+from noria.export.forms import build_family, build_graphs
 from noria.export.onnx import check_parity
 from noria.export.reference import reference_of
+from noria.model.pruning import num_parameters
 from noria.scenarios import load_scenario, scenario_names
 from noria.serving.app import create_app
 from noria.serving.bundle import open_bundle
 from noria.serving.golden import prove
 from noria.serving.predictor import Predictor, onnx_run
 from noria.stage_code import used_code
-from noria.training.checkpoint import load_trained
+from noria.training.checkpoint import Trained, load_trained
+from noria.training.compress import Compressed, compress
 from noria.workspace import Workspace
 from tasks.augment import augment
 from tasks.check import check, check_again
@@ -168,6 +171,38 @@ def test_a_request_on_the_command_line_is_answered(
     assert main(["predict", "--file", str(tmp_path / "in.jsonl"), "--json", "-C", str(workspace.root)]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert set(workspace.scenario.response.model_fields) <= answer.keys()
+
+
+@pytest.mark.slow
+def test_smaller_models_are_made_and_their_graphs_compute_what_they_do(
+    run: tuple[Workspace, dict[str, Artifact]], tmp_path: Any
+) -> None:
+    workspace, _ = run
+    scenario = workspace.scenario
+    trained = load_trained(workspace.checkpoint, scenario=scenario)
+    deeper = trained.config.model_copy(update={"model": trained.config.model.model_copy(update={"layers": 2})})
+    torch.manual_seed(1)
+    model = scenario.build_model(deeper, trained.encoder).eval()
+    config = CompressConfig.model_validate(
+        {
+            "prune": {"heads": 0.5, "feed_forward": 0.5, "batches": 1, "steps": 2},
+            "distill": {"layers": 1, "steps": 2},
+        }
+    )
+    made = compress(Trained(model, trained.encoder, deeper), workspace.splits, scenario=scenario, config=config)
+    rows = read_validation(workspace.splits)[:20]
+    reference = reference_of(model, encoder=trained.encoder, scenario=scenario, rows=rows)
+    forms = workspace.config.optimize.model_copy(update={"candidates": ("fp32", "fp16")})
+    for name in ("pruned", "student"):
+        smaller = made[name]
+        assert isinstance(smaller, Compressed), smaller
+        assert "by the whole model's answers too" in smaller.how
+        assert smaller.parameters < num_parameters(model)
+        family = build_family(name, smaller.model, reference, tmp_path / name, config=forms)
+        assert list(family) == [f"{name}-fp32", f"{name}-fp16"], family
+        for graph in family.values():
+            assert not isinstance(graph, Exception), graph
+            assert len(outputs_of(rows, encoder=trained.encoder, run=onnx_run(graph))) == len(rows)
 
 
 @pytest.mark.slow
