@@ -158,7 +158,7 @@ def test_logits_that_are_made_in_chunks_teach_as_those_at_once(monkeypatch):
     x, weight, bias = student
     whole = distillation(x @ weight.mT + bias, (teacher[0] @ teacher[1].mT + teacher[2]).detach(), temperature=3.0)
     whole.mul(0.5).backward()
-    assert math.isclose(float(loss), float(whole), rel_tol=1e-5)
+    assert math.isclose(loss.item(), whole.item(), rel_tol=1e-5)
     for one, part in zip(found, student, strict=True):
         torch.testing.assert_close(one, part.grad, rtol=1e-4, atol=1e-5)
     assert all(part.grad is None for part in teacher)
