@@ -1,4 +1,4 @@
-"""optimize: the model, and smaller ones of it, in many forms; the fastest inside the quality budget becomes the bundle."""
+"""optimize: the model, and smaller ones of it, in many forms; the fastest inside the budget becomes the bundle."""
 
 from noria.artifacts import Artifact, read_artifact
 from noria.export.summary import optimization_markdown
