@@ -29,7 +29,7 @@ from noria.serving.metrics import Metrics
 from noria.serving.objects import Objects
 from noria.serving.predict import documented_errors, validated
 from noria.serving.rate import Rates
-from noria.serving.refusal import Refusal
+from noria.serving.refusal import Refusal, first_error
 
 logger = logging.getLogger(__name__)
 
@@ -144,11 +144,10 @@ def _read(body: bytes) -> Feedback:
     try:
         return Feedback.model_validate(parse_object(body))
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])[:100]
+        place, what = first_error(error)
         raise Refusal(
             422,
-            f"`{place or 'the body'}`: {first['msg']}",
+            f"`{place or 'the body'}`: {what}",
             where=place,
             expected=f"the fields {', '.join(Feedback.model_fields)}",
         ) from error
@@ -160,9 +159,8 @@ def _as_the_scenario_has_it(said: Feedback, scenario: Scenario) -> Mapping[str, 
     try:
         response = scenario.response.model_validate(said.response)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in ("response", *first["loc"]))[:100]
-        raise Refusal(422, f"`{place}`: {first['msg']}", where=place, expected="the answer as it was given") from error
+        place, what = first_error(error, "response")
+        raise Refusal(422, f"`{place}`: {what}", where=place, expected="the answer as it was given") from error
     return {"request": request.model_dump(exclude_unset=True), "response": response.model_dump()}
 
 

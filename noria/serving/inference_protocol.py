@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -19,13 +19,14 @@ from noria.serving.live import Live
 from noria.serving.plain_route import PlainRoute
 from noria.serving.predict import refuse_more_rows, row_of
 from noria.serving.predictor import Predictor
-from noria.serving.refusal import PROTOCOL_PATH, Refusal
+from noria.serving.refusal import PROTOCOL_PATH, Refusal, first_error
 from noria.serving.tensors import Column, Tensor, num_rows, rows_of, tensors_of
 
 _PLATFORM = "onnx_onnxruntime"
 _MODEL = "/models/{name}"
 _VERSIONED = _MODEL + "/versions/{version}"
 _ROWS = [-1]
+_MOST_TENSORS = 1_000
 
 
 _Name = Annotated[str, Field(max_length=1_000)]  # a bound makes pydantic refuse what is no Unicode, too
@@ -33,7 +34,7 @@ _Name = Annotated[str, Field(max_length=1_000)]  # a bound makes pydantic refuse
 
 class _Input(BaseModel):
     name: _Name
-    shape: list[int]
+    shape: list[int] = Field(fail_fast=True)  # not an error for each of a million elements
     datatype: _Name
     data: list[object]
 
@@ -48,15 +49,15 @@ class _Inference(BaseModel):
     model_config = ConfigDict(strict=True)
 
     id: _Name | None = None
-    inputs: list[_Input] = Field(min_length=1)
-    outputs: list[_Output] | None = None
+    inputs: list[_Input] = Field(min_length=1, max_length=_MOST_TENSORS, fail_fast=True)
+    outputs: list[_Output] | None = Field(default=None, max_length=_MOST_TENSORS, fail_fast=True)
 
 
 @dataclass(frozen=True)
 class _Given:
-    """The validated requests, the client's id of them, and which outputs it wants."""
+    """The requests, validated one by one, the client's id of them, and which outputs it wants."""
 
-    rows: Sequence[Row]
+    rows: Iterable[Row]
     id: str | None
     outputs: Sequence[Tensor]
 
@@ -165,9 +166,8 @@ def _read(body: bytes, scenario: Scenario, *, max_rows: int) -> _Given:
     try:
         asked = _Inference.model_validate(parse_object(body))
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))[:100]
-        raise Refusal(400, f"`{place}`: {first['msg']}", expected="an inference request of the protocol") from error
+        place, said = first_error(error)
+        raise Refusal(400, f"`{place}`: {said}", expected="an inference request of the protocol") from error
     columns = [Column(put.name, put.datatype, put.shape, put.data) for put in asked.inputs]
     refuse_more_rows(num_rows(columns), max_rows, where="inputs")
     rows = rows_of(columns, tensors_of(scenario.request))
@@ -175,7 +175,7 @@ def _read(body: bytes, scenario: Scenario, *, max_rows: int) -> _Given:
     wanted = [output.name for output in asked.outputs or ()] or list(known)
     if unknown := [name for name in wanted if name not in known]:
         raise Refusal(400, f"output `{unknown[0][:100]}`: the model has none of this name", expected=", ".join(known))
-    validated = [row_of(row, scenario, f"row {i}") for i, row in enumerate(rows)]
+    validated = (row_of(row, scenario, f"row {i}") for i, row in enumerate(rows))
     return _Given(validated, asked.id, [known[name] for name in wanted])
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar, cast
@@ -24,15 +25,16 @@ from noria.serving.refusal import Refusal, model_failed
 logger = logging.getLogger(__name__)
 
 Answer = Mapping[str, object]
-_BODIES_AT_ONCE = 8
+_BODIES_AT_ONCE, _BYTES_AT_ONCE = 8, 65_536
+_SLOW_S = 0.05
 
 
 class Given(Protocol):
     """A body as its route understands it."""
 
     @property
-    def rows(self) -> Sequence[Row]:
-        """The validated requests in it."""
+    def rows(self) -> Iterable[Row]:
+        """The requests in it, each validated when its turn comes, or a Refusal."""
         ...
 
 
@@ -52,10 +54,19 @@ class Asked(Generic[G]):
 
 @dataclass(frozen=True)
 class _Unread:
-    """A body, and what understands it."""
+    """A body, what understands it, and until when."""
 
     body: bytes
     read: Read[Given]
+    deadline_s: float
+    too_late: Callable[[], Refusal]
+
+    def in_time(self, items: Iterable[T]) -> Iterator[T]:
+        """The items, while there is time: a few kilobytes of images or recordings can be minutes of work."""
+        for item in items:
+            if time.monotonic() > self.deadline_s:
+                raise self.too_late()
+            yield item
 
 
 class Live:
@@ -84,9 +95,9 @@ class Live:
         )
         self._reader: Batcher[_Unread, _Understood | Refusal] = Batcher(
             _understand,
-            size_of=lambda unread: Size(num_pieces=1, longest_tokens=1),
+            size_of=lambda unread: Size(1, max(len(unread.body), _BYTES_AT_ONCE // _BODIES_AT_ONCE)),
             workers=workers,
-            batch_tokens=_BODIES_AT_ONCE,
+            batch_tokens=_BYTES_AT_ONCE,
             max_delay_s=0.0,
             too_late=self.admission.too_late,
         )
@@ -107,7 +118,8 @@ class Live:
         take seconds, and the event loop goes on accepting.
         """
         place = inside.enter_context(self.admission.enter())
-        unread = _Unread(await read_body(request, place, max_bytes=self._max_body_bytes), read)
+        body = await read_body(request, place, max_bytes=self._max_body_bytes)
+        unread = _Unread(body, read, place.deadline_s, self.admission.too_late)
         with self._reader.asking([unread], predictor=predictor, deadline_s=place.deadline_s) as (reading,):
             await asyncio.wait([reading])
             understood = outcome(reading, request_id=request.state.request_id)
@@ -150,15 +162,34 @@ def _size_of(encoded: Encoded) -> Size:
 
 
 def _understand(predictor: Predictor, batch: Sequence[_Unread]) -> list[_Understood | Refusal]:
-    """What each body holds, encoded: all of them at once, which costs half."""
+    """What each body holds, encoded: all of them at once, which costs half, unless already to look at them was slow."""
+    started = time.monotonic()
     read = [_given(unread, predictor.bundle.scenario) for unread in batch]
-    rows = [row for given in read if not isinstance(given, Refusal) for row in given.rows]
+    if time.monotonic() - started > _SLOW_S:
+        return [_encoded(predictor, unread, given) for unread, given in zip(batch, read, strict=True)]
+    rows = [row for given in read if not isinstance(given, Refusal) for row in given[1]]
     encoded = iter(predictor.encode(rows) if rows else ())
-    return [given if isinstance(given, Refusal) else (given, [next(encoded) for _ in given.rows]) for given in read]
+    return [given if isinstance(given, Refusal) else (given[0], [next(encoded) for _ in given[1]]) for given in read]
 
 
-def _given(unread: _Unread, scenario: Scenario) -> Given | Refusal:
+def _given(unread: _Unread, scenario: Scenario) -> tuple[Given, list[Row]] | Refusal:
     try:
-        return unread.read(unread.body, scenario)
+        given = unread.read(unread.body, scenario)
+        return given, list(unread.in_time(given.rows))
     except Refusal as refusal:
-        return refusal
+        return _alone(refusal)
+
+
+def _encoded(predictor: Predictor, unread: _Unread, given: tuple[Given, list[Row]] | Refusal) -> _Understood | Refusal:
+    if isinstance(given, Refusal):
+        return given
+    try:
+        return given[0], [encoded for row in unread.in_time(given[1]) for encoded in predictor.encode([row])]
+    except Refusal as refusal:
+        return _alone(refusal)
+
+
+def _alone(refusal: Refusal) -> Refusal:
+    """Without what it came of: that would keep all that was read, up to a gigabyte of a large body of small values."""
+    refusal.__cause__ = refusal.__context__ = None
+    return refusal.with_traceback(None)

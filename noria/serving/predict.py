@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -23,11 +23,10 @@ from noria.serving.body import parse_object, unless_gone
 from noria.serving.live import Answer, Live, outcome
 from noria.serving.plain_route import PlainRoute
 from noria.serving.predictor import VERSION_FIELD
-from noria.serving.refusal import Refusal, error_fields
+from noria.serving.refusal import Refusal, error_fields, first_error
 
 MANY = "inputs"
 LINES = "application/x-ndjson"
-_MOST_ECHOED_CHARS = 100
 _ERRORS = {
     400: "the body is not JSON, or the Host header is wrong",
     401: "the token is missing or wrong",
@@ -42,9 +41,9 @@ _ERRORS = {
 
 @dataclass(frozen=True)
 class Given:
-    """The validated requests, and whether there was one alone."""
+    """The requests, validated one by one, and whether there was one alone."""
 
-    rows: Sequence[Row]
+    rows: Iterable[Row]
     is_single: bool
 
 
@@ -108,12 +107,12 @@ def _line(answer: asyncio.Future[Answer], request_id: str) -> Mapping[str, objec
 def _read(body: bytes, scenario: Scenario, *, max_rows: int) -> Given:
     values = parse_object(body)
     if MANY not in values:
-        return Given([row_of(values, scenario, "")], is_single=True)
+        return Given((row_of(one, scenario, "") for one in (values,)), is_single=True)
     given = values[MANY]
     if not isinstance(given, list) or not given:
         raise Refusal(422, f"`{MANY}` holds no requests", where=MANY, expected="a list of at least one request")
     refuse_more_rows(len(given), max_rows, where=MANY)
-    return Given([row_of(value, scenario, f"{MANY}.{i}") for i, value in enumerate(given)], is_single=False)
+    return Given((row_of(value, scenario, f"{MANY}.{i}") for i, value in enumerate(given)), is_single=False)
 
 
 def refuse_more_rows(num_rows: int, max_rows: int, *, where: str) -> None:
@@ -138,11 +137,10 @@ def validated(values: object, scenario: Scenario, where: str) -> BaseModel:
     try:
         return scenario.request.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in (where, *first["loc"]) if part != "")[:_MOST_ECHOED_CHARS]
+        place, said = first_error(error, where)
         raise Refusal(
             422,
-            f"`{place or 'the body'}`: {first['msg']}",
+            f"`{place or 'the body'}`: {said}",
             where=place,
             expected=f"the fields {', '.join(scenario.request.model_fields)}",
             next_step=f"for example {json.dumps(dict(scenario.example), ensure_ascii=False)}",

@@ -17,7 +17,7 @@ from noria.config import ServeConfig
 from noria.scenarios import load_scenario
 from noria.serving.app import create_app
 from noria.serving.predictor import VERSION_FIELD, Encoded
-from noria.serving.server import listen
+from noria.serving.server import listen, uvicorn_config
 
 EXAMPLE = {"text": "很好"}
 
@@ -74,7 +74,7 @@ def serving(models, *, server_of=uvicorn.Server, followed=MappingProxyType({}), 
     config = ServeConfig(port=0, **{"workers": 1, "access_log": False, **settings})
     app = create_app(models, config=config, followed=followed)
     listener = listen(config)
-    server = server_of(uvicorn.Config(app, log_level="critical", timeout_graceful_shutdown=5))
+    server = server_of(uvicorn_config(app, log_level="critical", grace_s=5))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     url = "http://{}:{}".format(*listener.getsockname()[:2])
     thread.start()
