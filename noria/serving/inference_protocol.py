@@ -32,21 +32,23 @@ _MOST_TENSORS = 1_000
 _Name = Annotated[str, Field(max_length=1_000)]  # a bound makes pydantic refuse what is no Unicode, too
 
 
-class _Input(BaseModel):
+class _Strict(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+
+class _Input(_Strict):
     name: _Name
     shape: list[int] = Field(fail_fast=True)  # not an error for each of a million elements
     datatype: _Name
     data: list[object]
 
 
-class _Output(BaseModel):
+class _Output(_Strict):
     name: _Name
 
 
-class _Inference(BaseModel):
+class _Inference(_Strict):
     """A body; what else the protocol allows in it (`parameters`) changes nothing here."""
-
-    model_config = ConfigDict(strict=True)
 
     id: _Name | None = None
     inputs: list[_Input] = Field(min_length=1, max_length=_MOST_TENSORS, fail_fast=True)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from workspaces import environment
+from workspaces import change_params, environment
 
 from noria.serving.bundle import version_of
 from noria.serving.store import store_of
@@ -21,8 +21,8 @@ from noria.serving.store import store_of
 
 def go_live(workspace, root):
     """A workspace at `root` with the same settings, whose store has the bundle of `workspace` live."""
-    params = workspace.params.read_text() + f"\ndeploy: {{store: {json.dumps(str(root / 'store'))}}}\n"
-    (root / "params.yaml").write_text(params)
+    shutil.copyfile(workspace.params, root / "params.yaml")
+    change_params(root, {"deploy": {"store": str(root / "store")}})
     live = type(workspace)(root)
     store = store_of(live)
     store.promote(version_of(store.publish(workspace.bundle)), reason="test", over=None)
