@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -19,6 +19,7 @@ from noria.serving.live import Live
 from noria.serving.plain_route import PlainRoute
 from noria.serving.predict import refuse_more_rows, row_of
 from noria.serving.predictor import Predictor
+from noria.serving.reading import InTime, Read
 from noria.serving.refusal import PROTOCOL_PATH, Refusal, first_error
 from noria.serving.tensors import Column, Tensor, num_rows, rows_of, tensors_of
 
@@ -57,9 +58,9 @@ class _Inference(_Strict):
 
 @dataclass(frozen=True)
 class _Given:
-    """The requests, validated one by one, the client's id of them, and which outputs it wants."""
+    """The validated requests, the client's id of them, and which outputs it wants."""
 
-    rows: Iterable[Row]
+    rows: Sequence[Row]
     id: str | None
     outputs: Sequence[Tensor]
 
@@ -150,9 +151,7 @@ def _find(lives: Mapping[str, Live], name: str, version: str | None = None) -> t
     return live, predictor
 
 
-async def _infer(
-    request: Request, live: Live, predictor: Predictor, *, read: Callable[[bytes, Scenario], _Given]
-) -> JSONResponse:
+async def _infer(request: Request, live: Live, predictor: Predictor, *, read: Read[_Given]) -> JSONResponse:
     given, answers = await live.answer(request, predictor=predictor, read=read)
     said = {"model_name": live.name, "model_version": predictor.version}
     if given.id is not None:
@@ -164,7 +163,7 @@ async def _infer(
     return JSONResponse({**said, "outputs": outputs})
 
 
-def _read(body: bytes, scenario: Scenario, *, max_rows: int) -> _Given:
+def _read(body: bytes, scenario: Scenario, in_time: InTime, *, max_rows: int) -> _Given:
     try:
         asked = _Inference.model_validate(parse_object(body))
     except ValidationError as error:
@@ -178,7 +177,7 @@ def _read(body: bytes, scenario: Scenario, *, max_rows: int) -> _Given:
     if unknown := [name for name in wanted if name not in known]:
         raise Refusal(400, f"output `{unknown[0][:100]}`: the model has none of this name", expected=", ".join(known))
     validated = (row_of(row, scenario, f"row {i}") for i, row in enumerate(rows))
-    return _Given(validated, asked.id, [known[name] for name in wanted])
+    return _Given(list(in_time(validated)), asked.id, [known[name] for name in wanted])
 
 
 def _described(tensor: Tensor) -> dict[str, object]:

@@ -4,44 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar, cast
+from typing import Generic, TypeVar, cast
 
 from starlette.requests import Request
 
 from noria.config import ServeConfig
 from noria.evaluation.inference import num_cores
-from noria.scenarios.base import Row, Scenario
 from noria.serving.admission import Admission
 from noria.serving.batcher import Batcher, Size
 from noria.serving.body import read_body, unless_gone
 from noria.serving.metrics import Metrics
 from noria.serving.predictor import Encoded, Predictor
+from noria.serving.reading import BYTES_AT_ONCE, Given, Read, Understood, Unread, understand
 from noria.serving.refusal import Refusal, model_failed
 
 logger = logging.getLogger(__name__)
 
 Answer = Mapping[str, object]
-_BODIES_AT_ONCE, _BYTES_AT_ONCE = 8, 65_536
-_SLOW_S = 0.05
-
-
-class Given(Protocol):
-    """A body as its route understands it."""
-
-    @property
-    def rows(self) -> Iterable[Row]:
-        """The requests in it, each validated when its turn comes, or a Refusal."""
-        ...
-
-
 T = TypeVar("T")
 G = TypeVar("G", bound=Given)
-Read = Callable[[bytes, Scenario], G]
-_Understood = tuple[Given, Sequence[Encoded]]
 
 
 @dataclass(frozen=True)
@@ -50,23 +34,6 @@ class Asked(Generic[G]):
 
     given: G
     answers: Sequence[asyncio.Future[Answer]]
-
-
-@dataclass(frozen=True)
-class _Unread:
-    """A body, what understands it, and until when."""
-
-    body: bytes
-    read: Read[Given]
-    deadline_s: float
-    too_late: Callable[[], Refusal]
-
-    def in_time(self, items: Iterable[T]) -> Iterator[T]:
-        """The items, while there is time: a few kilobytes of images or recordings can be minutes of work."""
-        for item in items:
-            if time.monotonic() > self.deadline_s:
-                raise self.too_late()
-            yield item
 
 
 class Live:
@@ -93,11 +60,11 @@ class Live:
             too_late=self.admission.too_late,
             on_done=self._done,
         )
-        self._reader: Batcher[_Unread, _Understood | Refusal] = Batcher(
-            _understand,
-            size_of=lambda unread: Size(1, max(len(unread.body), _BYTES_AT_ONCE // _BODIES_AT_ONCE)),
+        self._reader: Batcher[Unread, Understood | Refusal] = Batcher(
+            understand,
+            size_of=lambda unread: unread.size,
             workers=workers,
-            batch_tokens=_BYTES_AT_ONCE,
+            batch_tokens=BYTES_AT_ONCE,
             max_delay_s=0.0,
             too_late=self.admission.too_late,
         )
@@ -119,7 +86,7 @@ class Live:
         """
         place = inside.enter_context(self.admission.enter())
         body = await read_body(request, place, max_bytes=self._max_body_bytes)
-        unread = _Unread(body, read, place.deadline_s, self.admission.too_late)
+        unread = Unread(body, read, place.deadline_s, self.admission.too_late)
         with self._reader.asking([unread], predictor=predictor, deadline_s=place.deadline_s) as (reading,):
             await asyncio.wait([reading])
             understood = outcome(reading, request_id=request.state.request_id)
@@ -159,37 +126,3 @@ def outcome(done: asyncio.Future[T], *, request_id: str) -> T:
 
 def _size_of(encoded: Encoded) -> Size:
     return Size(len(encoded.pieces), encoded.longest_tokens)
-
-
-def _understand(predictor: Predictor, batch: Sequence[_Unread]) -> list[_Understood | Refusal]:
-    """What each body holds, encoded: all of them at once, which costs half, unless already to look at them was slow."""
-    started = time.monotonic()
-    read = [_given(unread, predictor.bundle.scenario) for unread in batch]
-    if time.monotonic() - started > _SLOW_S:
-        return [_encoded(predictor, unread, given) for unread, given in zip(batch, read, strict=True)]
-    rows = [row for given in read if not isinstance(given, Refusal) for row in given[1]]
-    encoded = iter(predictor.encode(rows) if rows else ())
-    return [given if isinstance(given, Refusal) else (given[0], [next(encoded) for _ in given[1]]) for given in read]
-
-
-def _given(unread: _Unread, scenario: Scenario) -> tuple[Given, list[Row]] | Refusal:
-    try:
-        given = unread.read(unread.body, scenario)
-        return given, list(unread.in_time(given.rows))
-    except Refusal as refusal:
-        return _alone(refusal)
-
-
-def _encoded(predictor: Predictor, unread: _Unread, given: tuple[Given, list[Row]] | Refusal) -> _Understood | Refusal:
-    if isinstance(given, Refusal):
-        return given
-    try:
-        return given[0], [encoded for row in unread.in_time(given[1]) for encoded in predictor.encode([row])]
-    except Refusal as refusal:
-        return _alone(refusal)
-
-
-def _alone(refusal: Refusal) -> Refusal:
-    """Without what it came of: that would keep all that was read, up to a gigabyte of a large body of small values."""
-    refusal.__cause__ = refusal.__context__ = None
-    return refusal.with_traceback(None)

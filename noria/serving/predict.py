@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +23,7 @@ from noria.serving.body import parse_object, unless_gone
 from noria.serving.live import Answer, Live, outcome
 from noria.serving.plain_route import PlainRoute
 from noria.serving.predictor import VERSION_FIELD
+from noria.serving.reading import InTime
 from noria.serving.refusal import Refusal, error_fields, first_error
 
 MANY = "inputs"
@@ -41,9 +42,9 @@ _ERRORS = {
 
 @dataclass(frozen=True)
 class Given:
-    """The requests, validated one by one, and whether there was one alone."""
+    """The validated requests, and whether there was one alone."""
 
-    rows: Iterable[Row]
+    rows: Sequence[Row]
     is_single: bool
 
 
@@ -104,15 +105,16 @@ def _line(answer: asyncio.Future[Answer], request_id: str) -> Mapping[str, objec
         return {"error": error_fields(refusal), "request_id": request_id}
 
 
-def _read(body: bytes, scenario: Scenario, *, max_rows: int) -> Given:
+def _read(body: bytes, scenario: Scenario, in_time: InTime, *, max_rows: int) -> Given:
     values = parse_object(body)
     if MANY not in values:
-        return Given((row_of(one, scenario, "") for one in (values,)), is_single=True)
+        return Given([row_of(values, scenario, "")], is_single=True)
     given = values[MANY]
     if not isinstance(given, list) or not given:
         raise Refusal(422, f"`{MANY}` holds no requests", where=MANY, expected="a list of at least one request")
     refuse_more_rows(len(given), max_rows, where=MANY)
-    return Given((row_of(value, scenario, f"{MANY}.{i}") for i, value in enumerate(given)), is_single=False)
+    rows = (row_of(value, scenario, f"{MANY}.{i}") for i, value in enumerate(given))
+    return Given(list(in_time(rows)), is_single=False)
 
 
 def refuse_more_rows(num_rows: int, max_rows: int, *, where: str) -> None:
