@@ -101,15 +101,20 @@ def feedback(
     router = APIRouter()
     max_bytes = config.max_body_bytes + _BESIDE_THE_REQUEST_BYTES
     rates = Rates(max_bytes=max_bytes)
-    admission = Admission(max_wait_s=_BODY_WAIT_S, max_requests=_AT_ONCE, max_body_bytes=max_bytes)
+    admission = Admission(
+        max_wait_s=_BODY_WAIT_S,
+        max_requests=_AT_ONCE,
+        max_body_bytes=max_bytes,
+        max_client_share=config.max_client_share,
+    )
     writing = asyncio.Semaphore(_WRITERS)
 
     async def say(request: Request) -> JSONResponse:
         """Say whether an answer was right."""
         _refuse_what_a_foreign_page_can_send(request)
         _refuse_without_a_store(shelves)
-        rates.come(request.client.host if request.client else "")
-        with admission.enter() as place:
+        rates.come(request.state.client)
+        with admission.enter(request.state.client) as place:
             body = await read_body(request, place, max_bytes=max_bytes)
             rates.hold(len(body))
             async with writing:

@@ -47,6 +47,7 @@ class Live:
             max_wait_s=config.max_wait_ms / 1_000,
             max_requests=config.max_requests,
             max_body_bytes=config.max_body_bytes,
+            max_client_share=config.max_client_share,
             num_at_once=2 * workers,  # one that is computed, and one that is read, for each
         )
         self._metrics = metrics
@@ -84,10 +85,11 @@ class Live:
         The body is understood and encoded on another thread: to look at an image or a recording can
         take seconds, and the event loop goes on accepting.
         """
-        place = inside.enter_context(self.admission.enter())
+        place = inside.enter_context(self.admission.enter(request.state.client))
         body = await read_body(request, place, max_bytes=self._max_body_bytes)
-        unread = Unread(body, read, place.deadline_s, self.admission.too_late)
-        with self._reader.asking([unread], predictor=predictor, deadline_s=place.deadline_s) as (reading,):
+        client, deadline_s = place.client, place.deadline_s
+        unread = Unread(body, read, deadline_s, self.admission.too_late)
+        with self._reader.asking([unread], client=client, predictor=predictor, deadline_s=deadline_s) as (reading,):
             await asyncio.wait([reading])
             understood = outcome(reading, request_id=request.state.request_id)
         if isinstance(understood, Refusal):
@@ -95,7 +97,7 @@ class Live:
         given, encoded = understood
         place.weigh(sum(row.num_tokens for row in encoded))
         request.state.told = {"model": self.name, "version": predictor.version, "rows": len(encoded)}
-        asking = self.batcher.asking(encoded, predictor=predictor, deadline_s=place.deadline_s)
+        asking = self.batcher.asking(encoded, client=client, predictor=predictor, deadline_s=deadline_s)
         return Asked(cast("G", given), inside.enter_context(asking))
 
     def close(self) -> None:
