@@ -58,6 +58,10 @@ class Place:
         """
         self.deadline_s = self._admission.begin(self)
 
+    def wait_on(self) -> None:
+        """A part of its work is done; it waits for the next one."""
+        self.deadline_s = self._admission.deadline_s()
+
     def weigh(self, num_tokens: int) -> None:
         """It is known how much work it is."""
         self._admission.weigh(self, num_tokens)
@@ -189,7 +193,11 @@ class Admission:
             self._busy_until_s = now
         self._num_begun += 1
         self._add_tokens(place, self._mean_tokens)
-        return now + self._max_wait_s
+        return self.deadline_s()
+
+    def deadline_s(self) -> float:
+        """When one that begins to wait now has waited too long."""
+        return self._clock() + self._max_wait_s
 
     def weigh(self, place: Place, num_tokens: int) -> None:
         """See `Place.weigh`."""

@@ -28,10 +28,11 @@ O = TypeVar("O")  # noqa: E741 - what becomes of it
 
 @dataclass(frozen=True)
 class Size:
-    """How large an item is: so many pieces, padded to the longest of a batch."""
+    """How large an item is: so many pieces, padded to the longest of a batch, or with `is_alone` to itself."""
 
     num_pieces: int
     longest_tokens: int
+    is_alone: bool = False
 
     @property
     def num_tokens(self) -> int:
@@ -163,7 +164,9 @@ class Batcher(Generic[I, O]):
     def _next_batch(self) -> tuple[list[_Waiting[I, O]], bool]:
         """The item whose turn it is with those most like it, in turn among equals; and whether no other fits."""
         first, *others = islice(self._waiting.in_turn(), _WINDOW)
-        near = [first, *(one for one in others if one.predictor is first.predictor)]
+        if first.size.is_alone:
+            return [first], True
+        near = [first, *(one for one in others if one.predictor is first.predictor and not one.size.is_alone)]
         near.sort(key=lambda one: abs(one.size.longest_tokens - first.size.longest_tokens))
         batch: list[_Waiting[I, O]] = []
         num_pieces, longest = 0, 0

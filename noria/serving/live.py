@@ -13,7 +13,7 @@ from starlette.requests import Request
 
 from noria.config import ServeConfig
 from noria.evaluation.inference import num_cores
-from noria.serving.admission import Admission
+from noria.serving.admission import Admission, Place
 from noria.serving.batcher import Batcher, Size
 from noria.serving.body import read_body, unless_gone
 from noria.serving.metrics import Metrics
@@ -30,10 +30,12 @@ G = TypeVar("G", bound=Given)
 
 @dataclass(frozen=True)
 class Asked(Generic[G]):
-    """A body that was understood, and the answers to come, one a row."""
+    """A body that was understood, and the answers to come, one a row; or the beginnings to ask of a growing one."""
 
     given: G
     answers: Sequence[asyncio.Future[Answer]]
+    place: Place
+    beginnings: Sequence[Encoded] = ()
 
 
 class Live:
@@ -79,8 +81,10 @@ class Live:
             await unless_gone(request.receive, answers)
             return asked.given, outcome(answers, request_id=request.state.request_id)
 
-    async def ask(self, request: Request, *, predictor: Predictor, read: Read[G], inside: ExitStack) -> Asked[G]:
-        """The same with answers to come, as long as `inside` is open.
+    async def ask(
+        self, request: Request, *, predictor: Predictor, read: Read[G], inside: ExitStack, may_grow: bool = False
+    ) -> Asked[G]:
+        """The same with answers to come, as long as `inside` is open; a lone one may be asked for its beginnings.
 
         The body is understood and encoded on another thread: to look at an image or a recording can
         take seconds, and the event loop goes on accepting.
@@ -95,10 +99,14 @@ class Live:
         if isinstance(understood, Refusal):
             raise understood
         given, encoded = understood
-        place.weigh(sum(row.num_tokens for row in encoded))
         request.state.told = {"model": self.name, "version": predictor.version, "rows": len(encoded)}
+        beginnings = predictor.beginnings(encoded[0]) if may_grow and len(encoded) == 1 else []
+        if beginnings:
+            place.weigh(sum(one.num_tokens for one in beginnings))
+            return Asked(cast("G", given), (), place, beginnings)
+        place.weigh(sum(row.num_tokens for row in encoded))
         asking = self.batcher.asking(encoded, client=client, predictor=predictor, deadline_s=deadline_s)
-        return Asked(cast("G", given), inside.enter_context(asking))
+        return Asked(cast("G", given), inside.enter_context(asking), place)
 
     def close(self) -> None:
         """Begin nothing more."""
@@ -127,4 +135,4 @@ def outcome(done: asyncio.Future[T], *, request_id: str) -> T:
 
 
 def _size_of(encoded: Encoded) -> Size:
-    return Size(len(encoded.pieces), encoded.longest_tokens)
+    return Size(len(encoded.pieces), encoded.longest_tokens, is_alone=encoded.is_beginning)

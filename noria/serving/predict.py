@@ -1,6 +1,7 @@
 """The scenario's own routes: one request (`{"text": …}`), or many (`{"inputs": [{"text": …}, …]}`).
 
-With `Accept: application/x-ndjson`, one answer a line, in order, each as soon as it is there.
+With `Accept: application/x-ndjson`, one answer a line, in order, each as soon as it is there; before a lone answer that
+grows, its pieces.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from starlette.types import Receive, Scope, Send
 
 from noria.scenarios.base import Row, Scenario
 from noria.serving.body import parse_object, unless_gone
+from noria.serving.growth import PIECE, Growth, Pieces
+from noria.serving.lines import LINES, line_of
 from noria.serving.live import Answer, Live, outcome
 from noria.serving.plain_route import PlainRoute
 from noria.serving.predictor import VERSION_FIELD
@@ -27,7 +30,6 @@ from noria.serving.reading import InTime
 from noria.serving.refusal import Refusal, error_fields, first_error
 
 MANY = "inputs"
-LINES = "application/x-ndjson"
 _ERRORS = {
     400: "the body is not JSON, or the Host header is wrong",
     401: "the token is missing or wrong",
@@ -57,8 +59,12 @@ def add_predict(app: FastAPI, path: str, live: Live, *, max_rows: int) -> None:
         predictor = live.predictor
         if LINES in request.headers.get("accept", ""):
             with ExitStack() as inside:
-                asked = await live.ask(request, predictor=predictor, read=read, inside=inside)
-                return _Lines(asked.answers, inside.pop_all())
+                asked = await live.ask(request, predictor=predictor, read=read, inside=inside, may_grow=True)
+                if not asked.beginnings:
+                    return _Lines(asked.answers, inside.pop_all())
+                growth = Growth(live, predictor, asked.beginnings, asked.place)
+                first = await growth.more(request.receive, request_id=request.state.request_id)
+                return Pieces(first or "", growth, inside.pop_all())
         given, answers = await live.answer(request, predictor=predictor, read=read)
         return JSONResponse(answers[0] if given.is_single else {"outputs": answers, VERSION_FIELD: predictor.version})
 
@@ -93,8 +99,8 @@ class _Lines(Response):
                     await unless_gone(receive, answer)
                 except Refusal:  # nobody is there to read the rest
                     return
-                line = json.dumps(_line(answer, scope["state"]["request_id"]), ensure_ascii=False) + "\n"
-                await send({"type": "http.response.body", "body": line.encode(), "more_body": True})
+                line = line_of(_line(answer, scope["state"]["request_id"]))
+                await send({"type": "http.response.body", "body": line, "more_body": True})
             await send({"type": "http.response.body", "body": b""})
 
 
@@ -164,7 +170,11 @@ def _documentation(scenario: Scenario) -> dict[str, object]:
         "properties": {"outputs": {"type": "array", "items": answer}, VERSION_FIELD: {"type": "string"}},
         "required": ["outputs", VERSION_FIELD],
     }
-    content = {"application/json": {"schema": {"anyOf": [answer, answers]}}, LINES: {"schema": answer}}
+    piece = {"type": "object", "properties": {PIECE: {"type": "string"}}, "required": [PIECE]}
+    content = {
+        "application/json": {"schema": {"anyOf": [answer, answers]}},
+        LINES: {"schema": {"anyOf": [answer, piece]}},
+    }
     return {
         "requestBody": {
             "required": True,

@@ -1,6 +1,7 @@
 """Tiny models of any scenario, from `noria init` to a bundle: every node is the real one, without DVC around it."""
 
 import importlib
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 
@@ -39,9 +40,10 @@ def initialized(name: str, directory: Path, *, dirty: bool) -> Workspace:
     return Workspace.at(root)
 
 
-def bundled(name: str, directory: Path) -> Workspace:
-    """A workspace of this name with a bundle, made in twenty seconds."""
+def bundled(name: str, directory: Path, **settings: Mapping[str, object]) -> Workspace:
+    """A workspace of this name with a bundle, made in twenty seconds; `settings` are sections of its parameters."""
     workspace = initialized(name, directory, dirty=False)
+    workspaces.change_params(workspace.root, settings)
     params = workspace.params.read_text().replace("name: workspace", f"name: {name}")
     workspace.params.write_text(params)
     workspace = Workspace.at(workspace.root)

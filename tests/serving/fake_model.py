@@ -33,7 +33,7 @@ class FakePredictor:
     def __init__(self, version="v1", *, hold=None, seconds=0.0, scenario="text-classification", answer=None, path=None):
         self.version = version
         self.bundle = SimpleNamespace(
-            scenario=load_scenario(scenario), artifact=SimpleNamespace(path=path or Path("nowhere"))
+            scenario=load_scenario(scenario), encoder=None, artifact=SimpleNamespace(path=path or Path("nowhere"))
         )
         self._answer = answer or (lambda row: {"label": row["text"][:8], "scores": {row["text"][:8]: 1.0}})
         self.batches = []
@@ -42,6 +42,9 @@ class FakePredictor:
 
     def encode(self, rows):
         return [Encoded(row, [{"ids": np.zeros(len(_text(row)))}], len(_text(row))) for row in rows]
+
+    def beginnings(self, encoded):
+        return []
 
     def answer_encoded(self, batch):
         texts = [_text(encoded.row) for encoded in batch]

@@ -137,6 +137,14 @@ def test_lines_come_in_order_each_as_soon_as_it_is_there():
         assert running.client.post("/predict", json={}, headers=LINES).status_code == 422
 
 
+def test_a_line_is_one_line_to_every_client():
+    odd = "\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029\r\n好"
+    predictor = FakePredictor(answer=lambda row: {"label": row["text"], "scores": {}})
+    with serving({"a": predictor}) as running:
+        answer = running.client.post("/predict", json={"inputs": [{"text": odd}] * 2}, headers=LINES)
+    assert [json.loads(line)["label"] for line in answer.text.splitlines()] == [odd] * 2
+
+
 def test_a_swapped_model_answers_new_requests_and_the_old_one_those_it_began(hold):
     old, new = FakePredictor("v1", hold=hold), FakePredictor("v2")
     many = {"inputs": [{"text": f"text {i}"} for i in range(10)]}
