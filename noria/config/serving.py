@@ -131,8 +131,9 @@ class ServeConfig(Section):
     """More names that clients may call this server by (their `Host` header) than `host` and `localhost`; `*` allows
     any. Where `host` is all addresses, any address will do."""
     token_env: str | None = None
-    """The environment variable that holds the bearer token which clients must send; without it the server does not
-    start. Where this is not set, `NORIA_TOKEN` holds it, if anything does."""
+    """The environment variable that holds the bearer token which clients must send, or several with commas between
+    them, one for each client; without it the server does not start. Where this is not set, `NORIA_TOKEN` holds it, if
+    anything does."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """`auto` is what the bundle was chosen for (`optimize.device`) where this machine has it, else the CPU."""
     threads: Positive = 1
@@ -148,6 +149,10 @@ class ServeConfig(Section):
     after all is given up (503)."""
     max_requests: Positive = 512
     """Requests that are read, wait or are computed at once; their bodies may together be 64 times `max_body_bytes`."""
+    max_client_share: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """Of `max_requests` and of the bytes of their bodies, what one client may hold that is alone; several hold less
+    each, so that another always finds room. A client is a token where there are several, or else an address: behind
+    a proxy that is the address of all clients, set 1."""
     max_batch_rows: Positive = 64
     """Rows of one request."""
     max_body_bytes: Positive = 1_000_000

@@ -28,7 +28,10 @@ PAD, BOUNDARY = 0, 1
 _RESERVED = ["[PAD]", "[BOUNDARY]"]
 DOCUMENT, PROMPT, WINDOWS = "document", "prompt", "windows"
 MAX_NEW_TOKENS, TEMPERATURE, TOP_K, TOP_P, UNIFORM = "max_new_tokens", "temperature", "top_k", "top_p", "uniform"
+TOKENS = "tokens"
+"""What the model says of a prompt: see `noria.model.language_model.LanguageModel.forward`."""
 _CONTINUED_ONE_IN = 8
+_FIRST_TOKENS = 16  # of an answer that is sent while it is made
 _SHOWN_PROMPT, _SHOWN_TOKENS, _SHOWN_TEMPERATURE = 48, 32, 0.8
 
 
@@ -38,6 +41,8 @@ class _Settings:
 
     max_tokens: int
     max_new_tokens: int
+    beams: int = 0
+    """0: a bundle that was made before this was written down."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,9 @@ class Sampling:
 
 
 class DocumentEncoder:
-    """The fitted encoder; see noria.scenarios.base.Encoder for its protocol."""
+    """The fitted encoder; see `Encoder` and `Growing` in noria.scenarios.base for its protocols."""
+
+    grows = "text"
 
     def __init__(self, tokenizer: Tokenizer, settings: _Settings) -> None:
         self._tokenizer = tokenizer
@@ -115,6 +122,23 @@ class DocumentEncoder:
     def num_tokens(self, encoded: Mapping[str, np.ndarray]) -> int:
         """Of the document, or of the prompt and what follows."""
         return len(encoded[DOCUMENT]) or len(encoded[PROMPT]) + int(encoded[MAX_NEW_TOKENS][0])
+
+    def beginnings(self, encoded: Mapping[str, np.ndarray]) -> list[Mapping[str, np.ndarray]]:
+        """The same request for 16 new tokens or a few less, for twice as many each time, and at last for all.
+
+        Each begins at the prompt again, which doubles the work at most, and takes the same draws. To go on from the
+        text so far would read at once what was said step by step, and int8 rounds the two differently. With beams
+        the beginning of an answer may change as it grows, so it is asked for all at once.
+        """
+        asked = [int(encoded[MAX_NEW_TOKENS][0])]
+        while asked[-1] > _FIRST_TOKENS and self._settings.beams == 1:
+            asked.append(-(-asked[-1] // 2))
+        return [{**encoded, MAX_NEW_TOKENS: np.array([number])} for number in reversed(asked)]
+
+    def is_whole(self, encoded: Mapping[str, np.ndarray], output: Mapping[str, np.ndarray]) -> bool:
+        """Whether a boundary came before the last token that was asked for."""
+        new_tokens = output[TOKENS][len(encoded[PROMPT]) - 1 :][: int(encoded[MAX_NEW_TOKENS][0])]
+        return bool(np.isin(new_tokens, (PAD, BOUNDARY)).any())
 
     def judged(self, log_probs_WC: np.ndarray, num_asked: int) -> np.ndarray:
         """Of `num_asked` tokens of a document, each once, what was said in the windows of `collate`: (N + 1)."""
@@ -203,7 +227,7 @@ def fit_document_encoder(
     texts = [text for text in map(_text_of, rows) if text]
     if not texts:
         raise TrainingError("there are no documents to learn from", expected="training rows with a text")
-    settings = _Settings(tokenizer.max_tokens, min(generation.max_tokens, tokenizer.max_tokens // 2))
+    settings = _Settings(tokenizer.max_tokens, min(generation.max_tokens, tokenizer.max_tokens // 2), generation.beams)
     return DocumentEncoder(train_byte_pairs(texts, tokenizer, reserved=_RESERVED), settings)
 
 

@@ -14,7 +14,7 @@ import struct
 import warnings
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -112,24 +112,23 @@ def _upright_pixels(image: Image.Image) -> np.ndarray:
     if turned.mode.startswith(("I", "F")):
         return _narrowed(turned)[..., None]
     if turned.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in turned.info:
-        layer = turned.convert("RGBA")
+        layer = turned if turned.mode == "RGBA" else turned.convert("RGBA")
         on_white = Image.new("RGBA", layer.size, (_WHITE,) * 4)
         on_white.alpha_composite(layer)
         turned = on_white.convert("L" if turned.mode in ("LA", "La", "L", "1") else "RGB")
     elif turned.mode not in ("L", "RGB"):
         turned = turned.convert("L" if turned.mode == "1" else "RGB")
     array = np.asarray(turned, dtype=np.uint8)
-    if array.ndim == 3 and (array == array[..., :1]).all():  # a grey picture, in a format that only knows colours
-        array = array[..., 0]
+    if array.ndim == 3 and all(np.array_equal(array[..., 0], array[..., channel]) for channel in (1, 2)):
+        array = array[..., 0]  # a grey picture, in a format that only knows colours
     return array[..., None] if array.ndim == 2 else array
 
 
 def _turned(image: Image.Image) -> Image.Image:
     """Turned as EXIF says; an image whose EXIF is broken stays as it lies."""
-    try:
-        return ImageOps.exif_transpose(image)
-    except _PILLOW_ERRORS:
-        return image
+    with suppress(*_PILLOW_ERRORS):
+        ImageOps.exif_transpose(image, in_place=True)
+    return image
 
 
 def _narrowed(image: Image.Image) -> np.ndarray:

@@ -19,7 +19,7 @@ from noria.evaluation.judged import Judged, ids_of, slices_of
 from noria.evaluation.metrics import Metric
 from noria.scenarios.base import Row, Tensors
 
-LOG_PROBS, TOKENS = "log_probs", "tokens"
+LOG_PROBS = "log_probs"
 """What the model's outputs are called: float32 (B, W, C) and int64 (B, T)."""
 FREQUENCIES = "each byte by how often it occurs"
 _BITS, _BYTES, _TOKENS = range(3)

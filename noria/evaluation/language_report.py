@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from noria.data.document_encoder import MAX_NEW_TOKENS, PROMPT, TEMPERATURE, DocumentEncoder
+from noria.data.document_encoder import MAX_NEW_TOKENS, PROMPT, TEMPERATURE, TOKENS, DocumentEncoder
 from noria.data.documents import kind_of
 from noria.evaluation.judged import Judged
-from noria.evaluation.language import TOKENS, Said, bits_per_byte, said_of
+from noria.evaluation.language import Said, bits_per_byte, said_of
 from noria.evaluation.markdown import cell
 from noria.evaluation.metrics import value
 from noria.evaluation.pictures import BLUE, GREY, RED, save_figure

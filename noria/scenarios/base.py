@@ -78,6 +78,27 @@ class InPieces(Protocol):
         ...
 
 
+@runtime_checkable
+class Growing(Protocol):
+    """What an encoder adds whose answers are made from their beginnings on, so that these can be had first."""
+
+    @property
+    def grows(self) -> str:
+        """The field of the response, a text, which grows."""
+        ...
+
+    def beginnings(self, encoded: Tensors) -> Sequence[Tensors]:
+        """An encoded row, asked for more of its answer each time and at last for all.
+
+        Where each is computed alone, its answer begins with the one before, exactly.
+        """
+        ...
+
+    def is_whole(self, encoded: Tensors, output: Tensors) -> bool:
+        """Whether the answer to a beginning ended by itself: more would be the same."""
+        ...
+
+
 def pieces_of(encoder: Encoder, encoded: Tensors) -> Sequence[Tensors]:
     """What the model reads of an encoded row at once: the row itself, or its pieces."""
     return encoder.pieces(encoded) if isinstance(encoder, InPieces) else [encoded]

@@ -140,7 +140,7 @@ def _judge(rows: Sequence[Row], outputs: Sequence[Tensors], encoder: Encoder) ->
 
 
 def _decode(requests: Sequence[Row], outputs: Sequence[Tensors], encoder: Encoder) -> list[dict[str, object]]:
-    from noria.evaluation.language import TOKENS
+    from noria.data.document_encoder import TOKENS
 
     own = _own(encoder)
     prompts = [encoded["prompt"] for encoded in own.encode_batch(requests)]

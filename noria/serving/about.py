@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from noria.config import ServeConfig
 from noria.errors import StoreError
+from noria.scenarios.base import Growing
 from noria.serving.bundle import CARD, DATA_CARD
 from noria.serving.follower import Followers
 from noria.serving.journal import Event
@@ -36,6 +37,8 @@ class AboutModel(BaseModel):
     version: str
     scenario: str
     path: str
+    grows: bool
+    """Whether a lone answer is sent piece by piece to who accepts lines."""
     request: dict[str, object]
     example: dict[str, object]
 
@@ -118,6 +121,7 @@ def _about(live: Live) -> AboutModel:
         version=live.predictor.version,
         scenario=scenario.name,
         path=f"/models/{live.name}/predict",
+        grows=isinstance(live.predictor.bundle.encoder, Growing),
         request=scenario.request.model_json_schema(),
         example=dict(scenario.example),
     )

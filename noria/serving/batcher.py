@@ -1,7 +1,7 @@
 """What concurrent requests want done, done together on threads.
 
 All of it but the work itself happens in the event loop, so that nothing needs a lock: an item that is
-waiting is an entry of one dict, and to forget it is to delete the entry.
+waiting is an entry of a dict, and to forget it is to delete the entry.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from itertools import islice
 from typing import Generic, TypeVar
 
 from noria.evaluation.inference import MAX_ROWS
+from noria.serving.fair_queue import FairQueue
 from noria.serving.predictor import Predictor
 
 _WINDOW = 128  # items among which those of like length are looked for
@@ -27,10 +28,16 @@ O = TypeVar("O")  # noqa: E741 - what becomes of it
 
 @dataclass(frozen=True)
 class Size:
-    """How large an item is: so many pieces, padded to the longest of a batch."""
+    """How large an item is: so many pieces, padded to the longest of a batch, or with `is_alone` to itself."""
 
     num_pieces: int
     longest_tokens: int
+    is_alone: bool = False
+
+    @property
+    def num_tokens(self) -> int:
+        """Padding included."""
+        return self.num_pieces * self.longest_tokens
 
 
 @dataclass(frozen=True, eq=False, repr=False)  # what asyncio logs of a failed callback holds no payload
@@ -39,6 +46,7 @@ class _Waiting(Generic[I, O]):
 
     item: I
     size: Size
+    client: str
     predictor: Predictor
     answer: asyncio.Future[O]
     since_s: float
@@ -49,8 +57,8 @@ class Batcher(Generic[I, O]):
     """Gathers items into batches, and works on these on threads.
 
     With all workers idle an item goes at once. While some are busy, the others wait for the budget to
-    be full, or for the oldest item to have waited long enough. A batch begins with the oldest item,
-    and takes those that are nearest to it in length; it never mixes predictors. Where a batch fails,
+    be full, or for the oldest item to have waited long enough. A batch begins with the item whose turn
+    it is, and takes those that are nearest to it in length; it never mixes predictors. Where a batch fails,
     its items are worked on one by one, so that an item fails by itself alone.
     """
 
@@ -78,7 +86,7 @@ class Batcher(Generic[I, O]):
         self._max_delay_s = max_delay_s
         self._too_late = too_late
         self._on_done = on_done
-        self._waiting: dict[_Waiting[I, O], None] = {}
+        self._waiting: FairQueue[_Waiting[I, O]] = FairQueue(cost_of=lambda one: max(one.size.num_tokens, 1))
         self._num_busy = 0
         self._is_arranging = False
         self._timer: asyncio.TimerHandle | None = None
@@ -95,24 +103,25 @@ class Batcher(Generic[I, O]):
 
     @contextmanager
     def asking(
-        self, items: Sequence[I], *, predictor: Predictor, deadline_s: float
+        self, items: Sequence[I], *, client: str, predictor: Predictor, deadline_s: float
     ) -> Iterator[list[asyncio.Future[O]]]:
         """The answers to come, one an item; what is not being worked on at the end of the block never is.
 
-        `deadline_s` is on the clock of `time.monotonic`.
+        Work is shared fairly among clients; `deadline_s` is on the clock of `time.monotonic`.
         """
         loop = asyncio.get_running_loop()
         now = time.monotonic()
         waiting: list[_Waiting[I, O]] = [
-            _Waiting(item, self._size_of(item), predictor, loop.create_future(), now, deadline_s) for item in items
+            _Waiting(item, self._size_of(item), client, predictor, loop.create_future(), now, deadline_s)
+            for item in items
         ]
-        self._waiting.update(dict.fromkeys(waiting))
+        self._waiting.put(waiting)
         self._arrange_soon()
         try:
             yield [one.answer for one in waiting]
         finally:
             for one in waiting:
-                self._waiting.pop(one, None)
+                self._waiting.discard(one)
                 if not one.answer.cancel() and not one.answer.cancelled():
                     one.answer.exception()  # seen, also by those who asked for many and stopped at the first
 
@@ -134,32 +143,36 @@ class Batcher(Generic[I, O]):
             batch, is_full = self._next_batch()
             if self._num_busy and not is_full and now < batch[0].since_s + self._max_delay_s:
                 break
+            self._waiting.take(batch)
             self._start(batch)
         self._look_again(now)
 
     def _give_up(self, now: float) -> None:
-        """Items whose deadline has passed: they come first, deadlines are nearly in the order of coming."""
-        while self._waiting and (oldest := next(iter(self._waiting))).deadline_s <= now:
-            del self._waiting[oldest]
-            if not oldest.answer.done():
-                oldest.answer.set_exception(self._too_late())
+        """Items whose deadline has passed: of a client, they come first."""
+        while late := [one for one in self._waiting.oldest() if one.deadline_s <= now]:
+            for one in late:
+                self._waiting.discard(one)
+                if not one.answer.done():
+                    one.answer.set_exception(self._too_late())
 
     def _look_again(self, now: float) -> None:
-        """When the oldest item has waited for company long enough, or too long for its answer."""
+        """When the item whose turn it is has waited for company long enough, or any too long for its answer."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         if self._waiting:
-            oldest = next(iter(self._waiting))
-            is_gathering = self._num_busy < self._num_workers
-            at = oldest.since_s + self._max_delay_s if is_gathering else oldest.deadline_s
+            at = min(one.deadline_s for one in self._waiting.oldest())
+            if self._num_busy < self._num_workers:
+                at = min(at, next(self._waiting.in_turn()).since_s + self._max_delay_s)
             self._timer = asyncio.get_running_loop().call_later(max(at - now, 0.0), self._arrange)
 
     def _next_batch(self) -> tuple[list[_Waiting[I, O]], bool]:
-        """The oldest item with those most like it, oldest first among equals; and whether no other fits."""
-        oldest = next(iter(self._waiting))
-        near = [one for one in islice(self._waiting, _WINDOW) if one.predictor is oldest.predictor]
-        near.sort(key=lambda one: abs(one.size.longest_tokens - oldest.size.longest_tokens))
+        """The item whose turn it is with those most like it, in turn among equals; and whether no other fits."""
+        first, *others = islice(self._waiting.in_turn(), _WINDOW)
+        if first.size.is_alone:
+            return [first], True
+        near = [first, *(one for one in others if one.predictor is first.predictor and not one.size.is_alone)]
+        near.sort(key=lambda one: abs(one.size.longest_tokens - first.size.longest_tokens))
         batch: list[_Waiting[I, O]] = []
         num_pieces, longest = 0, 0
         for one in near:
@@ -171,8 +184,6 @@ class Batcher(Generic[I, O]):
         return batch, num_pieces >= MAX_ROWS
 
     def _start(self, batch: Sequence[_Waiting[I, O]]) -> None:
-        for one in batch:
-            self._waiting.pop(one, None)
         self._num_busy += 1
         work = asyncio.get_running_loop().run_in_executor(
             self._threads, self._results, batch[0].predictor, [one.item for one in batch]

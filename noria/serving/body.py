@@ -14,6 +14,7 @@ from noria.serving.admission import Place
 from noria.serving.refusal import CLIENT_LEFT, Refusal
 
 _READ_TIMEOUT_S = 30.0
+_MOST_NAMES = 1_000
 
 
 async def read_body(request: Request, place: Place, *, max_bytes: int) -> bytes:
@@ -46,7 +47,7 @@ def parse_object(body: bytes) -> Mapping[str, object]:
 def parse_value(text: bytes, *, where: str) -> object:
     """Any JSON."""
     try:
-        return json.loads(text.decode(), parse_constant=_no_constant)
+        return json.loads(text.decode(), parse_constant=_no_constant, object_pairs_hook=_object)
     except (ValueError, RecursionError) as error:  # not UTF-8, and nested without end
         raise Refusal(400, f"{where} is not JSON: {error}", expected="JSON in UTF-8") from error
 
@@ -60,6 +61,7 @@ async def unless_gone(receive: Receive, work: asyncio.Future[Any]) -> None:
             raise Refusal(CLIENT_LEFT, "the client went away before its answer was there")
     finally:
         gone.cancel()
+        work.add_done_callback(lambda work: work.cancelled() or work.exception())  # seen, whatever it is
         work.cancel()
 
 
@@ -76,6 +78,12 @@ def _refuse_longer(num_bytes: int, max_bytes: int) -> None:
             expected=f"at most {max_bytes:,} bytes",
             next_step="send fewer rows at once, or raise `serve.max_body_bytes`",
         )
+
+
+def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    if len(pairs) > _MOST_NAMES:  # to say of each of a million that it is not wanted takes gigabytes
+        raise ValueError(f"an object has {len(pairs):,} names, and at most {_MOST_NAMES:,} are read")
+    return dict(pairs)
 
 
 def _no_constant(name: str) -> float:

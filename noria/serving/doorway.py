@@ -1,6 +1,6 @@
 """What every request passes first and last: an id, the guard, the metrics, one line in the log, a shadow.
 
-Where the queue is full, requests are turned away here: to refuse many must cost little.
+Where the queue of a client is full, its requests are turned away here: to refuse many must cost little.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ class Doorway:
             return
         started = time.perf_counter()
         headers = Headers(scope=scope)
-        request_id = _id_of(headers)
-        scope.setdefault("state", {})["request_id"] = request_id
+        request_id, client = _id_of(headers), self._guard.client(headers, scope.get("client"))
+        scope.setdefault("state", {}).update(request_id=request_id, client=client)
         status = 500  # what is sent when the application fails before it has begun to answer
 
         async def send_with_id(message: Message) -> None:
@@ -59,7 +59,7 @@ class Doorway:
             await send(message)
 
         try:
-            refusal = self._guard.refusal(scope["path"], headers) or self._no_room(scope["path"])
+            refusal = self._guard.refusal(scope["path"], headers) or self._no_room(scope["path"], client)
             if refusal is None:
                 await self._app(scope, receive, send_with_id)
             else:
@@ -75,9 +75,9 @@ class Doorway:
             if (afterwards := scope["state"].get("afterwards")) is not None:
                 afterwards()
 
-    def _no_room(self, path: str) -> Refusal | None:
+    def _no_room(self, path: str, client: str) -> Refusal | None:
         admission = self._admissions.get(path)
-        return None if admission is None else admission.refusal()
+        return None if admission is None else admission.refusal(client)
 
 
 def _id_of(headers: Headers) -> str:

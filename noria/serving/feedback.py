@@ -29,7 +29,7 @@ from noria.serving.metrics import Metrics
 from noria.serving.objects import Objects
 from noria.serving.predict import documented_errors, validated
 from noria.serving.rate import Rates
-from noria.serving.refusal import Refusal
+from noria.serving.refusal import Refusal, first_error
 
 logger = logging.getLogger(__name__)
 
@@ -101,15 +101,20 @@ def feedback(
     router = APIRouter()
     max_bytes = config.max_body_bytes + _BESIDE_THE_REQUEST_BYTES
     rates = Rates(max_bytes=max_bytes)
-    admission = Admission(max_wait_s=_BODY_WAIT_S, max_requests=_AT_ONCE, max_body_bytes=max_bytes)
+    admission = Admission(
+        max_wait_s=_BODY_WAIT_S,
+        max_requests=_AT_ONCE,
+        max_body_bytes=max_bytes,
+        max_client_share=config.max_client_share,
+    )
     writing = asyncio.Semaphore(_WRITERS)
 
     async def say(request: Request) -> JSONResponse:
         """Say whether an answer was right."""
         _refuse_what_a_foreign_page_can_send(request)
         _refuse_without_a_store(shelves)
-        rates.come(request.client.host if request.client else "")
-        with admission.enter() as place:
+        rates.come(request.state.client)
+        with admission.enter(request.state.client) as place:
             body = await read_body(request, place, max_bytes=max_bytes)
             rates.hold(len(body))
             async with writing:
@@ -145,11 +150,10 @@ def _read(body: bytes) -> Feedback:
     try:
         return Feedback.model_validate(parse_object(body))
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])[:100]
+        place, what = first_error(error)
         raise Refusal(
             422,
-            f"`{place or 'the body'}`: {first['msg']}",
+            f"`{place or 'the body'}`: {what}",
             where=place,
             expected=f"the fields {', '.join(Feedback.model_fields)}",
         ) from error
@@ -161,9 +165,8 @@ def _as_the_scenario_has_it(said: Feedback, scenario: Scenario) -> Mapping[str, 
     try:
         response = scenario.response.model_validate(said.response)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in ("response", *first["loc"]))[:100]
-        raise Refusal(422, f"`{place}`: {first['msg']}", where=place, expected="the answer as it was given") from error
+        place, what = first_error(error, "response")
+        raise Refusal(422, f"`{place}`: {what}", where=place, expected="the answer as it was given") from error
     return {"request": request.model_dump(exclude_unset=True), "response": response.model_dump()}
 
 

@@ -11,6 +11,7 @@ from starlette.datastructures import Headers
 
 from noria.config import ServeConfig
 from noria.errors import ConfigError
+from noria.serving.clients import client_of
 from noria.serving.page import PUBLIC
 from noria.serving.refusal import Refusal
 
@@ -28,8 +29,8 @@ class Guard:
 
     Attributes
     ----------
-    token:
-        None where everybody may ask.
+    tokens:
+        Each is of a client; none where everybody may ask.
     hosts:
         What the server may be called, in lower case.
     by_address:
@@ -37,7 +38,7 @@ class Guard:
         name (DNS rebinding), never by an address that the page did not come from.
     """
 
-    token: bytes | None
+    tokens: tuple[bytes, ...]
     hosts: frozenset[str]
     by_address: bool
 
@@ -52,19 +53,28 @@ class Guard:
                 expected="a name of this machine, or one of `serve.hosts`",
                 reason="host",
             )
-        if path not in PUBLIC and self.token is not None and not self._is_token(headers):
+        if path not in PUBLIC and self.tokens and self._number(headers) is None:
             return Refusal(
                 401, "the token is missing or wrong", expected="Authorization: Bearer TOKEN", next_step="send the token"
             )
         return None
 
+    def client(self, headers: Headers, address: tuple[str, int] | None) -> str:
+        """Whose request it is: that of a token where there are several, or else of an address."""
+        number = self._number(headers) if len(self.tokens) > 1 else None
+        if number is not None:
+            return f"token {number}"
+        return client_of(address[0]) if address else ""
+
     def _is_known(self, host: str) -> bool:
         return _ANY in self.hosts or host in self.hosts or (self.by_address and _is_address(host))
 
-    def _is_token(self, headers: Headers) -> bool:
+    def _number(self, headers: Headers) -> int | None:
+        """Which of the tokens it brings; all are compared, which takes as long whichever it is."""
         scheme, _, given = headers.get("authorization", "").partition(" ")
-        assert self.token is not None
-        return scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode("latin-1"), self.token)
+        given_bytes = given.strip().encode("latin-1")
+        fitting = [number for number, token in enumerate(self.tokens) if hmac.compare_digest(given_bytes, token)]
+        return fitting[0] if fitting and scheme.lower() == "bearer" else None
 
 
 def guard_of(config: ServeConfig, environment: Mapping[str, str]) -> Guard:
@@ -76,16 +86,16 @@ def guard_of(config: ServeConfig, environment: Mapping[str, str]) -> Guard:
         When `serve.token_env` names a variable that holds no token.
     """
     name = config.token_env or DEFAULT_TOKEN_ENV
-    token = environment.get(name, "").strip()
-    if not token and (config.token_env or name in environment):
+    tokens = [token.strip() for token in environment.get(name, "").split(",")]
+    if not all(tokens) and (config.token_env or name in environment):
         raise ConfigError(
-            f"the environment variable {name} holds no token",
+            f"the environment variable {name} holds no token, or an empty one",
             where="serve.token_env" if config.token_env else name,
-            expected="the token that clients send, in this variable",
+            expected="the token that clients send, or several with commas between them, in this variable",
             next_step=f'{name}="$(openssl rand -hex 32)" noria serve; without a token: unset both',
         )
     hosts = frozenset(host.lower() for host in (*_THIS_MACHINE, config.host, *config.hosts) if host)
-    return Guard(token.encode() if token else None, hosts, by_address=_is_wildcard(config.host))
+    return Guard(tuple(token.encode() for token in tokens if token), hosts, by_address=_is_wildcard(config.host))
 
 
 def _host(headers: Headers) -> str:

@@ -19,37 +19,41 @@ from noria.serving.live import Live
 from noria.serving.plain_route import PlainRoute
 from noria.serving.predict import refuse_more_rows, row_of
 from noria.serving.predictor import Predictor
-from noria.serving.refusal import PROTOCOL_PATH, Refusal
+from noria.serving.reading import InTime, Read
+from noria.serving.refusal import PROTOCOL_PATH, Refusal, first_error
 from noria.serving.tensors import Column, Tensor, num_rows, rows_of, tensors_of
 
 _PLATFORM = "onnx_onnxruntime"
 _MODEL = "/models/{name}"
 _VERSIONED = _MODEL + "/versions/{version}"
 _ROWS = [-1]
+_MOST_TENSORS = 1_000
 
 
 _Name = Annotated[str, Field(max_length=1_000)]  # a bound makes pydantic refuse what is no Unicode, too
 
 
-class _Input(BaseModel):
+class _Strict(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+
+class _Input(_Strict):
     name: _Name
-    shape: list[int]
+    shape: list[int] = Field(fail_fast=True)  # not an error for each of a million elements
     datatype: _Name
     data: list[object]
 
 
-class _Output(BaseModel):
+class _Output(_Strict):
     name: _Name
 
 
-class _Inference(BaseModel):
+class _Inference(_Strict):
     """A body; what else the protocol allows in it (`parameters`) changes nothing here."""
 
-    model_config = ConfigDict(strict=True)
-
     id: _Name | None = None
-    inputs: list[_Input] = Field(min_length=1)
-    outputs: list[_Output] | None = None
+    inputs: list[_Input] = Field(min_length=1, max_length=_MOST_TENSORS, fail_fast=True)
+    outputs: list[_Output] | None = Field(default=None, max_length=_MOST_TENSORS, fail_fast=True)
 
 
 @dataclass(frozen=True)
@@ -148,9 +152,7 @@ def _find(lives: Mapping[str, Live], name: str, version: str | None = None) -> t
     return live, predictor
 
 
-async def _infer(
-    request: Request, live: Live, only: Predictor | None, *, read: Callable[[bytes, Scenario], _Given]
-) -> JSONResponse:
+async def _infer(request: Request, live: Live, only: Predictor | None, *, read: Read[_Given]) -> JSONResponse:
     done = await live.answer(request, read=read, only=only)
     given, answers = done.given, done.answers
     said = {"model_name": live.name, "model_version": done.version}
@@ -163,13 +165,12 @@ async def _infer(
     return JSONResponse({**said, "outputs": outputs})
 
 
-def _read(body: bytes, scenario: Scenario, *, max_rows: int) -> _Given:
+def _read(body: bytes, scenario: Scenario, in_time: InTime, *, max_rows: int) -> _Given:
     try:
         asked = _Inference.model_validate(parse_object(body))
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))[:100]
-        raise Refusal(400, f"`{place}`: {first['msg']}", expected="an inference request of the protocol") from error
+        place, said = first_error(error)
+        raise Refusal(400, f"`{place}`: {said}", expected="an inference request of the protocol") from error
     columns = [Column(put.name, put.datatype, put.shape, put.data) for put in asked.inputs]
     refuse_more_rows(num_rows(columns), max_rows, where="inputs")
     rows = rows_of(columns, tensors_of(scenario.request))
@@ -177,8 +178,8 @@ def _read(body: bytes, scenario: Scenario, *, max_rows: int) -> _Given:
     wanted = [output.name for output in asked.outputs or ()] or list(known)
     if unknown := [name for name in wanted if name not in known]:
         raise Refusal(400, f"output `{unknown[0][:100]}`: the model has none of this name", expected=", ".join(known))
-    validated = [row_of(row, scenario, f"row {i}") for i, row in enumerate(rows)]
-    return _Given(validated, asked.id, [known[name] for name in wanted])
+    validated = (row_of(row, scenario, f"row {i}") for i, row in enumerate(rows))
+    return _Given(list(in_time(validated)), asked.id, [known[name] for name in wanted])
 
 
 def _described(tensor: Tensor) -> dict[str, object]:

@@ -13,7 +13,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Generic, TypeVar, cast
 
@@ -21,6 +21,7 @@ from starlette.requests import Request
 
 from noria.config import ServeConfig
 from noria.evaluation.inference import num_cores
+from noria.scenarios.base import Growing
 from noria.serving.admission import Admission, Place
 from noria.serving.batcher import Batcher, Size
 from noria.serving.body import read_body, unless_gone
@@ -28,14 +29,13 @@ from noria.serving.lineup import Lineup, Serving, Trial, key_of
 from noria.serving.metrics import Metrics
 from noria.serving.pointer import Canary
 from noria.serving.predictor import Encoded, Predictor
-from noria.serving.reading import Given, Read, Understood, Unread, understand
+from noria.serving.reading import BYTES_AT_ONCE, Given, Read, Understood, Unread, understand
 from noria.serving.refusal import ModelFailed, Refusal
 from noria.serving.shadow import Shadows
 from noria.serving.tally import Answer, Tally
 
 logger = logging.getLogger(__name__)
 
-_BODIES_AT_ONCE = 8
 _MOST_REMEMBERED = 10_000
 
 
@@ -45,16 +45,21 @@ G = TypeVar("G", bound=Given)
 
 @dataclass(frozen=True)
 class Asked(Generic[G]):
-    """A body that was understood, and the answers to come, one a row, all of one version."""
+    """A body that was understood, and the answers to come, one a row, all of one version.
+
+    Or, of an answer that grows, the beginnings to ask for.
+    """
 
     given: G
     answers: Sequence[asyncio.Future[Answer]]
-    version: str
+    predictor: Predictor
+    place: Place
+    beginnings: Sequence[Encoded] = ()
 
 
 @dataclass(frozen=True)
 class Answered(Generic[G]):
-    """The same with the answers."""
+    """A body that was understood, with the answers."""
 
     given: G
     answers: Sequence[Answer]
@@ -74,6 +79,7 @@ class Live:
             max_wait_s=config.max_wait_ms / 1_000,
             max_requests=config.max_requests,
             max_body_bytes=config.max_body_bytes,
+            max_client_share=config.max_client_share,
             num_at_once=2 * workers,  # one that is computed, and one that is read, for each
         )
         self._metrics = metrics
@@ -89,9 +95,9 @@ class Live:
         )
         self._reader: Batcher[Unread, Understood | Refusal] = Batcher(
             understand,
-            size_of=lambda unread: Size(num_pieces=1, longest_tokens=1),
+            size_of=lambda unread: unread.size,
             workers=workers,
-            batch_tokens=_BODIES_AT_ONCE,
+            batch_tokens=BYTES_AT_ONCE,
             max_delay_s=0.0,
             too_late=self.admission.too_late,
         )
@@ -137,33 +143,55 @@ class Live:
             answers = asyncio.gather(*asked.answers)
             await unless_gone(request.receive, answers)
             found = outcome(answers, request_id=request.state.request_id)
-            return Answered(asked.given, found, asked.version)
+            return Answered(asked.given, found, asked.predictor.version)
 
     async def ask(
-        self, request: Request, *, read: Read[G], inside: ExitStack, only: Predictor | None = None
+        self,
+        request: Request,
+        *,
+        read: Read[G],
+        inside: ExitStack,
+        only: Predictor | None = None,
+        may_grow: bool = False,
     ) -> Asked[G]:
-        """The same with answers to come, as long as `inside` is open.
+        """The same with answers to come, as long as `inside` is open; a lone one may be asked for its beginnings.
 
         With `only`, this version answers and is not counted: the client chose it. The body is understood and encoded
         on another thread: to look at an image or a recording can take seconds, and the event loop goes on accepting.
         """
         lineup, key = self.lineup, key_of(request)
-        place = inside.enter_context(self.admission.enter())
-        unread = Unread(await read_body(request, place, max_bytes=self._max_body_bytes), read)
-        begin = partial(self._begin, request, unread, place)
+        place = inside.enter_context(self.admission.enter(request.state.client))
+        body = await read_body(request, place, max_bytes=self._max_body_bytes)
+        unread = Unread(body, read, place.deadline_s, self.admission.too_late)
         if only is not None:
-            return cast("Asked[G]", await begin(Serving(only), inside))
+            return cast("Asked[G]", await self._begin(request, unread, place, Serving(only), inside))
         champion, canary, shadow = lineup.champion, lineup.canary(key), lineup.shadow(key)
+        if may_grow and isinstance(champion.predictor.bundle.encoder, Growing):
+            return cast("Asked[G]", await self._grow(request, unread, place, champion.predictor, inside))
         if canary is not None:
             tried_s = time.monotonic()
-            if (tried := await self._try(request, partial(begin, canary), inside)) is not None:
+            begin = partial(self._begin, request, unread, place, canary)
+            if (tried := await self._try(request, begin, inside)) is not None:
                 return cast("Asked[G]", tried)
             place.deadline_s += time.monotonic() - tried_s  # the client does not pay for it
+            unread = replace(unread, deadline_s=place.deadline_s)
             champion = Serving(champion.predictor)  # uncounted: what comes here is no fair share of the requests
-        asked = cast("Asked[G]", await begin(champion, inside))
+        asked = cast("Asked[G]", await self._begin(request, unread, place, champion, inside))
         if shadow is not None:
             request.state.afterwards = partial(self._shadows.follow, shadow, asked.given.rows, asked.answers)
         return asked
+
+    async def _grow(
+        self, request: Request, unread: Unread, place: Place, predictor: Predictor, inside: ExitStack
+    ) -> Asked[Given]:
+        """The beginnings of a lone answer, or as always; by no canary, since what was sent can't be taken back."""
+        given, encoded = await self._understood(request, unread, place, Serving(predictor))
+        beginnings = predictor.beginnings(encoded[0]) if len(encoded) == 1 else []
+        if not beginnings:
+            answers = self._asking(encoded, place, predictor, inside)
+            return Asked(given, answers, predictor, place)
+        place.weigh(sum(one.num_tokens for one in beginnings))
+        return Asked(given, (), predictor, place, beginnings)
 
     async def _try(
         self, request: Request, begin: Callable[[ExitStack], Awaitable[Asked[Given]]], inside: ExitStack
@@ -184,26 +212,37 @@ class Live:
     async def _begin(
         self, request: Request, unread: Unread, place: Place, serving: Serving, inside: ExitStack
     ) -> Asked[Given]:
-        """Understood and encoded, with the answers of this version to come."""
-        started_s, predictor, request_id = time.monotonic(), serving.predictor, request.state.request_id
-        with self._reader.asking([unread], predictor=predictor, deadline_s=place.deadline_s) as (reading,):
+        """Understood and encoded, with the answers of this version to come, which are counted."""
+        started_s = time.monotonic()
+        given, encoded = await self._understood(request, unread, place, serving)
+        answers = self._asking(encoded, place, serving.predictor, inside)
+        asyncio.gather(*answers, return_exceptions=True).add_done_callback(
+            partial(self._count, serving.tally, request.state.request_id, started_s)
+        )
+        return Asked(given, answers, serving.predictor, place)
+
+    async def _understood(self, request: Request, unread: Unread, place: Place, serving: Serving) -> Understood:
+        client, predictor, deadline_s = place.client, serving.predictor, place.deadline_s
+        with self._reader.asking([unread], client=client, predictor=predictor, deadline_s=deadline_s) as (reading,):
             await asyncio.wait([reading])
             try:
-                understood = outcome(reading, request_id=request_id)
+                understood = outcome(reading, request_id=request.state.request_id)
             except ModelFailed:
                 serving.tally.errors += 1
                 raise
         if isinstance(understood, Refusal):
             raise understood
-        given, encoded = understood
+        num_rows = len(understood[1])
+        request.state.told = {"model": self.name, "version": predictor.version, "rows": num_rows}
+        return understood
+
+    def _asking(
+        self, encoded: Sequence[Encoded], place: Place, predictor: Predictor, inside: ExitStack
+    ) -> Sequence[asyncio.Future[Answer]]:
         place.weigh(sum(row.num_tokens for row in encoded))
-        request.state.told = {"model": self.name, "version": predictor.version, "rows": len(encoded)}
-        asking = self.batcher.asking(encoded, predictor=predictor, deadline_s=place.deadline_s)
-        answers = inside.enter_context(asking)
-        asyncio.gather(*answers, return_exceptions=True).add_done_callback(
-            partial(self._count, serving.tally, request_id, started_s)
-        )
-        return Asked(given, answers, predictor.version)
+        client, deadline_s = place.client, place.deadline_s
+        asking = self.batcher.asking(encoded, client=client, predictor=predictor, deadline_s=deadline_s)
+        return inside.enter_context(asking)
 
     def _count(
         self, tally: Tally, request_id: str, started_s: float, done: asyncio.Future[list[Answer | BaseException]]
@@ -249,4 +288,4 @@ def outcome(done: asyncio.Future[T], *, request_id: str) -> T:
 
 
 def _size_of(encoded: Encoded) -> Size:
-    return Size(len(encoded.pieces), encoded.longest_tokens)
+    return Size(len(encoded.pieces), encoded.longest_tokens, is_alone=encoded.is_beginning)

@@ -1,6 +1,7 @@
 """The scenario's own routes: one request (`{"text": …}`), or many (`{"inputs": [{"text": …}, …]}`).
 
-With `Accept: application/x-ndjson`, one answer a line, in order, each as soon as it is there.
+With `Accept: application/x-ndjson`, one answer a line, in order, each as soon as it is there; before a lone answer that
+grows, its pieces.
 """
 
 from __future__ import annotations
@@ -20,15 +21,16 @@ from starlette.types import Receive, Scope, Send
 
 from noria.scenarios.base import Row, Scenario
 from noria.serving.body import parse_object, unless_gone
+from noria.serving.growth import PIECE, Growth, Pieces
+from noria.serving.lines import LINES, line_of
 from noria.serving.live import Live, outcome
 from noria.serving.plain_route import PlainRoute
 from noria.serving.predictor import VERSION_FIELD
-from noria.serving.refusal import Refusal, error_fields
+from noria.serving.reading import InTime
+from noria.serving.refusal import Refusal, error_fields, first_error
 from noria.serving.tally import Answer
 
 MANY = "inputs"
-LINES = "application/x-ndjson"
-_MOST_ECHOED_CHARS = 100
 _ERRORS = {
     400: "the body is not JSON, or the Host header is wrong",
     401: "the token is missing or wrong",
@@ -57,8 +59,12 @@ def add_predict(app: FastAPI, path: str, live: Live, *, max_rows: int) -> None:
         """Answer one request, or many under `inputs`."""
         if LINES in request.headers.get("accept", ""):
             with ExitStack() as inside:
-                asked = await live.ask(request, read=read, inside=inside)
-                return _Lines(asked.answers, inside.pop_all())
+                asked = await live.ask(request, read=read, inside=inside, may_grow=True)
+                if not asked.beginnings:
+                    return _Lines(asked.answers, inside.pop_all())
+                growth = Growth(live, asked.predictor, asked.beginnings, asked.place)
+                first = await growth.more(request.receive, request_id=request.state.request_id)
+                return Pieces(first or "", growth, inside.pop_all())
         done = await live.answer(request, read=read)
         many = {"outputs": done.answers, VERSION_FIELD: done.version}
         return JSONResponse(done.answers[0] if done.given.is_single else many)
@@ -94,8 +100,8 @@ class _Lines(Response):
                     await unless_gone(receive, answer)
                 except Refusal:  # nobody is there to read the rest
                     return
-                line = json.dumps(_line(answer, scope["state"]["request_id"]), ensure_ascii=False) + "\n"
-                await send({"type": "http.response.body", "body": line.encode(), "more_body": True})
+                line = line_of(_line(answer, scope["state"]["request_id"]))
+                await send({"type": "http.response.body", "body": line, "more_body": True})
             await send({"type": "http.response.body", "body": b""})
 
 
@@ -106,7 +112,7 @@ def _line(answer: asyncio.Future[Answer], request_id: str) -> Mapping[str, objec
         return {"error": error_fields(refusal), "request_id": request_id}
 
 
-def _read(body: bytes, scenario: Scenario, *, max_rows: int) -> Given:
+def _read(body: bytes, scenario: Scenario, in_time: InTime, *, max_rows: int) -> Given:
     values = parse_object(body)
     if MANY not in values:
         return Given([row_of(values, scenario, "")], is_single=True)
@@ -114,7 +120,8 @@ def _read(body: bytes, scenario: Scenario, *, max_rows: int) -> Given:
     if not isinstance(given, list) or not given:
         raise Refusal(422, f"`{MANY}` holds no requests", where=MANY, expected="a list of at least one request")
     refuse_more_rows(len(given), max_rows, where=MANY)
-    return Given([row_of(value, scenario, f"{MANY}.{i}") for i, value in enumerate(given)], is_single=False)
+    rows = (row_of(value, scenario, f"{MANY}.{i}") for i, value in enumerate(given))
+    return Given(list(in_time(rows)), is_single=False)
 
 
 def refuse_more_rows(num_rows: int, max_rows: int, *, where: str) -> None:
@@ -139,11 +146,10 @@ def validated(values: object, scenario: Scenario, where: str) -> BaseModel:
     try:
         return scenario.request.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in (where, *first["loc"]) if part != "")[:_MOST_ECHOED_CHARS]
+        place, said = first_error(error, where)
         raise Refusal(
             422,
-            f"`{place or 'the body'}`: {first['msg']}",
+            f"`{place or 'the body'}`: {said}",
             where=place,
             expected=f"the fields {', '.join(scenario.request.model_fields)}",
             next_step=f"for example {json.dumps(dict(scenario.example), ensure_ascii=False)}",
@@ -165,7 +171,11 @@ def _documentation(scenario: Scenario) -> dict[str, object]:
         "properties": {"outputs": {"type": "array", "items": answer}, VERSION_FIELD: {"type": "string"}},
         "required": ["outputs", VERSION_FIELD],
     }
-    content = {"application/json": {"schema": {"anyOf": [answer, answers]}}, LINES: {"schema": answer}}
+    piece = {"type": "object", "properties": {PIECE: {"type": "string"}}, "required": [PIECE]}
+    content = {
+        "application/json": {"schema": {"anyOf": [answer, answers]}},
+        LINES: {"schema": {"anyOf": [answer, piece]}},
+    }
     return {
         "requestBody": {
             "required": True,

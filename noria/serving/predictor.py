@@ -9,11 +9,13 @@ from pathlib import Path
 from onnxruntime import InferenceSession
 
 from noria.evaluation.inference import Run, outputs_of, outputs_of_pieces
-from noria.scenarios.base import InPieces, Row, Tensors
+from noria.scenarios.base import Growing, InPieces, Row, Tensors
 from noria.serving.bundle import Bundle
 from noria.serving.session import Device, device_of, open_session
 
 VERSION_FIELD = "model_version"
+IS_WHOLE = "is_whole"
+"""Of an answer to a beginning: whether it is the whole answer."""
 
 
 def onnx_run(model: Path, *, threads: int = 1, device: Device = "cpu") -> Run:
@@ -46,11 +48,14 @@ class Encoded:
         Its values, and what the model reads of it at once each.
     longest_tokens:
         Of its longest piece: what the others of a batch are padded to.
+    is_beginning:
+        Whether it asks for the beginning of its answer: it is computed alone, since the next must begin with it.
     """
 
     row: Row
     pieces: Sequence[Tensors]
     longest_tokens: int
+    is_beginning: bool = False
 
     @property
     def num_tokens(self) -> int:
@@ -102,11 +107,27 @@ class Predictor:
         longest = [max(encoder.num_tokens(piece) for piece in pieces) for pieces in by_row]
         return [Encoded(*of_row) for of_row in zip(requests, by_row, longest, strict=True)]
 
+    def beginnings(self, encoded: Encoded) -> list[Encoded]:
+        """The request, asked for more of its answer each time and at last for all; none where nothing grows."""
+        encoder = self.bundle.encoder
+        if not isinstance(encoder, Growing):
+            return []
+        (piece,) = encoded.pieces
+        asked = encoder.beginnings(piece)
+        return [Encoded(encoded.row, [one], encoder.num_tokens(one), is_beginning=True) for one in asked]
+
     def answer_encoded(self, batch: Sequence[Encoded]) -> list[Mapping[str, object]]:
-        """`answer`, on this thread, of requests that `encode` made ready."""
+        """`answer`, on this thread, of requests that `encode` made ready; to beginnings with `IS_WHOLE`."""
+        encoder = self.bundle.encoder
         by_row = [encoded.pieces for encoded in batch]
-        outputs = outputs_of_pieces(by_row, encoder=self.bundle.encoder, run=self._run)
-        return self._decode([encoded.row for encoded in batch], outputs)
+        outputs = outputs_of_pieces(by_row, encoder=encoder, run=self._run)
+        answers = self._decode([encoded.row for encoded in batch], outputs)
+        if not isinstance(encoder, Growing):
+            return answers
+        return [
+            {**answer, IS_WHOLE: encoder.is_whole(encoded.pieces[0], output)} if encoded.is_beginning else answer
+            for encoded, output, answer in zip(batch, outputs, answers, strict=True)
+        ]
 
     def _decode(self, requests: Sequence[Row], outputs: Sequence[Tensors]) -> list[Mapping[str, object]]:
         responses = self.bundle.scenario.decode(requests, outputs, self.bundle.encoder)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import math
 import time
 from collections import OrderedDict
@@ -43,7 +42,7 @@ class Rates:
         self._by_client: OrderedDict[str, Rate] = OrderedDict()
         self._bytes = Rate(max(_BURST_BYTES, 2.0 * max_bytes), _BYTES_PER_S, clock=clock)
 
-    def come(self, address: str) -> None:
+    def come(self, client: str) -> None:
         """Somebody has something to say.
 
         Raises
@@ -51,7 +50,6 @@ class Rates:
         Refusal
             When he said too much lately.
         """
-        client = _network(address)
         rate = self._by_client.setdefault(client, Rate(_BURST, _EVENTS_PER_S, clock=self._clock))
         self._by_client.move_to_end(client)
         while len(self._by_client) > _MOST_CLIENTS:
@@ -80,14 +78,3 @@ def _refuse_sooner(wait_s: float, what: str) -> None:
             reason="feedback_rate",
             retry_after_s=max(1, math.ceil(wait_s)),
         )
-
-
-def _network(address: str) -> str:
-    """Who a client is: an address; of IPv6 the network, because one client has all addresses in it."""
-    try:
-        known = ipaddress.ip_address(address)
-    except ValueError:
-        return ""
-    if known.version == 4:
-        return address
-    return str(ipaddress.ip_network((known, 64), strict=False))

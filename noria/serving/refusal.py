@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from pydantic import ValidationError
 from starlette.responses import JSONResponse
 
 from noria.errors import NoriaError
 
 PROTOCOL_PATH = "/v2"
+_MOST_ERRORS, _MOST_ECHOED_CHARS = 1_000, 100
 _REASONS: Mapping[int, str] = {
     400: "malformed",
     401: "unauthorized",
@@ -18,6 +20,7 @@ _REASONS: Mapping[int, str] = {
     413: "too_large",
     422: "invalid",
     429: "overloaded",
+    431: "too_large",
     499: "client_left",
     500: "failed",
 }
@@ -62,6 +65,17 @@ class ModelFailed(Refusal):
         super().__init__(
             500, "the model failed on this request", next_step="the server's log has the trace, by request id"
         )
+
+
+def first_error(error: ValidationError, where: str = "") -> tuple[str, str]:
+    """The place of the first error, below `where`, and what it is.
+
+    Of more than a thousand errors none is named: pydantic tells all or none, and a million of them take gigabytes.
+    """
+    if error.error_count() > _MOST_ERRORS:
+        return where, f"{error.error_count():,} values are wrong"
+    first = error.errors()[0]
+    return ".".join(str(part) for part in (where, *first["loc"]) if part != "")[:_MOST_ECHOED_CHARS], first["msg"]
 
 
 def refusal_response(

@@ -15,6 +15,7 @@ from fastapi import FastAPI
 from noria.config import ServeConfig
 from noria.errors import BundleError
 from noria.serving.app import Draining
+from noria.serving.connection import Connection
 
 logger = logging.getLogger(__name__)
 
@@ -83,11 +84,22 @@ class _Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
+def uvicorn_config(app: FastAPI, *, grace_s: int, log_level: str = "warning") -> uvicorn.Config:
+    """How uvicorn serves an application: connections with bounds, no web sockets, no log of its own."""
+    return uvicorn.Config(
+        app,
+        http=Connection,
+        ws="none",
+        log_level=log_level,
+        access_log=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=grace_s,
+    )
+
+
 def serve_app(app: FastAPI, listener: socket.socket, *, drain_s: float = 0.0) -> None:
     """Answer requests until SIGINT or SIGTERM, and `drain_s` more; those under way have half a minute to finish."""
-    config = uvicorn.Config(
-        app, log_level="warning", access_log=False, proxy_headers=False, timeout_graceful_shutdown=_GRACE_S
-    )
+    config = uvicorn_config(app, grace_s=_GRACE_S)
     # The loop must not keep the threads that compute waiting for the interpreter, least of all while it refuses many:
     # by default each of their steps may cost 5 ms.
     sys.setswitchinterval(_SWITCH_S)

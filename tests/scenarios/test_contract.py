@@ -3,10 +3,8 @@
 A scenario brings `tests/scenarios/tiny_<name>.py`: `SETTINGS` of a tiny model, and `write_source`.
 """
 
-import importlib
 import json
 from collections.abc import Callable
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -14,6 +12,7 @@ import torch
 import workspaces
 import yaml
 from fastapi.testclient import TestClient
+from tiny_runs import TO_BUNDLE, initialized
 
 from noria.artifacts import Artifact, read_artifact
 from noria.cli import main
@@ -35,27 +34,15 @@ from noria.stage_code import used_code
 from noria.training.checkpoint import Trained, load_trained
 from noria.training.compress import Compressed, compress
 from noria.workspace import Workspace
-from tasks.augment import augment
-from tasks.check import check, check_again
-from tasks.clean import clean
+from tasks.check import check
 from tasks.deploy import deploy
-from tasks.evaluate import evaluate
 from tasks.ingest import ingest
 from tasks.node import Node
-from tasks.optimize import optimize
 from tasks.preprocess import preprocess
-from tasks.split import split
-from tasks.train import train
 from tasks.update import update
 
-FAIL_BRANCH: tuple[Node, ...] = (
-    *(ingest, preprocess, check, clean, check_again, augment, split, train, evaluate, optimize, deploy, update),
-)
+FAIL_BRANCH: tuple[Node, ...] = (*TO_BUNDLE, deploy, update)
 Make = Callable[[str, bool], Workspace]
-
-
-def tiny(name: str) -> ModuleType:
-    return importlib.import_module(f"tiny_{name.replace('-', '_')}")
 
 
 @pytest.fixture(scope="module", params=scenario_names())
@@ -68,13 +55,7 @@ def make(tmp_path_factory: pytest.TempPathFactory) -> Make:
     """`noria init` on a tiny source."""
 
     def workspace(name: str, dirty: bool) -> Workspace:
-        directory = tmp_path_factory.mktemp(name)
-        source = tiny(name).write_source(directory, dirty=dirty)
-        root = directory / "workspace"
-        root.mkdir()
-        assert main(["init", str(root), "--scenario", name, "--source", str(source)]) == 0
-        workspaces.change_params(root, tiny(name).SETTINGS)
-        return Workspace.at(root)
+        return initialized(name, tmp_path_factory.mktemp(name), dirty=dirty)
 
     return workspace
 

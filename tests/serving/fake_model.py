@@ -17,7 +17,7 @@ from noria.config import ServeConfig
 from noria.scenarios import load_scenario
 from noria.serving.app import create_app
 from noria.serving.predictor import VERSION_FIELD, Encoded
-from noria.serving.server import listen
+from noria.serving.server import listen, uvicorn_config
 
 EXAMPLE = {"text": "很好"}
 
@@ -33,7 +33,7 @@ class FakePredictor:
     def __init__(self, version="v1", *, hold=None, seconds=0.0, scenario="text-classification", answer=None, path=None):
         self.version = version
         self.bundle = SimpleNamespace(
-            scenario=load_scenario(scenario), artifact=SimpleNamespace(path=path or Path("nowhere"))
+            scenario=load_scenario(scenario), encoder=None, artifact=SimpleNamespace(path=path or Path("nowhere"))
         )
         self._answer = answer or (lambda row: {"label": row["text"][:8], "scores": {row["text"][:8]: 1.0}})
         self.batches = []
@@ -42,6 +42,9 @@ class FakePredictor:
 
     def encode(self, rows):
         return [Encoded(row, [{"ids": np.zeros(len(_text(row)))}], len(_text(row))) for row in rows]
+
+    def beginnings(self, encoded):
+        return []
 
     def answer_encoded(self, batch):
         texts = [_text(encoded.row) for encoded in batch]
@@ -74,7 +77,7 @@ def serving(models, *, server_of=uvicorn.Server, followed=MappingProxyType({}), 
     config = ServeConfig(port=0, **{"workers": 1, "access_log": False, **settings})
     app = create_app(models, config=config, followed=followed)
     listener = listen(config)
-    server = server_of(uvicorn.Config(app, log_level="critical", timeout_graceful_shutdown=5))
+    server = server_of(uvicorn_config(app, log_level="critical", grace_s=5))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     url = "http://{}:{}".format(*listener.getsockname()[:2])
     thread.start()

@@ -1,6 +1,7 @@
 """Admission: the wait is bounded by what was measured, memory by what is inside."""
 
 import math
+from contextlib import ExitStack
 
 import pytest
 
@@ -152,3 +153,64 @@ def test_while_it_stops_nobody_comes_in_and_who_is_inside_is_answered(admission,
     assert (refused.value.status, refused.value.reason) == (503, "stopping")
     assert refused.value.retry_after_s >= 1
     assert place.deadline_s < math.inf
+
+
+def entered(stack, admission, client, *, tokens=None):
+    """A place of this client."""
+    place = stack.enter_context(admission.enter(client))
+    if tokens is not None:
+        place.begin()
+        place.weigh(tokens)
+    return place
+
+
+def test_a_client_waits_for_its_own_tokens_and_for_as_many_of_each_other(admission, clock):
+    answer(admission, clock, tokens=100, seconds=1.0)
+    with ExitStack() as inside:
+        entered(inside, admission, "greedy", tokens=90)
+        entered(inside, admission, "polite", tokens=10)
+        assert admission.wait_s == pytest.approx(1.0)
+        assert admission.wait_s_of("greedy") == pytest.approx(1.0)
+        assert admission.wait_s_of("polite") == pytest.approx(0.2)
+        assert admission.wait_s_of("new") == 0
+
+
+def test_a_client_whose_work_fills_the_time_is_refused_and_another_is_not(admission, clock):
+    answer(admission, clock, tokens=100, seconds=1.0)
+    with ExitStack() as inside:
+        entered(inside, admission, "greedy", tokens=250)
+        with pytest.raises(Refusal, match=r"the wait would be 2\.5 s"), admission.enter("greedy"):
+            pass
+        entered(inside, admission, "polite", tokens=20)
+        assert admission.refusal("polite") is None
+        assert admission.refusal("polite", is_inside=True) is None
+
+
+@pytest.mark.parametrize(("num_clients", "each"), [(1, 32), (2, 22), (3, 16), (8, 8)])
+def test_alone_a_client_holds_half_of_the_room_and_beside_others_less_so_that_one_more_finds_some(num_clients, each):
+    admission = Admission(max_wait_s=1.0, max_requests=64, max_body_bytes=10, max_client_share=0.5)
+    with ExitStack() as inside:
+        held = dict.fromkeys(range(num_clients), 0)
+        for client in list(held) * 64:
+            if admission.refusal(str(client)) is None:
+                entered(inside, admission, str(client))
+                held[client] += 1
+        assert all(abs(number - each) <= 1 for number in held.values())
+        entered(inside, admission, "new")
+
+
+def test_the_bodies_of_one_client_leave_room_for_those_of_another(clock):
+    admission = Admission(max_wait_s=1.0, max_requests=64, max_body_bytes=10, max_client_share=0.5, clock=clock)
+    with ExitStack() as inside:
+        greedy, _ = (entered(inside, admission, "greedy") for _ in range(2))
+        greedy.hold(320)
+        with pytest.raises(Refusal, match="bodies of this client"):
+            greedy.hold(1)
+        entered(inside, admission, "polite").hold(10)
+
+
+def test_a_client_that_left_is_forgotten(admission):
+    for number in range(1_000):
+        with admission.enter(f"client {number}") as place:
+            place.begin()
+    assert not admission._by_client

@@ -24,11 +24,11 @@ def batcher(*, workers=1, batch_tokens=100, max_delay_s=5.0, done=None):
     )
 
 
-def ask(stack, batches, predictor, *texts, deadline_s=None):
+def ask(stack, batches, predictor, *texts, client="", deadline_s=None):
     """The futures of these texts, asked for in one request."""
     deadline_s = time.monotonic() + 20 if deadline_s is None else deadline_s
     rows = predictor.encode([{"text": text} for text in texts])
-    return stack.enter_context(batches.asking(rows, predictor=predictor, deadline_s=deadline_s))
+    return stack.enter_context(batches.asking(rows, client=client, predictor=predictor, deadline_s=deadline_s))
 
 
 def run(check, **settings):
@@ -150,3 +150,45 @@ def test_what_was_computed_is_told():
 
     asyncio.run(check())
     assert done == [["abc", "abcde"]]
+
+
+def test_the_first_row_of_a_client_goes_next_however_many_another_brought_before():
+    async def check(stack, batches, predictor, hold):
+        greedy = [f for n in range(200) for f in ask(stack, batches, predictor, f"greedy {n:03d}", client="greedy")]
+        (polite,) = ask(stack, batches, predictor, "polite", client="polite")
+        hold.set()
+        await asyncio.gather(polite, *greedy)
+        assert "polite" in predictor.batches[1] + predictor.batches[2]
+        assert [text for batch in predictor.batches[1:] for text in batch if text != "polite"] == [
+            f"greedy {n:03d}" for n in range(200)
+        ]
+
+    run(check)
+
+
+def test_clients_that_both_wait_take_turns_by_tokens_not_by_rows():
+    async def check(stack, batches, predictor, hold):
+        for _ in range(40):
+            ask(stack, batches, predictor, "x" * 40, client="long")
+            ask(stack, batches, predictor, "x" * 10, client="short")
+        hold.set()
+        while len(predictor.batches) < 12:
+            await asyncio.sleep(0.01)
+        done = [text for batch in predictor.batches[1:12] for text in batch]
+        long, short = (sum(len(text) for text in done if len(text) == length) for length in (40, 10))
+        assert abs(long - short) <= 100
+
+    run(check, batch_tokens=50)
+
+
+def test_a_late_row_of_one_client_is_given_up_while_another_has_time():
+    async def check(stack, batches, predictor, hold):
+        (patient,) = ask(stack, batches, predictor, "patient", client="patient")
+        (hasty,) = ask(stack, batches, predictor, "hasty", client="hasty", deadline_s=time.monotonic() + 0.05)
+        with pytest.raises(Refusal, match="too late"):
+            await asyncio.wait_for(hasty, 5)
+        assert batches.num_waiting == 1
+        hold.set()
+        await patient
+
+    run(check)

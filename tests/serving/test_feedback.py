@@ -11,6 +11,7 @@ from test_routes import samples
 
 from noria.errors import StoreError
 from noria.serving import rate
+from noria.serving.clients import client_of
 from noria.serving.feedback import Shelf
 from noria.serving.objects import LocalObjects
 from noria.serving.rate import Rates
@@ -161,13 +162,13 @@ def test_rates_refill_and_are_of_each_network_and_few():
     now_s = 0.0
     rates = Rates(max_bytes=1_000, clock=lambda: now_s)
     for _ in range(20):
-        rates.come("2001:db8::1")
+        rates.come(client_of("2001:db8::1"))
     with pytest.raises(Refusal) as refused:
-        rates.come("2001:db8::2")
+        rates.come(client_of("2001:db8::2"))
     assert refused.value.retry_after_s == 5
-    rates.come("2001:db8:1::1")
+    rates.come(client_of("2001:db8:1::1"))
     now_s += 5
-    rates.come("2001:db8::3")
+    rates.come(client_of("2001:db8::3"))
     for number in range(3 * rate._MOST_CLIENTS):
         rates.come(f"10.0.{number // 250}.{number % 250}")
     assert len(rates._by_client) == rate._MOST_CLIENTS

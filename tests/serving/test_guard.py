@@ -4,6 +4,7 @@ import re
 
 import pytest
 from fake_model import EXAMPLE, FakePredictor, serving
+from starlette.datastructures import Headers
 
 from noria.config import ServeConfig
 from noria.errors import ConfigError
@@ -75,8 +76,29 @@ def test_a_token_that_is_asked_for_and_not_there_is_one_clear_error(monkeypatch)
         create_app({"a": FakePredictor()}, config=ServeConfig(token_env="SECRET_OF_OURS"))
     with pytest.raises(ConfigError, match="NORIA_TOKEN holds no token"):
         guard_of(ServeConfig(), {"NORIA_TOKEN": " "})
-    assert guard_of(ServeConfig(), {}).token is None
-    assert guard_of(ServeConfig(token_env="MINE"), {"MINE": "x", "NORIA_TOKEN": "y"}).token == b"x"
+    assert guard_of(ServeConfig(), {}).tokens == ()
+    with pytest.raises(ConfigError, match="or an empty one"):
+        guard_of(ServeConfig(), {"NORIA_TOKEN": "x,,y"})
+    assert guard_of(ServeConfig(token_env="MINE"), {"MINE": "x", "NORIA_TOKEN": "y"}).tokens == (b"x",)
+
+
+def test_each_of_several_tokens_opens_and_is_a_client():
+    guard = guard_of(ServeConfig(), {"NORIA_TOKEN": "one, two"})
+    clients = []
+    for given in ("one", "two", "three", "one, two"):
+        headers = Headers({"authorization": f"Bearer {given}", "host": "localhost"})
+        assert (guard.refusal("/predict", headers) is None) == (given in ("one", "two"))
+        clients.append(guard.client(headers, ("10.0.0.1", 80)))
+    assert clients == ["token 0", "token 1", "10.0.0.1", "10.0.0.1"]
+
+
+def test_with_one_token_or_none_a_client_is_an_address_and_of_ipv6_a_network():
+    headers = Headers({"authorization": "Bearer x"})
+    for environment in ({}, {"NORIA_TOKEN": "x"}):
+        guard = guard_of(ServeConfig(), environment)
+        assert guard.client(headers, ("10.0.0.1", 80)) == "10.0.0.1"
+        assert guard.client(headers, ("2001:db8::1", 80)) == guard.client(headers, ("2001:db8::2", 81))
+        assert guard.client(headers, None) == ""
 
 
 @pytest.mark.parametrize(

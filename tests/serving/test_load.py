@@ -1,12 +1,15 @@
 """A server under load: refusals that say when to come again, no work for clients who left, an end without loss."""
 
+import asyncio
 import json
 import logging
+import re
 import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -36,7 +39,10 @@ def live_of(running):
 
 def test_what_comes_while_the_queue_is_full_is_refused_at_once_and_the_rest_is_answered(hold):
     predictor = FakePredictor(hold=hold)
-    with serving({"a": predictor}, max_requests=5, max_wait_ms=20_000) as running, ThreadPoolExecutor(5) as pool:
+    with (
+        serving({"a": predictor}, max_requests=5, max_client_share=1, max_wait_ms=20_000) as running,
+        ThreadPoolExecutor(5) as pool,
+    ):
         inside = [pool.submit(post, running, f"text {i}") for i in range(5)]
         until(lambda: live_of(running).admission.num_requests == 5)
         started = time.monotonic()
@@ -131,6 +137,14 @@ def test_lines_come_in_order_each_as_soon_as_it_is_there():
         assert running.client.post("/predict", json={}, headers=LINES).status_code == 422
 
 
+def test_a_line_is_one_line_to_every_client():
+    odd = "\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029\r\n好"
+    predictor = FakePredictor(answer=lambda row: {"label": row["text"], "scores": {}})
+    with serving({"a": predictor}) as running:
+        answer = running.client.post("/predict", json={"inputs": [{"text": odd}] * 2}, headers=LINES)
+    assert [json.loads(line)["label"] for line in answer.text.splitlines()] == [odd] * 2
+
+
 def test_a_swapped_model_answers_new_requests_and_the_old_one_those_it_began(hold):
     old, new = FakePredictor("v1", hold=hold), FakePredictor("v2")
     many = {"inputs": [{"text": f"text {i}"} for i in range(10)]}
@@ -218,3 +232,41 @@ def test_a_client_that_reads_slowly_takes_up_no_place_once_its_answers_are_there
         answer = running.client.send(sent, stream=True)
         until(lambda: live_of(running).admission.num_requests == 0)
         assert len(list(answer.iter_lines())) == 20
+
+
+async def ask_often(url, answers, *, address, is_over):
+    """Ask from this address, one after the other, on one connection: the status of each answer, and its seconds."""
+    host, port = urlsplit(url).hostname, urlsplit(url).port
+    reader, writer = await asyncio.open_connection(host, port, local_addr=(address, 0))
+    body = b'{"text": "0123456789"}'
+    while not is_over():
+        started = time.monotonic()
+        writer.write(b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+        head = await reader.readuntil(b"\r\n\r\n")
+        await reader.readexactly(int(re.search(rb"content-length: (\d+)", head)[1]))
+        answers.append((int(head.split()[1]), time.monotonic() - started))
+        await asyncio.sleep(0.05)
+    writer.close()
+
+
+def test_a_greedy_client_of_two_hundred_connections_does_not_push_a_polite_one_out():
+    polite, greedy = [], []
+
+    async def both(url):
+        def is_over():
+            return len(polite) == 50
+
+        crowd = [ask_often(url, greedy, address="127.0.0.2", is_over=is_over) for _ in range(200)]
+        crowd = asyncio.gather(*crowd)
+        while len(greedy) < 200:
+            await asyncio.sleep(0.01)
+        await ask_often(url, polite, address="127.0.0.1", is_over=is_over)
+        await crowd
+
+    with serving({"a": FakePredictor(seconds=0.02)}, batch_tokens=40, max_wait_ms=500) as running:
+        asyncio.run(both(running.url))
+    assert [status for status, _ in polite] == [200] * 50
+    assert any(status in (429, 503) for status, _ in greedy)
+    answered_s = [sorted(seconds for status, seconds in by if status == 200) for by in (polite, greedy)]
+    of_polite, of_greedy = (of[len(of) * 99 // 100] for of in answered_s)
+    assert of_polite < of_greedy

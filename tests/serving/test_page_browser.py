@@ -6,7 +6,10 @@ import base64
 import json
 import re
 import shutil
+import threading
 from contextlib import contextmanager
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import tiny
@@ -15,6 +18,7 @@ from fake_model import FakePredictor, serving
 from playwright.sync_api import expect, sync_playwright
 
 from noria.serving.bundle import CARD, version_of
+from noria.serving.predictor import IS_WHOLE, VERSION_FIELD
 from noria.serving.store import ModelStore
 
 CHROMIUM = shutil.which("chromium")
@@ -235,6 +239,36 @@ def test_each_line_is_a_request_of_its_own_whose_answers_come_one_by_one(browser
         page.get_by_role("button", name="Ask the model").click()
         expect(page.locator(".each li .said")).to_have_text(["ba", "dc", "fe"])
         expect(page.locator("#answer")).to_contain_text("3 of 3")
+
+
+class Growing(FakePredictor):
+    """Says a text in two beginnings, the second when it is let."""
+
+    def __init__(self):
+        super().__init__("0123456789ab", scenario="language-modelling")
+        self.go_on = threading.Event()
+        self.bundle.encoder = SimpleNamespace(grows="text", beginnings=list, is_whole=bool)
+
+    def beginnings(self, encoded):
+        return [replace(encoded, longest_tokens=number, is_beginning=True) for number in (4, 8)]
+
+    def answer_encoded(self, batch):
+        (asked,) = batch
+        assert asked.longest_tokens == 4 or self.go_on.wait(timeout=20)
+        said = {"text": "abcdefgh"[: asked.longest_tokens], VERSION_FIELD: self.version}
+        return [{**said, IS_WHOLE: asked.longest_tokens == 8}]
+
+
+def test_an_answer_that_grows_is_shown_while_it_is_made(browser):
+    model = Growing()
+    with serving({"lm": model}) as running, opened(browser, running.url) as page:
+        page.get_by_label("Beginning", exact=True).fill("begun: ")
+        page.get_by_role("button", name="Ask the model").click()
+        expect(page.locator("#answer .large")).to_have_text("begun: abcd")
+        expect(page.locator("#answer")).to_have_attribute("aria-busy", "true")
+        model.go_on.set()
+        expect(page.locator("#answer .large")).to_have_text("begun: abcdefgh")
+        expect(page.locator("#answer")).to_contain_text(re.compile(r"version 0123456789ab.*round trip"))
 
 
 def test_a_token_is_asked_for_and_kept_nowhere(browser, monkeypatch):

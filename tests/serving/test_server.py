@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
-import signal
 import socket
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from urllib.parse import urlsplit
+from contextlib import ExitStack
 
 import httpx
 import pytest
+from server_process import go_live, running
 
 from noria.cli import main
 from noria.config import ServeConfig
@@ -26,31 +22,13 @@ from noria.serving.store import store_of
 @pytest.fixture(scope="module")
 def served(optimized, tmp_path_factory):
     """A workspace whose bundle is live."""
-    root = tmp_path_factory.mktemp("server")
-    params = optimized.params.read_text() + f"deploy: {{store: {json.dumps(str(root / 'store'))}}}\n"
-    (root / "params.yaml").write_text(params)
-    workspace = type(optimized)(root)
-    store = store_of(workspace)
-    store.promote(version_of(store.publish(optimized.bundle)), reason="test", over=None)
-    return workspace
-
-
-@contextmanager
-def running(*workspaces, before="pass"):
-    """The URL of `noria serve --port 0`, which must end when told to; `before` is run in it first."""
-    program = f"import sys; {before}; from noria.cli import main; sys.exit(main())"
-    command = [sys.executable, "-c", program, "serve", "--port", "0"]
-    command += [part for workspace in workspaces for part in ("-C", str(workspace.root))]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        yield re.search(r"http://[\d.:]+", process.stdout.readline()).group()
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=20) in (0, -signal.SIGTERM)
+    return go_live(optimized, tmp_path_factory.mktemp("server"))
 
 
 @pytest.fixture(scope="module")
 def server(served):
     """A client of the server, and the version that is live."""
-    with running(served) as url, httpx.Client(base_url=url, timeout=30) as client:
+    with running(served) as process, httpx.Client(base_url=process.url, timeout=30) as client:
         yield client, store_of(served).production().version
 
 
@@ -60,9 +38,9 @@ def test_several_workspaces_are_served_together(served, optimized, tmp_path):
     other = type(optimized)(tmp_path)
     store = store_of(other)
     store.promote(version_of(store.publish(optimized.bundle)), reason="test", over=None)
-    with running(served, other) as url:
+    with running(served, other) as process:
         for path in ("/predict", "/models/tiny/predict", "/models/other/predict"):
-            assert httpx.post(url + path, json={"text": "好"}).json()["label"] in ("neg", "pos")
+            assert httpx.post(process.url + path, json={"text": "好"}).json()["label"] in ("neg", "pos")
 
 
 def test_two_workspaces_with_one_name_are_one_clear_error(served, capsys):
@@ -71,11 +49,11 @@ def test_two_workspaces_with_one_name_are_one_clear_error(served, capsys):
 
 
 def test_a_body_that_never_ends_does_not_hold_up_the_end(served):
-    with socket.socket() as client:  # noqa: SIM117 - it stays open while the server ends
-        with running(served, before="from noria.serving import server; server._GRACE_S = 1") as url:
-            client.connect((urlsplit(url).hostname, urlsplit(url).port))
+    with ExitStack() as after:  # noqa: SIM117 - the connection stays open while the server ends
+        with running(served, before="from noria.serving import server; server._GRACE_S = 1") as process:
+            client = after.enter_context(process.connect())
             client.sendall(b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{")
-            assert httpx.get(f"{url}/healthz").status_code == 200
+            assert httpx.get(f"{process.url}/healthz").status_code == 200
 
 
 def test_health_and_readiness_name_the_version(server):

@@ -7,7 +7,7 @@ import { feedback } from "./feedback.js";
 import { samples, shownMetrics, summary } from "./metrics.js";
 import { occlusion } from "./occlusion.js";
 import { requestForm } from "./request.js";
-import { Refused, ask, askEach, getJson, getText, onLockedOut, useToken } from "./server.js";
+import { Refused, ask, askEach, askGrowing, getJson, getText, onLockedOut, useToken } from "./server.js";
 import { knows, language, say, speak } from "./words.js";
 
 const REFRESH_MS = 5_000;
@@ -162,7 +162,7 @@ async function send() {
   busy(true);
   try {
     if (given.inputs) await answerEach(model, given.inputs, asking.signal);
-    else answerOne(model, given.request, await ask(model.path, given.request, { signal: asking.signal }));
+    else answerOne(model, given.request, await answered(model, given.request, asking.signal));
   } catch (error) {
     if (error.name === "AbortError") return;
     at("answer").replaceChildren(
@@ -172,6 +172,16 @@ async function send() {
     if (state.asking === asking) busy(false);
     refresh();
   }
+}
+
+function answered(model, request, signal) {
+  if (!model.grows) return ask(model.path, request, { signal });
+  let text = "";
+  const onPiece = (piece) => {
+    text += piece;
+    at("answer").replaceChildren(...shown({ text }, request));
+  };
+  return askGrowing(model.path, request, { signal, onPiece });
 }
 
 function busy(isBusy) {

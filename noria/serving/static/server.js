@@ -62,9 +62,28 @@ export async function ask(path, body, { signal } = {}) {
   return { answer, requestId: response.headers.get("X-Request-ID"), ms: performance.now() - started };
 }
 
+const LINES = "application/x-ndjson";
+
 /** One answer a line, each as soon as it is there. */
 export async function* askEach(path, inputs, { signal } = {}) {
-  const response = await asked(path, posting({ inputs }, "application/x-ndjson", signal));
+  yield* linesOf(await asked(path, posting({ inputs }, LINES, signal)));
+}
+
+/** The same as `ask`; `onPiece` is told what the answer has more, while it is made. */
+export async function askGrowing(path, body, { signal, onPiece }) {
+  const started = performance.now();
+  const response = await asked(path, posting(body, LINES, signal));
+  let answer;
+  for await (const line of linesOf(response)) {
+    if ("piece" in line) onPiece(line.piece);
+    else answer = line;
+  }
+  if (!answer) throw new Refused(0);
+  if (answer.error) throw new Refused(500, answer.error);
+  return { answer, requestId: response.headers.get("X-Request-ID"), ms: performance.now() - started };
+}
+
+async function* linesOf(response) {
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
   for (;;) {
