@@ -9,8 +9,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-import onnx
-
 from noria.config import OptimizeConfig
 from noria.errors import ExportError
 from noria.export.onnx import export_part, node_counts, whole_model
@@ -18,25 +16,11 @@ from noria.export.quantize import quantize, quantize_calibrated, quantize_weight
 from noria.export.reference import Reference
 from noria.export.runtime import for_runtime
 from noria.scenarios.base import Part, Parts, Tensors
-from noria.serving.session import CANT_RUN
 
 logger = logging.getLogger(__name__)
 
 FP32, CALIBRATED = "fp32", "int8-static"
 _ATTENTION = ("MultiHeadAttention", "GroupQueryAttention")
-_CANT_BUILD: tuple[type[Exception], ...] = (
-    ExportError,
-    *CANT_RUN,
-    onnx.checker.ValidationError,
-    onnx.shape_inference.InferenceError,
-    AssertionError,  # how ONNX Runtime's quantizers say that they can't
-    IndexError,
-    KeyError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
-"""What exporters and quantizers raise of a graph that they were not written for."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +92,7 @@ def build_graphs(reference: Reference, directory: Path, *, config: OptimizeConfi
             for part in whole.parts:
                 build(Source(part, fp32[part.name], calibration, config.opset), made[part.name])
             graphs[name] = _joined(whole, made, directory / f"{name}.onnx")
-        except _CANT_BUILD as error:
+        except ExportError as error:
             logger.warning("%s can't be built: %s", name, in_a_line(error))
             graphs[name] = error
             continue
