@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,30 @@ def optimized(trained) -> Workspace:
 
     optimize.fn(trained)
     return trained
+
+
+@pytest.fixture(scope="session")
+def language_model(tmp_path_factory) -> Workspace:
+    """A bundle of a model that may say 24 tokens of a context of 48."""
+    import tiny_runs
+
+    generation = {"max_tokens": 24, "beams": 1}
+    return tiny_runs.bundled("language-modelling", tmp_path_factory.mktemp("written"), model={"generation": generation})
+
+
+@pytest.fixture(scope="session")
+def language_graphs(language_model, tmp_path_factory) -> Mapping[str, Path]:
+    """That model in fp32 and in both kinds of int8."""
+    from noria.evaluation.judged import read_validation
+    from noria.export.forms import build_graphs
+    from noria.export.reference import reference_of
+    from noria.training.checkpoint import load_trained
+
+    trained = load_trained(language_model.checkpoint, scenario=language_model.scenario)
+    rows = read_validation(language_model.splits)[:4]
+    reference = reference_of(trained.model, encoder=trained.encoder, scenario=language_model.scenario, rows=rows)
+    config = language_model.config.optimize.model_copy(update={"candidates": ("fp32", "int8", "int8-weights")})
+    return build_graphs(reference, tmp_path_factory.mktemp("graphs"), config=config)
 
 
 @pytest.fixture

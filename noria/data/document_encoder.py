@@ -59,8 +59,6 @@ class Sampling:
 class DocumentEncoder:
     """The fitted encoder; see `Encoder` and `Growing` in noria.scenarios.base for its protocols."""
 
-    grows = "text"
-
     def __init__(self, tokenizer: Tokenizer, settings: _Settings) -> None:
         self._tokenizer = tokenizer
         self._settings = settings

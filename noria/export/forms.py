@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-import onnx
 import torch
 
 from noria.config import OptimizeConfig
@@ -28,19 +27,6 @@ logger = logging.getLogger(__name__)
 
 FP32, CALIBRATED = "fp32", "int8-static"
 _ATTENTION = ("MultiHeadAttention", "GroupQueryAttention")
-CANT_BUILD: tuple[type[Exception], ...] = (
-    ExportError,
-    *CANT_RUN,
-    onnx.checker.ValidationError,
-    onnx.shape_inference.InferenceError,
-    AssertionError,  # how ONNX Runtime's quantizers say that they can't
-    IndexError,
-    KeyError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
-"""What exporters and quantizers raise of a graph that they were not written for."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +99,7 @@ def build_graphs(reference: Reference, directory: Path, *, config: OptimizeConfi
             for part in whole.parts:
                 build(Source(part, fp32[part.name], calibration, config.opset), made[part.name])
             graphs[name] = _joined(whole, made, directory / f"{name}.onnx")
-        except CANT_BUILD as error:
+        except ExportError as error:
             logger.warning("%s can't be built: %s", name, in_a_line(error))
             graphs[name] = error
             continue
@@ -139,7 +125,7 @@ def build_family(
         expected = torch_outputs(smaller, reference.rows, encoder=reference.encoder)
         found = outputs_of(reference.rows, encoder=reference.encoder, run=onnx_run(fp32), workers=num_cores())
         check_parity(expected, found, name=f"{name}-{FP32}")
-    except CANT_BUILD as error:
+    except (ExportError, *CANT_RUN) as error:
         logger.warning("%s can't be built: %s", name, in_a_line(error))
         return {name: error}
     return {f"{name}-{form}": graph for form, graph in graphs.items() if form in config.candidates}

@@ -14,7 +14,7 @@ from onnxscript import optimizer
 
 from noria.errors import ExportError
 from noria.evaluation.inference import LOGITS
-from noria.export.quiet import quiet
+from noria.export.quiet import theirs
 from noria.scenarios.base import Part, Tensors
 
 _ANY_SIZE = 1 << 31
@@ -38,7 +38,7 @@ def export_part(part: Part, path: Path, *, opset: int) -> None:
     """
     inputs = {name: torch.from_numpy(array) for name, array in part.inputs.items()}
     open_axes = {name: set(range(x.ndim)) - set(part.fixed.get(name, ())) for name, x in inputs.items()}
-    with torch.inference_mode(), quiet():
+    with torch.inference_mode(), theirs("PyTorch can't export this module"):
         program = torch.onnx.export(
             _Positional(part.module),
             args=tuple(inputs.values()),

@@ -14,7 +14,7 @@ from onnxruntime.transformers.float16 import convert_float_to_float16
 
 from noria.errors import ExportError
 from noria.export.onnx import node_counts
-from noria.export.quiet import quiet
+from noria.export.quiet import theirs
 from noria.scenarios.base import Tensors
 
 _NARROWEST_TABLE = 16
@@ -34,7 +34,7 @@ def halve(source: Path, target: Path) -> None:
     ExportError
         When no weight became smaller.
     """
-    with quiet():
+    with theirs("ONNX Runtime can't halve this graph"):
         model = convert_float_to_float16(onnx.load(str(source)), keep_io_types=True)
     if not any(weight.data_type == onnx.TensorProto.FLOAT16 for weight in model.graph.initializer):
         raise ExportError("no weight became smaller", where=str(source), next_step="leave `fp16` out")
@@ -69,7 +69,8 @@ def quantize_calibrated(source: Path, target: Path, *, batches: Sequence[Tensors
     """
     if not batches:
         raise ExportError("int8-static has no rows to calibrate by", where=str(source), next_step="leave it out")
-    with quiet():
+    nodes = _quantizable(source, (*_PRODUCTS, *_TABLES))
+    with theirs("ONNX Runtime can't quantize this graph by rows"):
         quantize_static(
             str(source),
             str(target),
@@ -79,7 +80,7 @@ def quantize_calibrated(source: Path, target: Path, *, batches: Sequence[Tensors
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             op_types_to_quantize=[*_PRODUCTS, *_TABLES],
-            nodes_to_quantize=_quantizable(source, (*_PRODUCTS, *_TABLES)),
+            nodes_to_quantize=nodes,
             extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},
         )
     _check_has(target, "QuantizeLinear")
@@ -96,16 +97,17 @@ def quantize_weights(source: Path, target: Path, *, bits: int) -> None:
     model = onnx.load(str(source))
     wanted = set(_quantizable(source, ("MatMul",)))
     others = [node.name for node in model.graph.node if node.name not in wanted]
-    with quiet(), tempfile.TemporaryDirectory(prefix="noria-weights-") as directory:
-        quantizer = MatMulNBitsQuantizer(
-            model,
-            bits=bits,
-            block_size=_BLOCK,
-            is_symmetric=True,
-            accuracy_level=_INT8_PRODUCTS,
-            nodes_to_exclude=others,
-        )
-        quantizer.process()
+    with tempfile.TemporaryDirectory(prefix="noria-weights-") as directory:
+        with theirs(f"ONNX Runtime can't quantize the weights of this graph to {bits} bits"):
+            quantizer = MatMulNBitsQuantizer(
+                model,
+                bits=bits,
+                block_size=_BLOCK,
+                is_symmetric=True,
+                accuracy_level=_INT8_PRODUCTS,
+                nodes_to_exclude=others,
+            )
+            quantizer.process()
         products = Path(directory) / "products.onnx"
         onnx.save(quantizer.model.model, str(products))
         _check_has(products, "MatMulNBits")
@@ -129,7 +131,7 @@ def _dynamic(source: Path, target: Path, *, op_types: Sequence[str]) -> None:
     nodes = _quantizable(source, op_types)
     if not nodes:
         raise ExportError("nothing in the graph can be quantized", where=str(source), next_step="leave `int8` out")
-    with quiet():
+    with theirs("ONNX Runtime can't quantize this graph"):
         quantize_dynamic(
             str(source),
             str(target),

@@ -21,7 +21,7 @@ from torch.nn.functional import linear
 from torch.onnx.ops import symbolic, symbolic_multi_out
 
 from noria.model.attention import Attention, KeysValues
-from noria.model.transformer import Block, Decoder, Encoder
+from noria.model.transformer import Block, Decoder, Encoder, ReadsMemory
 
 _DOMAIN = "com.microsoft::"
 _TURNED_AT_ONCE = 16
@@ -79,7 +79,7 @@ class RuntimeEncoder(nn.Module):
         return _through(self, x_BTD, mix)
 
 
-class RuntimeDecoder(nn.Module):
+class RuntimeDecoder(ReadsMemory):
     """A `Decoder` of the same weights; steps at rotary positions read `turns`, which are to be set before."""
 
     def __init__(self, decoder: Decoder) -> None:
@@ -95,11 +95,6 @@ class RuntimeDecoder(nn.Module):
     def whole(self, x_BTD: Tensor) -> list[KeysValues]:
         """What positions behind these are to read of them."""
         return self._from_the_first(x_BTD)[1]
-
-    def remember(self, memory_BSD: Tensor) -> list[KeysValues]:
-        """What the cross-attention of each layer reads of a memory."""
-        crossing = (block.cross_attention for block in _blocks(self))
-        return [cross.remember(memory_BSD) for cross in crossing if cross is not None]
 
     def step(
         self,

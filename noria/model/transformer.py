@@ -107,7 +107,18 @@ class Encoder(nn.Module):
         return out
 
 
-class Decoder(nn.Module):
+class ReadsMemory(nn.Module):
+    """Blocks of which some may attend to a memory."""
+
+    blocks: nn.ModuleList
+
+    def remember(self, memory_BSD: Tensor) -> list[KeysValues]:
+        """What the cross-attention of each layer reads of a memory."""
+        crossing = (cast("Block", block).cross_attention for block in self.blocks)
+        return [cross.remember(memory_BSD) for cross in crossing if cross is not None]
+
+
+class Decoder(ReadsMemory):
     """Every position sees itself and those before it, and the memory if there is one.
 
     Padding stands behind the real positions, so that none of them sees any.
@@ -144,11 +155,6 @@ class Decoder(nn.Module):
         attentions = (cast("Block", block).attention for block in self.blocks)
         shapes = [(num_rows, attention.num_heads, 0, attention.head_dim) for attention in attentions]
         return [KeysValues(like.new_empty(shape), like.new_empty(shape)) for shape in shapes]
-
-    def remember(self, memory_BSD: Tensor) -> list[KeysValues]:
-        """What the cross-attention of each layer reads of a memory."""
-        crossing = (cast("Block", block).cross_attention for block in self.blocks)
-        return [cross.remember(memory_BSD) for cross in crossing if cross is not None]
 
     def step(
         self,

@@ -82,15 +82,10 @@ class InPieces(Protocol):
 class Growing(Protocol):
     """What an encoder adds whose answers are made from their beginnings on, so that these can be had first."""
 
-    @property
-    def grows(self) -> str:
-        """The field of the response, a text, which grows."""
-        ...
-
     def beginnings(self, encoded: Tensors) -> Sequence[Tensors]:
         """An encoded row, asked for more of its answer each time and at last for all.
 
-        Where each is computed alone, its answer begins with the one before, exactly.
+        Where each is computed alone, the text that the scenario has `written` begins with the one before, exactly.
         """
         ...
 
@@ -211,6 +206,8 @@ class Scenario:
         A request to show and to try.
     sample:
         Writes sample data for a first run into a directory.
+    written:
+        The field of the response, a text, that is written token by token: one choice changes all that follow.
     labels:
         Class names in the order of the logits, from an encoder; None where answers are no classes.
     request_of, row_of:
@@ -254,6 +251,7 @@ class Scenario:
     hold_out: Callable[[pa.Table, SplitConfig], HeldOut] | None = None
     leak_key: Callable[[Mapping[str, object]], str] | None = None
     is_labelled: bool = True
+    written: str = ""
 
     def as_request(self, row: Row) -> Mapping[str, object]:
         """What a client would send to have this row answered."""

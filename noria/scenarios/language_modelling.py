@@ -186,4 +186,5 @@ SCENARIO = Scenario(
     parts=_parts,
     report=_report,
     is_labelled=False,
+    written="text",
 )

@@ -214,4 +214,5 @@ SCENARIO = Scenario(
     sample=_sample,
     parts=_parts,
     report=_report,
+    written="text",
 )

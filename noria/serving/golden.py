@@ -12,6 +12,10 @@ from noria.serving.predictor import VERSION_FIELD, Predictor
 
 TOLERANCE = 1e-3
 """Of numbers in an answer: CPUs with other vector instructions round int8 products differently."""
+LEAST_AGREEMENT = 0.8
+"""Of texts that are written token by token, from their beginnings on, on average: where two tokens are nearly as likely
+the same rounding decides, and all that follows. To write in int8 in place of fp32, a greater change than that of a CPU,
+left 0.94 to 0.98 of the tests' generators; weights as far off as they are large left 0.12 and 0.40."""
 
 
 def golden_answers(predictor: Predictor, requests: Sequence[Row]) -> list[Mapping[str, object]]:
@@ -22,21 +26,28 @@ def golden_answers(predictor: Predictor, requests: Sequence[Row]) -> list[Mappin
 def prove(predictor: Predictor) -> int:
     """Ask the bundle's own golden requests again; returns how many there are.
 
+    Every answer must be the same within `TOLERANCE`; texts that are written token by token must agree by
+    `LEAST_AGREEMENT`.
+
     Raises
     ------
     BundleError
-        Naming the first answer that differs.
+        Naming the answer that agrees least.
     """
     records = json.loads(predictor.bundle.golden.read_text(encoding="utf-8"))
-    for record in records:
-        found = _ask(predictor, record["request"])
-        if not _equal(found, record["response"]):
-            raise BundleError(
-                "the model does not answer as it did when it was made",
-                where=f"{predictor.bundle.golden}: {json.dumps(record['request'], ensure_ascii=False)[:120]}",
-                expected=f"{record['response']}, found {found}",
-                next_step="the live model is untouched; `noria run` builds the bundle again on this kind of machine",
-            )
+    written = predictor.bundle.scenario.written
+    answers = [_ask(predictor, record["request"]) for record in records]
+    shares = [
+        _agreement(found, record["response"], written=written) for found, record in zip(answers, records, strict=True)
+    ]
+    if sum(shares) < (LEAST_AGREEMENT if written else 1.0) * len(records):
+        worst = shares.index(min(shares))
+        raise BundleError(
+            "the model does not answer as it did when it was made",
+            where=f"{predictor.bundle.golden}: {json.dumps(records[worst]['request'], ensure_ascii=False)[:120]}",
+            expected=f"{records[worst]['response']}, found {answers[worst]}",
+            next_step="the live model is untouched; `noria run` builds the bundle again on this kind of machine",
+        )
     return len(records)
 
 
@@ -44,6 +55,18 @@ def _ask(predictor: Predictor, request: Row) -> dict[str, object]:
     scenario = predictor.bundle.scenario
     (response,) = predictor.answer([scenario.row_of(scenario.request.model_validate(dict(request)))])
     return {name: value for name, value in response.items() if name != VERSION_FIELD}
+
+
+def _agreement(found: Mapping[str, object], expected: Mapping[str, object], *, written: str) -> float:
+    """1 of equal answers; of texts that differ, the share of their letters that they begin with in common."""
+    if _equal(found, expected):
+        return 1.0
+    said, expected_text = (str(answer.get(written, "")) for answer in (found, expected))
+    if said == expected_text:
+        return 0.0
+    pairs = list(zip(said, expected_text, strict=False))
+    num_common = next((place for place, (one, other) in enumerate(pairs) if one != other), len(pairs))
+    return num_common / max(len(said), len(expected_text))
 
 
 def _equal(found: object, expected: object) -> bool:

@@ -8,7 +8,6 @@ from contextlib import ExitStack
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from noria.scenarios.base import Growing
 from noria.serving.admission import Place
 from noria.serving.body import unless_gone
 from noria.serving.lines import LINES, line_of
@@ -25,10 +24,9 @@ class Growth:
 
     def __init__(self, live: Live, predictor: Predictor, beginnings: Sequence[Encoded], place: Place) -> None:
         """Nothing is begun."""
-        assert isinstance(predictor.bundle.encoder, Growing)
         self._live = live
         self._predictor = predictor
-        self._field = predictor.bundle.encoder.grows
+        self._field = predictor.bundle.scenario.written
         self._left = list(beginnings)
         self._place = place
         self._said = ""

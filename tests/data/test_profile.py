@@ -1,3 +1,4 @@
+import warnings
 from collections import defaultdict
 from pathlib import Path
 
@@ -69,3 +70,17 @@ def test_rows_are_found_by_position_across_shards(tmp_path):
     shards(tmp_path, [(str(index), "x") for index in range(12)])
     found = rows_at(tmp_path, np.array([0, 4, 5, 11]), columns=["text"])
     assert [row["text"] for row in found] == ["0", "4", "5", "11"]
+
+
+def test_numbers_that_no_float32_holds_are_its_largest_and_warn_of_nothing(tmp_path):
+    schema = row_schema(pa.schema([("text", pa.string()), ("label", pa.string()), ("size", pa.float64())]))
+    sizes = [1e300, -1e300, float("inf"), 1.0, 2.0]
+    with ShardWriter(tmp_path, schema) as writer:
+        base = {"origin": "a:1", "parent_id": None, "text": "a", "label": "x"}
+        rows = [base | {"id": str(number), "size": size} for number, size in enumerate(sizes)]
+        writer.write(pa.RecordBatch.from_pylist(rows, schema=schema))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        values = profile(tmp_path).values
+    assert all(np.isfinite(value) for value in values.values())
+    assert values["size_median"] == 2.0

@@ -90,6 +90,28 @@ def test_what_can_not_be_built_or_run_is_reported_and_passed_over(reference, tra
     assert "int8-static was passed over: can't be built: int8-static has no rows to calibrate by" in reason
 
 
+@pytest.mark.parametrize("error", [AssertionError, KeyError("x"), TypeError, ValueError("no such node\nand more")])
+def test_what_a_quantizer_of_others_raises_passes_a_form_over(reference, trained, tmp_path, monkeypatch, error):
+    def fails(*arguments, **settings):
+        raise error
+
+    monkeypatch.setattr("noria.export.quantize.quantize_dynamic", fails)
+    config = trained.config.optimize.model_copy(update={"candidates": ("fp32", "int8")})
+    graphs = build_graphs(reference, tmp_path, config=config)
+    assert isinstance(graphs["int8"], ExportError)
+    assert "ONNX Runtime can't quantize this graph: " in graphs["int8"].what
+
+
+def test_a_bug_of_ours_in_a_form_is_no_verdict(reference, trained, tmp_path, monkeypatch):
+    def fails(*arguments, **settings):
+        raise KeyError("ours")
+
+    monkeypatch.setattr("noria.export.quantize._quantizable", fails)
+    config = trained.config.optimize.model_copy(update={"candidates": ("fp32", "int8")})
+    with pytest.raises(KeyError, match="ours"):
+        build_graphs(reference, tmp_path, config=config)
+
+
 def test_a_model_without_a_transformer_has_no_fused_form(reference, trained, tmp_path):
     model = load_trained(trained.checkpoint, scenario=trained.scenario).model
     model.deep = None

@@ -9,14 +9,9 @@ import pytest
 from fake_model import serving, until
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tiny_runs import bundled
 
-from noria.evaluation.judged import read_validation
-from noria.export.forms import build_graphs
-from noria.export.reference import reference_of
 from noria.serving.bundle import open_bundle
 from noria.serving.predictor import VERSION_FIELD, Predictor, onnx_run
-from noria.training.checkpoint import load_trained
 
 pytestmark = pytest.mark.slow
 
@@ -53,28 +48,8 @@ class Recording(Predictor):
 
 
 @pytest.fixture(scope="module")
-def workspace(tmp_path_factory):
-    """A model that may say 24 tokens of a context of 48."""
-    return bundled(
-        "language-modelling",
-        tmp_path_factory.mktemp("growing"),
-        model={"generation": {"max_tokens": 24, "beams": 1}},
-    )
-
-
-@pytest.fixture(scope="module")
-def bundle(workspace):
-    return open_bundle(workspace.bundle)
-
-
-@pytest.fixture(scope="module")
-def graphs(workspace, tmp_path_factory):
-    """The model in fp32 and in both kinds of int8."""
-    trained = load_trained(workspace.checkpoint, scenario=workspace.scenario)
-    rows = read_validation(workspace.splits)[:4]
-    reference = reference_of(trained.model, encoder=trained.encoder, scenario=workspace.scenario, rows=rows)
-    config = workspace.config.optimize.model_copy(update={"candidates": ("fp32", "int8", "int8-weights")})
-    return build_graphs(reference, tmp_path_factory.mktemp("graphs"), config=config)
+def bundle(language_model):
+    return open_bundle(language_model.bundle)
 
 
 @pytest.fixture
@@ -91,9 +66,9 @@ def streamed(running, request):
 
 
 @pytest.mark.parametrize("form", ["fp32", "int8", "int8-weights"])
-def test_the_pieces_are_the_whole_answer_in_every_form_of_the_model_greedy_and_drawn(bundle, graphs, form):
+def test_the_pieces_are_the_whole_answer_in_every_form_of_the_model_greedy_and_drawn(bundle, language_graphs, form):
     predictor = Predictor(bundle)
-    predictor._run = onnx_run(graphs[form])
+    predictor._run = onnx_run(language_graphs[form])
     endings = set()
 
     with serving({"model": predictor}) as running:

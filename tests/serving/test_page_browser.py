@@ -247,7 +247,7 @@ class Growing(FakePredictor):
     def __init__(self):
         super().__init__("0123456789ab", scenario="language-modelling")
         self.go_on = threading.Event()
-        self.bundle.encoder = SimpleNamespace(grows="text", beginnings=list, is_whole=bool)
+        self.bundle.encoder = SimpleNamespace(beginnings=list, is_whole=bool)
 
     def beginnings(self, encoded):
         return [replace(encoded, longest_tokens=number, is_beginning=True) for number in (4, 8)]
