@@ -13,19 +13,17 @@ from noria.evaluation.inference import Run, num_cores, outputs_of
 from noria.evaluation.latency import Latency, measure_latency
 from noria.evaluation.metrics import main_metric, value
 from noria.evaluation.torch_run import single_threaded, torch_run
-from noria.export.forms import FP32, in_a_line
+from noria.export.forms import CANT_JUDGE, FP32, in_a_line
 from noria.export.gate import Loss, loss_of
 from noria.export.memory import peak_bytes
 from noria.export.onnx import check_parity, largest_difference
 from noria.export.reference import Reference
 from noria.serving.predictor import onnx_run
-from noria.serving.session import CANT_RUN
 
 REFERENCE = "pytorch"
 SIZES = (1, 8, 32)
 """Rows of the batches that are timed."""
 _TIE = 1.05
-_CANT_JUDGE: tuple[type[Exception], ...] = (*CANT_RUN, ExportError)
 _UNKNOWN = Estimate(float("nan"), float("nan"), float("nan"))
 
 
@@ -107,7 +105,7 @@ def judge_candidates(
             run = onnx_run(graph, device=config.device)
             outputs = outputs_of(reference.rows, encoder=reference.encoder, run=run, workers=num_cores())
             memory = peak_bytes(graph, reference.batches(rows=SIZES[0], repeats=1)[0], device=config.device)
-        except _CANT_JUDGE as error:
+        except CANT_JUDGE as error:
             candidates.append(Candidate(name, verdict=f"can't be run: {in_a_line(error)}"))
             continue
         if name == FP32:

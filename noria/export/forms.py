@@ -26,6 +26,8 @@ from noria.serving.session import CANT_RUN
 logger = logging.getLogger(__name__)
 
 FP32, CALIBRATED = "fp32", "int8-static"
+CANT_JUDGE: tuple[type[Exception], ...] = (ExportError, *CANT_RUN)
+"""What a graph is passed over for."""
 _ATTENTION = ("MultiHeadAttention", "GroupQueryAttention")
 
 
@@ -125,7 +127,7 @@ def build_family(
         expected = torch_outputs(smaller, reference.rows, encoder=reference.encoder)
         found = outputs_of(reference.rows, encoder=reference.encoder, run=onnx_run(fp32), workers=num_cores())
         check_parity(expected, found, name=f"{name}-{FP32}")
-    except (ExportError, *CANT_RUN) as error:
+    except CANT_JUDGE as error:
         logger.warning("%s can't be built: %s", name, in_a_line(error))
         return {name: error}
     return {f"{name}-{form}": graph for form, graph in graphs.items() if form in config.candidates}

@@ -20,6 +20,7 @@ from noria.serving.connection import Connection
 logger = logging.getLogger(__name__)
 
 _GRACE_S = 30
+_KEEP_ALIVE_S = 75  # longer than balancers keep theirs, which would else send a request into a closing connection
 _BACKLOG = 1024
 _SWITCH_S = 0.0005
 
@@ -93,6 +94,7 @@ def uvicorn_config(app: FastAPI, *, grace_s: int, log_level: str = "warning") ->
         log_level=log_level,
         access_log=False,
         proxy_headers=False,
+        timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=grace_s,
     )
 
