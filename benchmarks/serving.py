@@ -12,7 +12,7 @@ BentoML can't be locked beside LitServe: `python -m venv bento`, install bentoml
 extras there, and give `--peers-python .venv-bench/bin/python --peers-python bento/bin/python`.
 
 Overload: requests of 16 reviews come at ten times the rate that four clients in turn reach, whatever
-becomes of them, and are compared with half of that rate, on a server whose `max_wait_ms` is 25.
+becomes of them, and are compared with half of that rate, on a server whose `max_wait_ms` is 15.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ CLIENTS = 64
 BARS = {"FastAPI + PyTorch": 3.0, "LitServe, same ONNX file": 1.3, "BentoML, same ONNX file": 1.3}
 ROWS_AT_ONCE = 16
 MOST_TEXTS = 1_000
-OVERLOAD = replace(OURS, settings={"max_wait_ms": 25})
+OVERLOAD = replace(OURS, settings={"max_wait_ms": 15})
 Load = Mapping[str, float]
 
 
