@@ -55,6 +55,9 @@ def running(*workspaces, before="pass", **env):
     command = [sys.executable, "-c", program, "serve", "--port", "0"]
     command += [part for workspace in workspaces for part in ("-C", str(workspace.root))]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment(**env)) as process:
-        yield Process(re.search(r"http://[\d.:]+", process.stdout.readline()).group(), process.pid)
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=40) in (0, -signal.SIGTERM)
+        try:
+            yield Process(re.search(r"http://[\d.:]+", process.stdout.readline()).group(), process.pid)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(timeout=40) in (0, -signal.SIGTERM)
+        finally:
+            process.kill()  # a test that fails must not wait for it
