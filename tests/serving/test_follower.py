@@ -13,7 +13,8 @@ import httpx
 import pytest
 import tiny
 from fake_model import FakePredictor, serving, until
-from test_server import running, served  # noqa: F401 - a fixture
+from server_process import running
+from test_server import served  # noqa: F401 - a fixture
 from workspaces import noria
 
 from noria.config import ServeConfig
@@ -292,7 +293,11 @@ def test_under_load_versions_change_without_an_error_and_a_liar_stays_out(served
     first = store.production().version
     second = version_of(store.publish(tiny.inverted_bundle(optimized.bundle, tmp_path / "second", honest=True).path))
     liar = version_of(store.publish(tiny.inverted_bundle(optimized.bundle, tmp_path / "liar").path))
-    with running(served) as url, httpx.Client(base_url=url, timeout=30) as client, Asking(url) as asking:
+    with (
+        running(served) as process,
+        httpx.Client(base_url=process.url, timeout=30) as client,
+        Asking(process.url) as asking,
+    ):
 
         def version():
             return client.get("/readyz").json()["model_version"]
