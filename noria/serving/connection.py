@@ -34,7 +34,8 @@ class Connection(HttpToolsProtocol):
     _unread: asyncio.TimerHandle | None = None
     _is_in_head = False
     _is_in_body = False
-    _num_head_bytes = 0
+    _num_head_bytes = 0  # of what the parser has told of
+    _num_raw_bytes = 0  # of what came while it told of nothing
     _asked: RequestResponseCycle | None = None  # `cycle` is the latest, which may have to wait for this one
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -51,14 +52,14 @@ class Connection(HttpToolsProtocol):
         head = self.headers if self._is_in_head else None
         super().data_received(data)
         if self._is_in_head and self.headers is head:  # a header that goes on and on is told of at its end only
-            self._num_head_bytes += len(data)
-            if self._num_head_bytes > MAX_HEAD_BYTES:
+            self._num_raw_bytes += len(data)
+            if self._num_raw_bytes > MAX_HEAD_BYTES:
                 self.send_400_response("")
         elif self._is_in_head and self._timer is None:
             self._end_in(HEAD_S)
 
     def on_message_begin(self) -> None:
-        self._is_in_head, self._num_head_bytes = True, 0
+        self._is_in_head, self._num_head_bytes, self._num_raw_bytes = True, 0, 0
         super().on_message_begin()
 
     def on_url(self, url: bytes) -> None:
@@ -100,7 +101,7 @@ class Connection(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """What the parser can't read is refused in the words of all other refusals."""
-        if self._num_head_bytes > MAX_HEAD_BYTES:
+        if max(self._num_head_bytes, self._num_raw_bytes) > MAX_HEAD_BYTES:
             self._refuse(Refusal(431, "the headers are too long", expected=f"at most {MAX_HEAD_BYTES:,} bytes"))
         else:
             self._refuse(Refusal(400, "the bytes are no HTTP", expected="HTTP/1.1"))

@@ -37,6 +37,7 @@ from noria.serving.tally import Answer, Tally
 logger = logging.getLogger(__name__)
 
 _MOST_REMEMBERED = 10_000
+_PATIENCE_S = 1.0  # whoever leaves before has a reason of their own
 
 
 T = TypeVar("T")
@@ -166,8 +167,8 @@ class Live:
         if only is not None:
             return cast("Asked[G]", await self._begin(request, unread, place, Serving(only), inside))
         champion, canary, shadow = lineup.champion, lineup.canary(key), lineup.shadow(key)
-        if may_grow and isinstance(champion.predictor.bundle.encoder, Growing):
-            return cast("Asked[G]", await self._grow(request, unread, place, champion.predictor, inside))
+        if may_grow and (grown := await self._grow(request, unread, place, champion.predictor)) is not None:
+            return cast("Asked[G]", grown)
         if canary is not None:
             tried_s = time.monotonic()
             begin = partial(self._begin, request, unread, place, canary)
@@ -181,15 +182,14 @@ class Live:
             request.state.afterwards = partial(self._shadows.follow, shadow, asked.given.rows, asked.answers)
         return asked
 
-    async def _grow(
-        self, request: Request, unread: Unread, place: Place, predictor: Predictor, inside: ExitStack
-    ) -> Asked[Given]:
-        """The beginnings of a lone answer, or as always; by no canary, since what was sent can't be taken back."""
+    async def _grow(self, request: Request, unread: Unread, place: Place, predictor: Predictor) -> Asked[Given] | None:
+        """The beginnings of a lone answer that has any; by no canary, since what was sent can't be taken back."""
+        if not isinstance(predictor.bundle.encoder, Growing):
+            return None
         given, encoded = await self._understood(request, unread, place, Serving(predictor))
         beginnings = predictor.beginnings(encoded[0]) if len(encoded) == 1 else []
         if not beginnings:
-            answers = self._asking(encoded, place, predictor, inside)
-            return Asked(given, answers, predictor, place)
+            return None
         place.weigh(sum(one.num_tokens for one in beginnings))
         return Asked(given, (), predictor, place, beginnings)
 
@@ -247,18 +247,24 @@ class Live:
     def _count(
         self, tally: Tally, request_id: str, started_s: float, done: asyncio.Future[list[Answer | BaseException]]
     ) -> None:
-        """A request is over; one that was refused, or that nobody waits for any more, does not count."""
+        """A request is over; one that was refused, or that nobody waits for any more, counts if that took long.
+
+        A version so slow that clients leave would have no slow answers otherwise.
+        """
         if done.cancelled():
             return
+        seconds = time.monotonic() - started_s
         answers = [one for one in done.result() if not isinstance(one, BaseException)]
         errors = [one for one in done.result() if isinstance(one, BaseException)]
         if not errors:
-            tally.answered(answers, seconds=time.monotonic() - started_s)
+            tally.answered(answers, seconds=seconds)
             self._answered_by[request_id] = tally
             if len(self._answered_by) > _MOST_REMEMBERED:
                 self._answered_by.popitem(last=False)
         elif any(not isinstance(error, Refusal | asyncio.CancelledError) for error in errors):
             tally.errors += 1
+        elif seconds >= _PATIENCE_S:
+            tally.answered((), seconds=seconds)
 
     def close(self) -> None:
         """Begin nothing more."""

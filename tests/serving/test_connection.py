@@ -91,6 +91,15 @@ def test_what_is_no_http_or_too_long_for_it_is_refused_in_json_and_the_connectio
     assert json.loads(said.partition(b"\r\n\r\n")[2])["error"]["what"]
 
 
+def test_a_long_head_may_come_in_pieces(process):
+    head = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nX: " + b"x" * 50_000 + b"\r\n\r\n"
+    with process.connect() as client:
+        for start in range(0, len(head), 1_460):
+            client.sendall(head[start : start + 1_460])
+            time.sleep(0.001)
+        assert statuses(until_closed(client)) == [200]
+
+
 @pytest.mark.parametrize("head", [b"GET / HTTP/1.1\r\nX: ", b"GET /", b"POST / HTTP/1.1\r\nX: y\r\n"])
 def test_headers_without_end_are_cut_off(process, head):
     with process.connect() as client:

@@ -150,6 +150,7 @@ def test_many_requests_come_answer_by_answer_and_a_wrong_one_has_its_status(reco
     with serving({"model": recording}) as running:
         many = running.client.post("/predict", json={"inputs": [LONG, LONG]}, headers=LINES)
         assert [sorted(json.loads(line)) for line in many.text.splitlines()] == [[VERSION_FIELD, "text"]] * 2
+        assert running.app.state.models["model"].lineup.champion.tally.answers == 1  # as every request of many rows
         assert running.client.post("/predict", json={"prompt": 5}, headers=LINES).status_code == 422
         assert running.client.get("/about").json()["models"][0]["grows"]
 
