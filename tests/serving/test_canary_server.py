@@ -76,7 +76,7 @@ def try_out(store, version, *, mode="canary", share=0.3):
 
 def test_canaries_are_swapped_promoted_and_rolled_back_under_load_without_a_failed_or_mixed_answer(served):
     workspace, store, versions = served
-    with running(workspace) as url, httpx.Client(base_url=url, timeout=30) as client, Clients(url) as clients:
+    with running(workspace) as at, httpx.Client(base_url=at.url, timeout=30) as client, Clients(at.url) as clients:
 
         def ready():
             return client.get("/readyz").json()
@@ -117,9 +117,9 @@ def test_canaries_are_swapped_promoted_and_rolled_back_under_load_without_a_fail
 def test_a_canary_that_errs_costs_no_answer_and_the_update_node_withdraws_it(served):
     workspace, store, versions = served
     live = try_out(store, versions["brittle"])
-    with running(workspace) as url, httpx.Client(base_url=url, timeout=30) as client:
+    with running(workspace) as process, httpx.Client(base_url=process.url, timeout=30) as client:
         until(lambda: client.get("/readyz").json().get("tried"), timeout_s=60)
-        with Clients(url) as clients:
+        with Clients(process.url) as clients:
             until(lambda: clients.versions.total() > 300, timeout_s=60)
     assert clients.wrong == []
     assert set(clients.versions) == {versions["own"]}
@@ -137,7 +137,7 @@ def test_a_canary_that_errs_costs_no_answer_and_the_update_node_withdraws_it(ser
 def test_a_canary_with_enough_clean_answers_goes_live_on_the_server_that_tried_it(served):
     workspace, store, versions = served
     live = try_out(store, versions["good"])
-    with running(workspace) as url, httpx.Client(base_url=url, timeout=30) as client, Clients(url) as clients:
+    with running(workspace) as at, httpx.Client(base_url=at.url, timeout=30) as client, Clients(at.url) as clients:
         until(lambda: client.get("/readyz").json().get("tried"), timeout_s=60)
         until(lambda: store.observed(live.canary).challenger.answers >= 50, timeout_s=60)
         update.fn(workspace)
@@ -151,7 +151,7 @@ def test_a_canary_with_enough_clean_answers_goes_live_on_the_server_that_tried_i
 def test_a_shadow_is_seen_by_nobody_and_compared_with_the_champion(served):
     workspace, store, versions = served
     live = try_out(store, versions["good"], mode="shadow", share=1.0)
-    with running(workspace) as url, httpx.Client(base_url=url, timeout=30) as client:
+    with running(workspace) as process, httpx.Client(base_url=process.url, timeout=30) as client:
         until(lambda: client.get("/readyz").json().get("tried"), timeout_s=60)
         for _ in range(60):
             assert client.post("/predict", json={"text": SHORT}).json()["model_version"] == versions["own"]
