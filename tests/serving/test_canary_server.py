@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-import threading
 import time
-from collections import Counter
 
 import httpx
 import pytest
 import tiny
+from asking import Clients
 from fake_model import until
-from test_server import running
+from server_process import running
 
 from noria.serving.bundle import version_of
 from noria.serving.store import store_of
@@ -22,35 +21,6 @@ pytestmark = pytest.mark.slow
 
 SHORT, LONG = "好棒快", "好棒快赞优差慢坏烂破" * 4
 ROWS = {"inputs": [{"text": SHORT}, {"text": LONG}]}
-
-
-class Clients:
-    """They ask all the time, and keep what was not a whole answer of one version."""
-
-    def __init__(self, url, *, body=ROWS, num=4):
-        self.wrong, self.versions = [], Counter()
-        self._url, self._body, self._end = url, body, threading.Event()
-        self._threads = [threading.Thread(target=self._ask) for _ in range(num)]
-
-    def __enter__(self):
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self._end.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _ask(self):
-        with httpx.Client(base_url=self._url, timeout=30) as client:
-            while not self._end.is_set():
-                answer = client.post("/predict", json=self._body)
-                said = answer.json()
-                versions = {said.get("model_version"), *(one["model_version"] for one in said.get("outputs", []))}
-                if answer.status_code != 200 or len(versions) != 1:
-                    self.wrong.append((answer.status_code, said))
-                self.versions.update(versions)
 
 
 @pytest.fixture
@@ -76,7 +46,11 @@ def try_out(store, version, *, mode="canary", share=0.3):
 
 def test_canaries_are_swapped_promoted_and_rolled_back_under_load_without_a_failed_or_mixed_answer(served):
     workspace, store, versions = served
-    with running(workspace) as at, httpx.Client(base_url=at.url, timeout=30) as client, Clients(at.url) as clients:
+    with (
+        running(workspace) as at,
+        httpx.Client(base_url=at.url, timeout=30) as client,
+        Clients(at.url, body=ROWS) as clients,
+    ):
 
         def ready():
             return client.get("/readyz").json()
@@ -119,7 +93,7 @@ def test_a_canary_that_errs_costs_no_answer_and_the_update_node_withdraws_it(ser
     live = try_out(store, versions["brittle"])
     with running(workspace) as process, httpx.Client(base_url=process.url, timeout=30) as client:
         until(lambda: client.get("/readyz").json().get("tried"), timeout_s=60)
-        with Clients(process.url) as clients:
+        with Clients(process.url, body=ROWS) as clients:
             until(lambda: clients.versions.total() > 300, timeout_s=60)
     assert clients.wrong == []
     assert set(clients.versions) == {versions["own"]}
@@ -137,7 +111,11 @@ def test_a_canary_that_errs_costs_no_answer_and_the_update_node_withdraws_it(ser
 def test_a_canary_with_enough_clean_answers_goes_live_on_the_server_that_tried_it(served):
     workspace, store, versions = served
     live = try_out(store, versions["good"])
-    with running(workspace) as at, httpx.Client(base_url=at.url, timeout=30) as client, Clients(at.url) as clients:
+    with (
+        running(workspace) as at,
+        httpx.Client(base_url=at.url, timeout=30) as client,
+        Clients(at.url, body=ROWS) as clients,
+    ):
         until(lambda: client.get("/readyz").json().get("tried"), timeout_s=60)
         until(lambda: store.observed(live.canary).challenger.answers >= 50, timeout_s=60)
         update.fn(workspace)

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import httpx
 import pytest
 import tiny
+from asking import Clients
 from fake_model import FakePredictor, serving, until
 from server_process import running
 from test_server import served  # noqa: F401 - a fixture
@@ -258,35 +259,6 @@ def test_a_request_keeps_the_version_that_it_began_with():
         assert {answer["model_version"], *(one["model_version"] for one in answer["outputs"])} == {"v1"}
 
 
-class Asking:
-    """Clients that ask all the time, and remember what was not a whole answer of one version."""
-
-    def __init__(self, url, *, clients=4):
-        self.wrong, self.num_answers = [], 0
-        self._url, self._end = url, threading.Event()
-        self._threads = [threading.Thread(target=self._ask) for _ in range(clients)]
-
-    def __enter__(self):
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self._end.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _ask(self):
-        with httpx.Client(base_url=self._url, timeout=30) as client:
-            while not self._end.is_set():
-                answer = client.post("/predict", json={"inputs": [{"text": "好棒快"}, {"text": "差坏烂"}]})
-                self.num_answers += 1
-                said = answer.json()
-                versions = {said.get("model_version"), *(one["model_version"] for one in said.get("outputs", []))}
-                if answer.status_code != 200 or len(versions) != 1:
-                    self.wrong.append((answer.status_code, said))
-
-
 @pytest.mark.slow
 def test_under_load_versions_change_without_an_error_and_a_liar_stays_out(served, optimized, tmp_path):  # noqa: F811
     store = store_of(served)
@@ -296,7 +268,7 @@ def test_under_load_versions_change_without_an_error_and_a_liar_stays_out(served
     with (
         running(served) as process,
         httpx.Client(base_url=process.url, timeout=30) as client,
-        Asking(process.url) as asking,
+        Clients(process.url, body={"inputs": [{"text": "好棒快"}, {"text": "差坏烂"}]}) as clients,
     ):
 
         def version():
@@ -319,8 +291,8 @@ def test_under_load_versions_change_without_an_error_and_a_liar_stays_out(served
         assert client.post("/predict", json={"text": "好棒快"}).json()["label"] == label
         store.rollback(reason="it lies")
         until(lambda: "not_served" not in client.get("/readyz").json(), timeout_s=10)
-    assert asking.wrong == []
-    assert asking.num_answers > 50
+    assert clients.wrong == []
+    assert clients.versions.total() > 50
     assert rollback_s < 5
     assert [event.version for event in store.journal.events() if event.kind == "not-served"] == [liar]
 
