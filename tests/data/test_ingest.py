@@ -64,7 +64,7 @@ def as_parquet(rows):
         ("reviews.csv", as_csv(ROWS)),
         ("reviews.tsv", as_csv(ROWS, delimiter="\t")),
         ("excel.csv", b"\xef\xbb\xbf" + as_csv(ROWS, delimiter=";")),
-        ("reviews.csv.gz", gzip.compress(as_csv(ROWS))),
+        ("reviews.csv.gz", gzip.compress(as_csv(ROWS), mtime=0)),
         ("reviews.jsonl", as_jsonl(ROWS)),
         ("reviews.parquet", as_parquet(ROWS)),
     ],
