@@ -6,6 +6,8 @@ python -m benchmarks.orchestrators.noria_flow DIR NUMBER   is the process of one
 
 from __future__ import annotations
 
+import atexit
+import gc
 import subprocess
 import sys
 from pathlib import Path
@@ -60,10 +62,11 @@ def write_workspace(root: Path) -> None:
 
 def run(directory: str) -> None:
     """As `noria run` runs the flowchart."""
-    from flows.server import prefect_api
+    from flows.command import ready_to_run
 
+    atexit.register(gc.freeze)
     workspace = Workspace.at(directory)
-    with prefect_api(workspace):
+    with ready_to_run(workspace):
         from prefect import flow
 
         from noria.lease import hold
