@@ -111,6 +111,26 @@ class Workspace:
         return self.root / ".noria"
 
     @property
+    def arrivals(self) -> Path:
+        """Rows that arrived since the champion's data was read, and passed the gate."""
+        return self.scratch / "arrivals"
+
+    @property
+    def monitoring(self) -> Path:
+        """How the champion does on what arrived, and how that differs from what it knows."""
+        return self.root / "reports" / "monitoring"
+
+    @property
+    def decision(self) -> Path:
+        """What the last update decided to do about what arrived, and why."""
+        return self.scratch / "decision"
+
+    @property
+    def baseline(self) -> Path:
+        """The baseline of the version that was deployed last, before it is copied into the store."""
+        return self.scratch / "baseline"
+
+    @property
     def deployment(self) -> Path:
         """What the last deploy staged, and where."""
         return self.scratch / "deployment"
