@@ -47,7 +47,7 @@ def check_ready(workspace: Workspace) -> None:
 
 
 def check_workspace(workspace: Workspace) -> None:
-    """Raise what makes a directory no workspace: no or bad configuration, no stages, no suite.
+    """Raise what makes a directory no workspace: no or bad configuration, no stages, no suite, no intake.
 
     Raises
     ------
@@ -55,7 +55,7 @@ def check_workspace(workspace: Workspace) -> None:
     """
     scenario = workspace.config.scenario
     stages = workspace.root / "dvc.yaml"
-    for path in (stages, workspace.root / ".dvc" / "config", workspace.suite):
+    for path in (stages, workspace.root / ".dvc" / "config", workspace.suite, workspace.intake):
         if not path.exists():
             raise ConfigError(
                 "the workspace is incomplete",

@@ -71,6 +71,11 @@ class Workspace:
     def splits(self) -> Path:
         return self.root / "data" / "splits"
 
+    @property
+    def intake(self) -> Path:
+        """What the update adds to the source: objects that it refused, and rows that feedback became."""
+        return self.root / "sources" / "intake"
+
     def quarantine(self, stage: str) -> Path:
         """Rows that `stage` refused."""
         return self.root / "data" / "quarantine" / stage
@@ -134,6 +139,21 @@ class Workspace:
     def deployment(self) -> Path:
         """What the last deploy staged, and where."""
         return self.scratch / "deployment"
+
+    @property
+    def mirror(self) -> Path:
+        """Objects of a remote source, on this machine."""
+        return self.scratch / "mirror"
+
+    @property
+    def tags(self) -> Path:
+        """Digests of the source's files, so that none is read for nothing."""
+        return self.scratch / "tags.json"
+
+    @property
+    def batches(self) -> Path:
+        """What the gate said of objects that arrived, a directory a batch."""
+        return self.scratch / "batches"
 
     @property
     def verdict(self) -> Path:
