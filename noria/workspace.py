@@ -141,6 +141,11 @@ class Workspace:
         return self.scratch / "deployment"
 
     @property
+    def clients_key(self) -> Path:
+        """The secret behind the pseudonyms of those who gave feedback."""
+        return self.scratch / "clients.key"
+
+    @property
     def mirror(self) -> Path:
         """Objects of a remote source, on this machine."""
         return self.scratch / "mirror"

@@ -87,7 +87,7 @@ def ingest_objects(
         As `ingest`; `SourceEmpty` where there is no record in them.
     """
     _check_carry(source, taken=(*(field.name for field in SYSTEM_FIELDS), *schema.names, GROUP.name))
-    schema = pa.schema([*schema, *(pa.field(name, pa.string()) for name in source.carry)])
+    schema = content_schema(source, schema)
     fetch_copies(objects)
     with write_artifact(raw, kind="raw") as draft:
         with QuarantineWriter(quarantine) as refused, ShardWriter(draft.path, row_schema(schema)) as shards:
@@ -108,6 +108,11 @@ def ingest_objects(
         refused_by_rule = dict(sorted(refused.by_rule.items()))
         draft.facts = {"source": source.path, "licence": source.licence, "refused": refused_by_rule}
     return read_artifact(raw, verify=False)
+
+
+def content_schema(source: SourceConfig, schema: pa.Schema) -> pa.Schema:
+    """The scenario's columns, and those that rows carry along."""
+    return pa.schema([*schema, *(pa.field(name, pa.string()) for name in source.carry)])
 
 
 def _check_carry(source: SourceConfig, *, taken: Sequence[str]) -> None:
