@@ -18,7 +18,7 @@ from noria.data.ingest import ingest_objects
 from noria.data.preprocess import preprocess_rows
 from noria.data.quarantine import QUARANTINED, QuarantineWriter, gather_quarantines, read_quarantine
 from noria.data.rows import link_shards, read_rows
-from noria.data.source_objects import SourceObject
+from noria.data.source_objects import SourceObject, read_rows_of_objects
 from noria.data.verdict import Verdict, read_verdict
 from noria.errors import ArtifactError, SourceEmpty, SourceError, SourceUnavailable
 from noria.scenarios.base import Scenario
@@ -30,6 +30,8 @@ Judge = Callable[[Artifact, Path], Artifact]
 ROWS = "rows"
 REFUSED = "refused_object"
 """The rule of rows that nothing is wrong with but the company that they came in."""
+_FEW_RECORDS = 10
+"""Objects of fewer, such as images, are not looked at one by one: their bad rows are in quarantine, and that is all."""
 _HARMLESS = ("duplicate", "near_duplicate")
 
 
@@ -110,13 +112,22 @@ class Gate:
         return self._write(objects, work, rows=rows, reasons=reasons, failed=failed)
 
     def _too_much_refused(self, raw: Artifact, work: Path) -> list[str]:
-        rules = Counter(row.rule for stage in ("ingest", "clean") for row in read_quarantine(work / stage))
+        """What to say of objects of whose records the cleaner refused too large a share."""
         assert raw.ledger is not None
-        bad, records = sum(n for rule, n in rules.items() if rule not in _HARMLESS), raw.ledger.rows_in
-        if bad <= self.config.arrivals.max_refused_share * records:
-            return []
-        worst = ", ".join(f"{rule} {n:,}" for rule, n in rules.most_common(3) if rule not in _HARMLESS)
-        return [f"{bad:,} of {records:,} records had to be refused ({worst})"]
+        bad, records = Counter[str](), Counter(read_rows_of_objects(raw.path))
+        for stage in ("ingest", "clean"):
+            for row in read_quarantine(work / stage):
+                name = row.origin.rpartition(":")[0]
+                bad[name] += row.rule not in _HARMLESS
+                records[name] += stage == "ingest"
+        shares = [(name, n, records[name]) for name, n in bad.items() if records[name] >= _FEW_RECORDS]
+        shares.append(("all of them", bad.total(), raw.ledger.rows_in))
+        most = self.config.arrivals.max_refused_share
+        return [
+            f"{name}: {n:,} of {count:,} records had to be refused (arrivals.max_refused_share: {most:g})"
+            for name, n, count in shares
+            if n > most * count
+        ]
 
     def _write(
         self,

@@ -102,11 +102,20 @@ def prune_mirror(objects: Sequence[SourceObject]) -> None:
 
 def read_objects(directory: Path) -> dict[str, str]:
     """The tags of the objects that an artifact was read from, by name; none where it does not say."""
+    return {each["name"]: each["tag"] for each in _listed(directory)}
+
+
+def read_rows_of_objects(directory: Path) -> dict[str, int]:
+    """Rows that each of them had."""
+    return {each["name"]: each["rows"] for each in _listed(directory)}
+
+
+def _listed(directory: Path) -> list[dict[str, Any]]:
     try:
-        listed = json.loads((directory / OBJECTS).read_text(encoding="utf-8"))
+        listed: list[dict[str, Any]] = json.loads((directory / OBJECTS).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        return {}
-    return {each["name"]: each["tag"] for each in listed}
+        return []
+    return listed
 
 
 def _companions(file: SourceFile, source: SourceConfig, schema: pa.Schema) -> list[str]:
