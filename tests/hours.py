@@ -18,15 +18,18 @@ from noria.workspace import Workspace
 from tasks.arrivals import arrivals
 
 CODE = Path(__file__).parent.parent
+PARAMS = """\
+name: reviews
+scenario: text-classification
+source: {path: sources/hours}
+arrivals: {min_profile_rows: 50}
+"""
 
 
 def make(root: Path, source: str) -> Workspace:
     """A workspace of tables of reviews, which has read nothing yet."""
     root.mkdir(parents=True, exist_ok=True)
-    (root / "params.yaml").write_text(
-        f"name: reviews\nscenario: text-classification\nsource: {{path: '{source}'}}\n"
-        "arrivals: {min_profile_rows: 50}\n"
-    )
+    (root / "params.yaml").write_text(PARAMS.replace("sources/hours", source))
     shutil.copytree(CODE / "expectations", root / "expectations")
     make_intake(root)
     return Workspace.at(root)

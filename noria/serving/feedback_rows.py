@@ -101,7 +101,7 @@ class Taker:
             accepted=tuple(each.name for each in decided.accepted),
             refused={**unusable, **decided.refused},
             clients=_clients(decided),
-            said=said,
+            said={version: dict(sorted(counts.items())) for version, counts in said.items()},
         )
 
     def _right(self, event: Event) -> str | None:
