@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 
 from noria.config import Config, read_params
-from noria.data.sources import find_files, is_http
+from noria.data.sources import INTAKE, find_files, is_http
 from noria.errors import ConfigError, DiskFull, SourceError
 from noria.workspace import Workspace
 
@@ -63,6 +63,14 @@ def check_workspace(workspace: Workspace) -> None:
                 expected="that it exists",
                 next_step=f"`noria init {workspace.root} --scenario {scenario}` adds what is missing",
             )
+    ingest = yaml.safe_load(stages.read_text(encoding="utf-8"))["stages"].get("ingest", {})
+    if INTAKE not in ingest.get("deps", []):
+        raise ConfigError(
+            f"`ingest` does not depend on {INTAKE}: feedback and refusals would not be seen",
+            where=str(stages),
+            expected="the stages of this version of Noria",
+            next_step=f"move your own changes aside, delete it, and `noria init {workspace.root}` writes it anew",
+        )
     if missing := unwritten_sections(workspace):
         raise ConfigError(
             f"params.yaml does not say `{missing[0]}`, and DVC compares only what is written",

@@ -70,7 +70,7 @@ def find_objects(
     objects = []
     for file in files:
         found = {path: tags.of(file.filesystem, path) for path in [file.path, *_companions(file, source, schema)]}
-        tag = found[file.path][0] if len(found) == 1 else digest_of({path: tag for path, (tag, _) in found.items()})
+        tag = found[file.path][0] if len(found) == 1 else _tag_of_several(file, found)
         objects.append(SourceObject(file, tag, sum(size for _, size in found.values())))
     tags.save()
     return objects
@@ -133,6 +133,12 @@ def _companions(file: SourceFile, source: SourceConfig, schema: pa.Schema) -> li
     else:
         return []
     return [path for path in beside if file.filesystem.exists(path)]  # what is missing is said when it is read
+
+
+def _tag_of_several(file: SourceFile, found: Mapping[str, tuple[str, int]]) -> str:
+    """By their names as `file` has them, so that it is the same wherever the source lies."""
+    folder = PurePosixPath(file.path).parent
+    return digest_of({str(PurePosixPath(path).relative_to(folder)): tag for path, (tag, _) in found.items()})
 
 
 class _Tags:
