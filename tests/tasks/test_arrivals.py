@@ -83,6 +83,24 @@ def test_a_large_batch_is_judged_by_its_distributions(workspace, source):
     assert len(list(read_quarantine(workspace.quarantine("arrivals")))) == 104
 
 
+def test_objects_that_fail_together_and_pass_apart_are_refused_and_tried_again_together(workspace, source):
+    source.put("00.csv", hours.hour(0, 200))
+    ingest.fn(workspace)
+    rows = good_rows(320, seed=1)
+    positive, negative = ([row for row in rows if row[1] == label] for label in ("pos", "neg"))
+    for number in range(1, 4):
+        source.put(f"0{number}.csv", hours.table(positive[number * 40 : number * 40 + 40]))
+    source.put("04.csv", hours.table(negative[:10]))
+    found = hours.Found(workspace)
+    assert (found.rows, found.facts["objects_refused"]) == ([], 4)
+    assert len(found.batches) == 1
+    assert hours.Found(workspace).facts["objects_new"] == 0
+    forgive(workspace, "04.csv")
+    source.put("04.csv", hours.table(negative[:40]))
+    again = hours.Found(workspace)
+    assert (len(again.rows), again.facts["objects_new"], refused(workspace)) == (160, 4, [])
+
+
 def test_a_bad_object_holds_back_no_good_one_and_can_be_tried_again(workspace, source):
     source.put("00.csv", hours.hour(0, 200))
     ingest.fn(workspace)
