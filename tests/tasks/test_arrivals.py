@@ -11,13 +11,17 @@ import sys
 import hours
 import pytest
 import s3fs
+import tiny
 import yaml
 from s3_server import s3_server
 from workspaces import environment, good_rows
 
+from noria.artifacts import write_artifact
 from noria.data.gate import Gate
 from noria.data.quarantine import read_quarantine
 from noria.errors import SourceError, SourceUnavailable
+from noria.serving.bundle import version_of
+from noria.serving.store import store_of
 from noria.workspace import Workspace
 from tasks.arrivals import arrivals
 from tasks.ingest import ingest
@@ -141,6 +145,22 @@ def test_an_object_that_grew_arrives_whole_and_its_earlier_rows_are_not_there_tw
     assert set(first.ids) < set(second.ids)
     assert (len(first.ids), len(second.ids)) == (24, 30)
     assert (second.facts["objects"], second.facts["objects_new"]) == (2, 1)
+
+
+def test_what_is_known_is_what_the_live_model_was_made_of_not_what_was_read_last(workspace, source, tmp_path):
+    source.put("00.csv", hours.hour(0, 200))
+    ingest.fn(workspace)
+    store = store_of(workspace)
+    version = version_of(store.publish(tiny.opaque_bundle(tmp_path / "bundle", "x").path))
+    store.promote(version, reason="test", over=None)
+    with write_artifact(tmp_path / "baseline", kind="baseline") as draft:
+        shutil.copy(workspace.raw / "objects.json", draft.path)
+    store.baselines.publish(version, tmp_path / "baseline")
+    source.put("01.csv", hours.hour(1))
+    assert hours.Found(workspace).objects == ["01.csv"]
+    ingest.fn(workspace)  # for a challenger, which was no better
+    source.put("02.csv", hours.hour(2))
+    assert hours.Found(workspace).objects == ["01.csv", "02.csv"]
 
 
 def test_a_stricter_suite_judges_again_what_passed(workspace, source):
