@@ -22,9 +22,11 @@ from noria.config.data import (
 from noria.config.load import load_config, read_params
 from noria.config.section import Section
 from noria.config.serving import (
+    ArrivalsConfig,
     CompressConfig,
     DeployConfig,
     EvaluateConfig,
+    FeedbackConfig,
     OptimizeConfig,
     PruneConfig,
     ServeConfig,
@@ -52,6 +54,7 @@ from noria.config.training import (
 from noria.config.tune import TuneConfig
 
 __all__ = [
+    "ArrivalsConfig",
     "AudioConfig",
     "AugmentConfig",
     "AverageConfig",
@@ -66,6 +69,7 @@ __all__ = [
     "DistillConfig",
     "EvaluateConfig",
     "EventsConfig",
+    "FeedbackConfig",
     "GenerationConfig",
     "GuardConfig",
     "HearingConfig",

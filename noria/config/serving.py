@@ -112,6 +112,31 @@ class DeployConfig(Section):
         return self
 
 
+class ArrivalsConfig(Section):
+    """How the gate judges what arrived, beside the suite of expectations."""
+
+    min_profile_rows: Positive = 200
+    """On fewer rows no distribution is judged: no class balance, median or share says much of so few. Repeated and
+    contradicting rows are; how many rows or classes there are in all is never asked of a part."""
+    max_refused_share: Share = 0.5
+    """An object of whose records the cleaner had to refuse more, repetitions aside, is refused as a whole."""
+
+
+class FeedbackConfig(Section):
+    """What is learned of feedback on answers, and how much of it one client or all may say."""
+
+    use: Literal["none", "corrections", "all"] = "corrections"
+    """`all`: answers that were said to be right become rows, too."""
+    max_client_rows: Positive = 50
+    """Rows of one client a day; what is more is refused."""
+    max_share: Share = 0.1
+    """Rows of feedback over rows of the source; what is more is refused."""
+    max_contradictions: Share = 0.5
+    """A client of whose corrections a larger share contradicts labelled rows is believed nothing."""
+    min_contradictions: Positive = 3
+    """From so many on."""
+
+
 class UpdateConfig(Section):
     """When a challenger replaces the champion."""
 
