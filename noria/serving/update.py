@@ -83,7 +83,8 @@ def _update(
         return known
     new = _load(store, challenger)
     old = _load(store, live.version, signed=False) if live else None  # it is only compared with
-    verdict = contest(new, old, rows, config=config, evaluate=evaluate, seed=seed)
+    earlier = store.journal.events()
+    verdict = contest(new, old, rows, config=config, evaluate=evaluate, seed=seed, earlier=earlier)
     if verdict.decision == "promote" and live is not None and (way := _way(deploy)) is not None:
         return _try_out(store, verdict, *way, over=live)
     reason = "; ".join(verdict.reasons)
