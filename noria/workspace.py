@@ -136,6 +136,16 @@ class Workspace:
         return self.scratch / "deployment"
 
     @property
+    def proposal(self) -> Path:
+        """What the next update would decide, for whoever has to approve."""
+        return self.scratch / "proposal"
+
+    @property
+    def consent(self) -> Path:
+        """What a person said of the last proposal."""
+        return self.scratch / "consent"
+
+    @property
     def verdict(self) -> Path:
         """What the last update decided, and why. The store's journal has them all."""
         return self.scratch / "verdict"

@@ -112,7 +112,7 @@ def _stops(situation: Situation, config: StopConfig) -> list[Trigger]:
     share = arrived.refused_share
     return [
         _rule(
-            "collapse", lost, config.metric_drop, f"the champion lost at least {100 * lost:.1f} points on fresh rows"
+            "collapse", lost, config.metric_drop, f"the champion lost at least {lost:.1%} on fresh rows", unit="{:.0%}"
         ),
         _rule(
             "refused",
@@ -120,12 +120,14 @@ def _stops(situation: Situation, config: StopConfig) -> list[Trigger]:
             config.refused_share,
             f"the gate refused {share:.0%} of what came ({arrived.objects_refused:,} of {arrived.objects:,} objects, "
             f"{arrived.rows_refused:,} of {arrived.rows:,} rows)",
+            unit="{:.0%}",
         ),
         _rule(
             "label shift",
             moved,
             config.label_shift,
             f"{moved:.0%} of the fresh rows have other labels than training rows would ({by_chance:.0%} by chance)",
+            unit="{:.0%}",
             given=moved > by_chance,
         ),
         _rule(
@@ -152,26 +154,30 @@ def _triggers(situation: Situation, config: TriggersConfig) -> list[Trigger]:
             + (f": {', '.join(drifted)}" if drifted else ""),
         ),
         _rule("new rows", found.untried, config.new_rows, f"{found.untried:,} rows came that no training has seen"),
-        _rule("age", age, config.age_days, f"the champion is {age:.1f} days old"),
+        _rule("age", age, config.age_days, f"the champion is {age:.1f} days old", unit="{:g} days"),
     ]
 
 
 def _metric_drop(found: Monitoring, threshold: float | None) -> Trigger:
     metric = found.metric
     if metric is None:
-        return _rule("metric drop", 0.0, threshold, "no fresh row has judged the champion")
+        return _rule("metric drop", 0.0, threshold, "no fresh row has judged the champion", unit="{:.1%}")
     text = (
         f"{metric.name} is {metric.value:.4f} on {metric.rows:,} fresh rows, {metric.baseline:.4f} on validation rows: "
-        f"{-100 * metric.drop:+.2f} points ({-100 * metric.drop_high:+.2f} to {-100 * metric.drop_low:+.2f})"
+        f"{-metric.drop:+.2%} ({-metric.drop_high:+.2%} to {-metric.drop_low:+.2%})"
     )
     if not metric.judged:
         text += ", too few rows to judge"
-    return _rule("metric drop", metric.drop, threshold, text, given=metric.judged and metric.drop_low > 0)
+    return _rule(
+        "metric drop", metric.drop, threshold, text, unit="{:.1%}", given=metric.judged and metric.drop_low > 0
+    )
 
 
-def _rule(name: str, value: float, threshold: float | None, text: str, *, given: bool = True) -> Trigger:
+def _rule(
+    name: str, value: float, threshold: float | None, text: str, *, unit: str = "{:g}", given: bool = True
+) -> Trigger:
     """Fires when it is not switched off, what else it asks is `given`, and the value reaches the threshold."""
     if threshold is None:
-        return Trigger(name, value, None, False, f"{text}; `{name}` is switched off")
+        return Trigger(name, value, None, False, f"{text} (switched off)")
     fired = given and value > 0 and value >= threshold
-    return Trigger(name, value, threshold, fired, f"{text}; {threshold:g} {'was' if fired else 'would be'} enough")
+    return Trigger(name, value, threshold, fired, f"{text} (counts from {unit.format(threshold)} on)")
