@@ -71,6 +71,11 @@ class Workspace:
     def splits(self) -> Path:
         return self.root / "data" / "splits"
 
+    @property
+    def intake(self) -> Path:
+        """What the update adds to the source: objects that it refused, and rows that feedback became."""
+        return self.root / "sources" / "intake"
+
     def quarantine(self, stage: str) -> Path:
         """Rows that `stage` refused."""
         return self.root / "data" / "quarantine" / stage
@@ -144,6 +149,26 @@ class Workspace:
     def consent(self) -> Path:
         """What a person said of the last proposal."""
         return self.scratch / "consent"
+
+    @property
+    def clients_key(self) -> Path:
+        """The secret behind the pseudonyms of those who gave feedback."""
+        return self.scratch / "clients.key"
+
+    @property
+    def mirror(self) -> Path:
+        """Objects of a remote source, on this machine."""
+        return self.scratch / "mirror"
+
+    @property
+    def tags(self) -> Path:
+        """Digests of the source's files, so that none is read for nothing."""
+        return self.scratch / "tags.json"
+
+    @property
+    def batches(self) -> Path:
+        """What the gate said of objects that arrived, a directory a batch."""
+        return self.scratch / "batches"
 
     @property
     def verdict(self) -> Path:

@@ -1,39 +1,30 @@
-"""arrivals: rows of the source, read anew and measured."""
+"""arrivals: what is new in the source and in feedback, through the gate. Objects that are known are not read."""
 
-import json
+from functools import partial
+from pathlib import Path
 
-from noria.artifacts import Artifact, read_artifact, write_artifact
-from noria.data.ingest import ingest
-from noria.data.preprocess import preprocess_rows
-from noria.data.rows import count_rows, link_shards
+from noria.artifacts import Artifact, read_artifact
+from noria.data.report import arrivals_table
+from noria.serving.arriving import collect_arrivals
 from noria.workspace import Workspace
+from tasks.check import judge_rows
 from tasks.node import main, node
 
 
-def counts(workspace: Workspace) -> str:
-    """Rows that came."""
-    return f"**{read_artifact(workspace.arrivals).facts['rows']:,} rows**"
+def arrived(workspace: Workspace) -> str:
+    """The batches, and what the gate said of them."""
+    return arrivals_table(read_artifact(workspace.arrivals, verify=False))
 
 
-@node("arrivals", summary=counts, pure=False)
+@node("new data", summary=arrived, retries=1, pure=False)
 def arrivals(workspace: Workspace) -> Artifact:
-    scenario, scratch = workspace.scenario, workspace.scratch / "intake"
-    raw = ingest(
-        workspace.config.source,
-        schema=scenario.schema,
-        target=scenario.target,
-        base=workspace.root,
-        raw=scratch / "raw",
-        quarantine=scratch / "quarantine",
-    )
-    measured = preprocess_rows(
-        raw, scratch / "preprocessed", measure=scenario.measure, config=workspace.config.preprocess
-    )
-    with write_artifact(workspace.arrivals, kind="arrivals", parents=(measured,)) as draft:
-        link_shards(measured.path, draft.path / "rows")
-        (draft.path / "batches.json").write_text(json.dumps([]))
-        draft.facts = {"objects_new": 1, "objects_refused": 0, "rows": count_rows(draft.path / "rows"), "feedback": {}}
-    return read_artifact(workspace.arrivals)
+    judge = partial(_judge_part, workspace)
+    return collect_arrivals(workspace, judge=judge)
+
+
+def _judge_part(workspace: Workspace, rows: Artifact, report: Path) -> Artifact:
+    few = workspace.config.arrivals.min_profile_rows
+    return judge_rows(rows, workspace, report=report, min_profile_rows=few)
 
 
 if __name__ == "__main__":

@@ -22,10 +22,12 @@ from noria.config.data import (
 from noria.config.load import load_config, read_params
 from noria.config.section import Section
 from noria.config.serving import (
+    ArrivalsConfig,
     CompressConfig,
     DeployConfig,
     DriftConfig,
     EvaluateConfig,
+    FeedbackConfig,
     OptimizeConfig,
     PruneConfig,
     ServeConfig,
@@ -55,6 +57,7 @@ from noria.config.training import (
 from noria.config.tune import TuneConfig
 
 __all__ = [
+    "ArrivalsConfig",
     "AudioConfig",
     "AugmentConfig",
     "AverageConfig",
@@ -70,6 +73,7 @@ __all__ = [
     "DriftConfig",
     "EvaluateConfig",
     "EventsConfig",
+    "FeedbackConfig",
     "GenerationConfig",
     "GuardConfig",
     "HearingConfig",

@@ -149,11 +149,36 @@ class StopConfig(Section):
     metric_drop: Share | None = 0.25
     """The lower end of the loss on fresh rows: so much at once is a fault of the data sooner than of the world."""
     refused_share: Share | None = 0.5
-    """Of the objects or of the rows that came, the share that the gate refused."""
+    """Of the objects that came since the last look, the share that the gate refused as a whole."""
     label_shift: Share | None = 0.25
     """Total variation between the labels of training and of fresh rows, beyond doubt."""
     tries: Positive | None = 3
     """Trainings in a row, since the last promotion, without a better model."""
+
+
+class ArrivalsConfig(Section):
+    """How the gate judges what arrived, beside the suite of expectations."""
+
+    min_profile_rows: Positive = 200
+    """On fewer rows no distribution is judged: no class balance, median or share says much of so few. Repeated and
+    contradicting rows are; how many rows or classes there are in all is never asked of a part."""
+    max_refused_share: Share = 0.5
+    """An object of whose records the cleaner had to refuse more, repetitions aside, is refused as a whole."""
+
+
+class FeedbackConfig(Section):
+    """What is learned of feedback on answers, and how much of it one client or all may say."""
+
+    use: Literal["none", "corrections", "all"] = "corrections"
+    """`all`: answers that were said to be right become rows, too."""
+    max_client_rows: Positive = 50
+    """Rows of one client a day; what is more is refused."""
+    max_share: Share = 0.1
+    """Rows of feedback over rows of the source; what is more is refused."""
+    max_contradictions: Share = 0.5
+    """A client of whose corrections a larger share contradicts labelled rows is believed nothing."""
+    min_contradictions: Positive = 3
+    """From so many on."""
 
 
 class UpdateConfig(Section):

@@ -20,18 +20,14 @@ _TRIES = ("kept", "inconclusive")
 
 @dataclass(frozen=True)
 class Arrived:
-    """What came, in all: objects and rows, and those of them that the gate refused."""
+    """Objects that came since the last look, and those of them that the gate refused as a whole."""
 
     objects: int = 0
-    objects_refused: int = 0
-    rows: int = 0
-    rows_refused: int = 0
+    refused: int = 0
 
     @property
     def refused_share(self) -> float:
-        """The larger of both shares."""
-        shares = ((self.objects_refused, self.objects), (self.rows_refused, self.rows))
-        return max(refused / total if total else 0.0 for refused, total in shares)
+        return self.refused / self.objects if self.objects else 0.0
 
 
 @dataclass(frozen=True)
@@ -118,8 +114,7 @@ def _stops(situation: Situation, config: StopConfig) -> list[Trigger]:
             "refused",
             share,
             config.refused_share,
-            f"the gate refused {share:.0%} of what came ({arrived.objects_refused:,} of {arrived.objects:,} objects, "
-            f"{arrived.rows_refused:,} of {arrived.rows:,} rows)",
+            f"the gate refused {arrived.refused:,} of {arrived.objects:,} new objects",
             unit="{:.0%}",
         ),
         _rule(

@@ -14,7 +14,6 @@ from noria.monitoring.report import read_monitoring
 from noria.serving.store import ModelStore
 
 VALUES, PAGE = "decision.json", "decision.md"
-BATCHES = "batches.json"
 _DAY_S = 86_400.0
 _HEADLINES = {
     "none": "Nothing to do",
@@ -35,7 +34,7 @@ def situation_of(arrivals: Artifact, monitoring: Artifact, store: ModelStore) ->
     since = datetime.fromisoformat(live.since) if live else None
     return Situation(
         monitoring=read_monitoring(monitoring.path),
-        arrived=_arrived(arrivals),
+        arrived=Arrived(_number(arrivals.facts, "objects_new"), _number(arrivals.facts, "objects_refused")),
         age_days=(datetime.now(UTC) - since).total_seconds() / _DAY_S if since else None,
         tries=tries_since_promotion(store.journal.events()),
     )
@@ -63,22 +62,6 @@ def decision_markdown(decision: Decision) -> str:
         for rule in decision.triggers
     ]
     return "\n".join(lines) + "\n"
-
-
-def _arrived(arrivals: Artifact) -> Arrived:
-    """What came, by the artifact's facts and by its batches."""
-    facts = arrivals.facts
-    file = arrivals.path / BATCHES
-    batches = json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
-    refused = [batch for batch in batches if not batch["passed"]]
-    num_refused = sum(_number(batch, "quarantined") for batch in batches) + sum(_number(b, "rows") for b in refused)
-    kept = sum(_number(batch, "rows") for batch in batches if batch["passed"])
-    return Arrived(
-        objects=_number(facts, "objects_new"),
-        objects_refused=_number(facts, "objects_refused"),
-        rows=kept + num_refused,
-        rows_refused=num_refused,
-    )
 
 
 def _number(values: Mapping[str, object], name: str) -> int:

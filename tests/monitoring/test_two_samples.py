@@ -38,7 +38,9 @@ def test_under_no_drift_a_test_alarms_no_more_often_than_alpha(num_old, num_new,
     alarms = 0
     for trial in range(num_trials):
         if draw == "labels":
-            sides = [generator.choice(["a", "b", "c"], size=n, p=[0.7, 0.29, 0.01]).tolist() for n in (num_old, num_new)]
+            sides = [
+                generator.choice(["a", "b", "c"], size=n, p=[0.7, 0.29, 0.01]).tolist() for n in (num_old, num_new)
+            ]
             both = bin_categories(*sides)
         else:
             sides = [
@@ -74,7 +76,9 @@ def test_vectors_that_are_alike_raise_no_alarm_and_shifted_ones_do():
     assert sum(p < 0.05 for p in p_values) <= significance(30, 0.05)
     shifted = compare_vectors(generator.normal(size=(200, 8)), generator.normal(0.5, size=(200, 8)), alpha=0.01, seed=1)
     assert shifted.p_value < 0.001
-    assert shifted.value == pytest.approx(1 - np.sqrt(2 / 2.25), abs=0.02)  # of the normal distribution in many dimensions
+    assert shifted.value == pytest.approx(
+        1 - np.sqrt(2 / 2.25), abs=0.02
+    )  # of the normal distribution in many dimensions
 
 
 @pytest.mark.parametrize("num_new", [10, 200])
