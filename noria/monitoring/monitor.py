@@ -6,7 +6,8 @@ A row is fresh when the champion's data did not have it. Few rows are shown and 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +17,8 @@ import pyarrow as pa
 
 from noria.artifacts import Artifact
 from noria.config import Config
-from noria.data.rows import read_rows, shard_paths
+from noria.data.intake import FEEDBACK
+from noria.data.rows import read_batches, read_rows, shard_paths
 from noria.evaluation.bootstrap import Estimate
 from noria.evaluation.proportion import difference, wilson_interval
 from noria.monitoring.baseline import (
@@ -29,6 +31,7 @@ from noria.monitoring.baseline import (
     read_baseline,
     read_known,
     row_hashes,
+    sample,
 )
 from noria.monitoring.drift import Feature, LabelShift, Sample, find_drift, label_shift
 from noria.monitoring.features import Columns, measured_features, repaired_rows
@@ -144,11 +147,10 @@ def monitor(
     trained_on = baseline.known if tried == live.version else read_known(store.baselines.fetch(tried))
     untried = int((~np.isin(fresh, trained_on)).sum())
     found = Monitoring(live.version, now, len(fresh), untried, tried, feedback=said)
-    if not len(fresh):
+    chosen = sample(_asked(rows, set(fresh.tolist())), config.update.drift.sample_rows) if len(fresh) else []
+    if not chosen:
         return found
     predictor = Predictor(open_bundle(store.fetch(live.version, signed=False).path))
-    wanted = set(np.sort(fresh)[: config.update.drift.sample_rows].tolist())
-    chosen = [row for row in read_rows(rows) if int(hashes_of([str(row["id"])])[0]) in wanted]
     return _compared(found, chosen, baseline, predictor, scenario=scenario, config=config, known_rows=known_rows)
 
 
@@ -212,6 +214,20 @@ def _judges(rows: Sequence[Row], *, scenario: Scenario, config: Config, known_ro
     judges = table.filter(pa.array(held.judges)).to_pylist()
     context = held.context.to_pylist() if held.context.num_columns else [{} for _ in judges]
     return [{**row, **more} for row, more in zip(judges, context, strict=True) if row["id"] in fresh_ids]
+
+
+def _asked(directory: Path, wanted: AbstractSet[int]) -> Iterator[Row]:
+    """The rows whose ids hash to `wanted`, without those that feedback became.
+
+    People correct what is wrong: on corrections alone, any model fails, and they are no sample of what is asked.
+    """
+    for batch in read_batches(directory):
+        hashes = hashes_of(batch.column("id").to_pylist()).tolist()
+        origins = batch.column("origin").to_pylist()
+        told = [origin.startswith(f"{FEEDBACK}:") for origin in origins]
+        yield from batch.filter(
+            pa.array([one in wanted and not was_told for one, was_told in zip(hashes, told, strict=True)], pa.bool_())
+        ).to_pylist()
 
 
 def _tried_last(store: ModelStore) -> str | None:
