@@ -147,6 +147,16 @@ class Workspace:
         return self.scratch / "deployment"
 
     @property
+    def proposal(self) -> Path:
+        """What the next update would decide, for whoever has to approve."""
+        return self.scratch / "proposal"
+
+    @property
+    def consent(self) -> Path:
+        """What a person said of the last proposal."""
+        return self.scratch / "consent"
+
+    @property
     def clients_key(self) -> Path:
         """The secret behind the pseudonyms of those who gave feedback."""
         return self.scratch / "clients.key"

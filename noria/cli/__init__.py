@@ -16,6 +16,7 @@ from noria.errors import NoriaError
 COMMANDS = (
     "init",
     "run",
+    "update",
     "plan",
     "status",
     "verify",

@@ -112,6 +112,50 @@ class DeployConfig(Section):
         return self
 
 
+class DriftConfig(Section):
+    """When arrivals differ from what the champion was made of: surely, and by so much that it matters."""
+
+    alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.01
+    """Chance of any false alarm among all features of one look (Holm's correction)."""
+    min_psi: Annotated[float, Field(ge=0)] = 0.2
+    """Of a number or a category, the population stability index from which on a difference matters."""
+    min_energy: Share = 0.05
+    """Of the model's representation of rows, the same in energy coefficients: 0 none, 1 nothing in common. A shift of
+    half a standard deviation in every dimension is 0.06."""
+    min_rows: Positive = 30
+    """Fewer new rows are shown, never judged."""
+    sample_rows: Positive = 2_000
+    """Of the training rows, the validation rows and the arrivals, at most so many are compared."""
+    ignore: tuple[str, ...] = ()
+    """Features that move by their nature, such as the year of an event."""
+
+
+class TriggersConfig(Section):
+    """What calls for a new training; `null` switches one off. None fires unless something came since the last one."""
+
+    metric_drop: Share | None = 0.02
+    """Loss of the main metric on fresh rows, from which on it counts; its whole interval must be a loss."""
+    drift: Positive | None = 1
+    """So many features must have drifted."""
+    new_rows: Positive | None = 1_000
+    """So many rows that no training has seen."""
+    age_days: Annotated[float, Field(gt=0)] | None = 30.0
+    """Of the champion, since it went live."""
+
+
+class StopConfig(Section):
+    """When not to train but to call a person; `null` switches one off."""
+
+    metric_drop: Share | None = 0.25
+    """The lower end of the loss on fresh rows: so much at once is a fault of the data sooner than of the world."""
+    refused_share: Share | None = 0.5
+    """Of the objects that came since the last look, the share that the gate refused as a whole."""
+    label_shift: Share | None = 0.25
+    """Total variation between the labels of training and of fresh rows, beyond doubt."""
+    tries: Positive | None = 3
+    """Trainings in a row, since the last promotion, without a better model."""
+
+
 class ArrivalsConfig(Section):
     """How the gate judges what arrived, beside the suite of expectations."""
 
@@ -138,13 +182,22 @@ class FeedbackConfig(Section):
 
 
 class UpdateConfig(Section):
-    """When a challenger replaces the champion."""
+    """When a new model is trained, and when a challenger replaces the champion."""
 
     min_gain: Share = 0.0
     """The lower end of the paired interval of the gain must lie above this."""
     max_slice_drop: Share = 0.03
     max_latency_ratio: Annotated[float, Field(gt=0)] = 2.0
     """Challenger's p50 latency over the champion's; of a canary also p99."""
+    max_size_ratio: Annotated[float, Field(gt=0)] = 2.0
+    """Challenger's graph over the champion's, in bytes."""
+    approval: Literal["none", "required"] = "none"
+    """`required`: `noria update` asks a person in the Prefect UI before a better challenger goes live."""
+    approval_hours: Annotated[float, Field(gt=0)] = 24.0
+    """How long it waits for an answer; without one the champion stays."""
+    triggers: TriggersConfig = TriggersConfig()
+    stop: StopConfig = StopConfig()
+    drift: DriftConfig = DriftConfig()
 
 
 class ServeConfig(Section):
