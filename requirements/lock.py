@@ -3,7 +3,8 @@
 uv resolves once for every Python from 3.11 on and every platform, with hashes. torch has lock files
 of its own, one for each of its builds: cuda.txt with the libraries that it needs, and cpu.txt, which
 stands alone and can only be installed where such a build is at hand. bench.txt holds the peers of the
-benchmarks: an environment of its own, with the versions of base.txt where both name a package.
+benchmarks: an environment of its own, with the versions of base.txt where both name a package. server.txt is the part
+of base.txt that the image of the model server holds, and infra.txt the validators of infra/, in their own environment.
 """
 
 from __future__ import annotations
@@ -69,6 +70,10 @@ def main() -> None:
     write("test.txt", "test.in and test_bare.in", [entry for name in test if name not in base for entry in test[name]])
     samples = resolve(HERE / "samples.in", bare=True)
     write("samples.txt", "samples.in", [entry for name in samples for entry in samples[name]])
+    server = resolve(HERE / "server.in", below=HERE / "base.txt")
+    write("server.txt", "server.in", [entry for name in server for entry in server[name]])
+    infra = resolve(HERE / "infra.in")
+    write("infra.txt", "infra.in", [entry for name in infra for entry in infra[name]])
     write_bench()
 
 
