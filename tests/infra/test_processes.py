@@ -79,7 +79,7 @@ def objects(services, addresses, tmp_path_factory):
     declared = services["s3"]
     command = [part.replace("/data", str(directory)) for part in declared.command]
     with running(replace(declared, command=[*command, *inner]), addresses, cwd=directory):
-        yield {name: addresses.here(value) for name, value in services["model"].environment.items()}
+        yield {name: addresses.here(value) for name, value in services["model-server"].environment.items()}
 
 
 @pytest.fixture(scope="module")
@@ -143,13 +143,13 @@ def check_prefect(url: str) -> None:
 
 def test_the_services_of_compose_pass_their_health_checks(services, addresses, served, server_site, tmp_path):
     path = os.pathsep.join([str(server_site), str(ROOT)])
-    model = in_the_server_s_image(services["model"])
+    model = in_the_server_s_image(services["model-server"])
     with (
         running(services["prefect"], addresses, cwd=tmp_path),
         running(services["worker-cpu"], addresses, cwd=tmp_path),
         running(model, addresses, cwd=served, env={"PYTHONPATH": path}),
     ):
-        check_model(addresses.here("http://model:8000"))
+        check_model(addresses.here("http://model-server:8000"))
         check_prefect(addresses.here("http://prefect:4200"))
 
 
@@ -158,13 +158,13 @@ def test_the_containers_of_kubernetes_pass_their_probes(database, objects, serve
     containers = kubernetes_containers(secret)
     addresses = Addresses(**{"https://s3.example.org": objects["AWS_ENDPOINT_URL"]})
     path = os.pathsep.join([str(server_site), str(ROOT)])
-    model = in_the_server_s_image(containers["model"])
+    model = in_the_server_s_image(containers["model-server"])
     with (
         running(containers["prefect"], addresses, cwd=tmp_path),
         running(containers["worker"], addresses, cwd=tmp_path),
         running(model, addresses, cwd=served, env={"PYTHONPATH": path}),
     ):
-        check_model(addresses.here("http://model:8000"))
+        check_model(addresses.here("http://model-server:8000"))
         check_prefect(addresses.here("http://prefect:4200"))
 
 
@@ -176,3 +176,9 @@ def test_the_watch_is_at_work_until_it_is_told_to_end(services, addresses, tmp_p
         pytest.raises(subprocess.TimeoutExpired),
     ):
         watch.wait(5)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("noria.cli.metrics") is None, reason="there is no `noria metrics` yet")
+def test_the_metrics_of_runs_are_told(services, addresses, served):
+    with running(services["runs"], addresses, cwd=served):
+        assert "noria_" in httpx.get(addresses.here("http://127.0.0.1:9464/metrics"), timeout=60).text

@@ -72,7 +72,7 @@ def test_manifests_are_assembled_here_as_kustomize_does(overlay):
         ["kubectl", "kustomize", str(KUBERNETES / overlay)], capture_output=True, text=True, check=True
     ).stdout
     text = re.sub(
-        r"(name: (?:noria|model))-[a-z0-9]{10}\b", r"\1", built
+        r"(name: (?:noria|model-params))-[a-z0-9]{10}\b", r"\1", built
     )  # names of configurations end in their digest
     theirs = [resource for resource in yaml.safe_load_all(text) if resource["kind"] != "ConfigMap"]
 
@@ -115,3 +115,18 @@ def test_the_server_s_requirements_are_those_of_the_worker_without_torch():
     assert not re.search(
         r"(?m)^(torch|prefect|dvc|great-expectations|onnx)==", (ROOT / "requirements/server.txt").read_text()
     )
+
+
+@pytest.mark.parametrize("place", ["grafana/provisioning", "grafana/dashboards", "prometheus/prometheus.yml"])
+@pytest.mark.skipif(not (INFRA / "prometheus").exists(), reason="there is no dashboard yet")
+def test_what_compose_mounts_is_there_and_names_its_services(place):
+    assert (INFRA / place).exists()
+    services = yaml.safe_load((INFRA / "compose.yaml").read_text())["services"]
+    mounted = {volume.split(":")[0] for service in services.values() for volume in service.get("volumes", ())}
+    assert f"./{place.removesuffix('/prometheus.yml')}" in mounted
+    if place.endswith(".yml"):
+        scraped = yaml.safe_load((INFRA / place).read_text())["scrape_configs"]
+        targets = {
+            target.split(":")[0] for job in scraped for each in job["static_configs"] for target in each["targets"]
+        }
+        assert targets <= services.keys()
