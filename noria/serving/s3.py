@@ -27,7 +27,6 @@ from typing import Any, TypeVar
 
 import aiohttp
 import s3fs
-from aiobotocore.response import AioReadTimeoutError
 from botocore.exceptions import BotoCoreError, FlexibleChecksumError, IncompleteReadError, ResponseStreamingError
 from fsspec.asyn import sync
 
@@ -58,7 +57,7 @@ class _Damaged(Exception):
 
 _BROKEN_OFF = (
     _Damaged,
-    AioReadTimeoutError,
+    TimeoutError,
     ResponseStreamingError,
     IncompleteReadError,
     FlexibleChecksumError,
