@@ -4,6 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP_INSTALL = $(BIN)/pip install --quiet --disable-pip-version-check --no-deps
 PEERS_INSTALL := .venv-bench/bin/pip install --quiet --disable-pip-version-check --no-deps
+INFRA_INSTALL := .venv-infra/bin/pip install --quiet --disable-pip-version-check --no-deps
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 # No library phones home, also not before Noria's own code could say so.
@@ -13,7 +14,7 @@ export GX_ANALYTICS_ENABLED := false
 export HF_HUB_OFFLINE := 1
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
-.PHONY: demo test test-fast lint serve lock clean peers peers-smoke orchestrators
+.PHONY: demo test test-fast lint serve lock clean peers peers-smoke orchestrators infra
 
 demo: .venv/base.stamp  ## data to served model, on real reviews; SCENARIO=NAME: another one, in demo/NAME
 ifdef SCENARIO
@@ -27,7 +28,7 @@ else
 	noria predict "物流很快，质量很好"
 endif
 
-test: .venv/test.stamp  ## everything this machine can run; fast tests first
+test: .venv/test.stamp .venv-infra/infra.stamp  ## everything this machine can run; fast tests first
 	pytest -n auto --dist loadfile -m "not slow"
 	pytest -n auto --dist loadfile -m slow
 
@@ -49,6 +50,8 @@ peers-smoke: .venv-bench/peers.stamp  ## every peer for a few steps on tiny work
 	.venv-bench/bin/python -m benchmarks.peers.smoke
 
 orchestrators: .venv-orchestrators/peers.stamp  ## the peers of benchmarks/eleven_steps.py
+
+infra: .venv-infra/infra.stamp  ## the environment of infra/'s validators
 
 lock: .venv/test.stamp  ## resolve requirements/*.in anew; needs uv on the PATH
 	python requirements/lock.py $(CPU_WHEELS)
@@ -85,4 +88,9 @@ clean:  ## back to a fresh clone: also drops the models and the store in this di
 .venv-orchestrators/peers.stamp: requirements/orchestrators.txt
 	$(PYTHON) -m venv .venv-orchestrators
 	.venv-orchestrators/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
+	@touch $@
+
+.venv-infra/infra.stamp: requirements/infra.txt
+	$(PYTHON) -m venv .venv-infra
+	$(INFRA_INSTALL) --require-hashes -r requirements/infra.txt
 	@touch $@

@@ -10,6 +10,7 @@ import yaml
 from noria.config import Config, read_params
 from noria.data.sources import INTAKE, find_files, is_http
 from noria.errors import ConfigError, DiskFull, SourceError
+from noria.serving.objects import open_objects
 from noria.workspace import Workspace
 
 _FLOOR_BYTES = 500_000_000
@@ -19,15 +20,16 @@ _COPIES = 6
 
 
 def check_ready(workspace: Workspace) -> None:
-    """Raise what would stop a run: bad configuration, no suite, no source, no room.
+    """Raise what would stop a run: bad configuration, no suite, no source, no room, a store that can't promote.
 
     A source behind a URL is left to the stage that reads it, except that an HTTP host must have the file.
 
     Raises
     ------
-    ConfigError, SourceError, DiskFull
+    ConfigError, SourceError, DiskFull, StoreError
     """
     check_workspace(workspace)
+    open_objects(workspace.store).check()
     source = workspace.config.source.path
     if is_http(source):  # before DVC asks, which follows redirects anywhere
         find_files(workspace.config.source, base=str(workspace.root))

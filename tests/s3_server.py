@@ -43,7 +43,7 @@ class S3Server:
 def s3_server(directory: Path) -> Iterator[S3Server]:
     """Serve S3 from `directory` for as long as the block runs."""
     directory.mkdir(parents=True, exist_ok=True)
-    s3, master, volume, filer, admin = _free_ports(5)
+    s3, master, volume, filer, admin = free_ports(5)
     server = S3Server(f"http://127.0.0.1:{s3}")
     credentials = [{"accessKey": server.access_key, "secretKey": server.secret_key}]
     actions = ["Admin", "Read", "Write", "List", "Tagging"]
@@ -94,7 +94,7 @@ def _wait(endpoint: str, process: subprocess.Popen[bytes], log: Path) -> None:
     raise TimeoutError(log.read_text(errors="replace")[-2_000:])
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """Ports that are free together with their gRPC ports, 10,000 above."""
     ports: list[int] = []
     while len(ports) < count:

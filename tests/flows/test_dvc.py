@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import s3fs
 from s3_server import s3_server
-from workspaces import environment
+from workspaces import environment, noria
 
 pytestmark = pytest.mark.slow
 
@@ -74,14 +74,21 @@ def test_results_come_back_from_the_default_remote(root):
     assert (root / "models" / "bundle" / "manifest.json").read_text() == before
 
 
-def test_results_come_back_from_s3(root, tmp_path):
-    before = (root / "models" / "bundle" / "manifest.json").read_text()
+def test_a_fresh_clone_has_its_results_from_s3_and_every_digest_is_right(root, tmp_path):
     with s3_server(tmp_path / "s3") as server:
         s3fs.S3FileSystem(
             key=server.access_key, secret=server.secret_key, endpoint_url=server.endpoint, skip_instance_cache=True
         ).mkdir("noria")
         dvc(root, "remote", "add", "--default", "production", "s3://noria/dvc")
+        git(root, "commit", "--all", "--quiet", "--message", "Name the remote")
         dvc(root, "push", **server.environment)
-        lose_outputs(root)
-        dvc(root, "pull", **server.environment)
-    assert (root / "models" / "bundle" / "manifest.json").read_text() == before
+        clone = tmp_path / "clone"
+        git(tmp_path, "clone", "--quiet", str(root), str(clone))
+        dvc(clone, "pull", **server.environment)
+    assert server.secret_key not in (root / ".dvc" / "config").read_text()
+    bundle = Path("models", "bundle", "manifest.json")
+    assert (clone / bundle).read_bytes() == (root / bundle).read_bytes()
+    verified = noria("verify", "--json", cwd=clone)
+    assert verified.returncode == 0, verified.stderr
+    assert json.loads(verified.stdout)["verified"]["artifacts"] >= 9
+    assert dvc(clone, "status").strip() == "Data and pipelines are up to date."
