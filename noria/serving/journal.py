@@ -85,7 +85,7 @@ class Journal:
         """Whether this happened to this version before."""
         suffix = f"-{kind}.json"
         names = [name for name in self._objects.names(self._prefix) if name.endswith(suffix)]
-        return any(self._read(name).version == version for name in names)
+        return any(self._read(name).version == version for name in reversed(names))  # most ask of the latest
 
     def taken_back(self, version: str) -> Event | None:
         """The rollback or withdrawal that took this version from the clients, unless it came to them again since."""
