@@ -145,7 +145,8 @@ def _unfinished(client: SyncPrefectClient, flow: str) -> list[FlowRun]:
 
 def _superseded(client: SyncPrefectClient) -> Iterator[FlowRun]:
     """Of each deployment, the late runs of its schedule that a later one follows: after a pause, one catches up."""
-    due = FlowRunFilterNextScheduledStartTime(before_=datetime.now(UTC) - timedelta(seconds=_DUE_S))
+    before = datetime.now(UTC) - timedelta(seconds=_DUE_S)
+    due = FlowRunFilterNextScheduledStartTime.model_validate({"before_": before})
     scheduled = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED]))
     late = client.read_flow_runs(
         flow_filter=_named(*FLOWS), flow_run_filter=FlowRunFilter(state=scheduled, next_scheduled_start_time=due)
@@ -170,8 +171,8 @@ def _end(client: SyncPrefectClient, run: FlowRun, why: str) -> None:
     )
     for task in tasks:
         client.set_task_run_state(task.id, Crashed(message=why), force=True)
-    state = Cancelled(message=why) if run.state.is_cancelling() else Crashed(message=why)
-    client.set_flow_run_state(run.id, state, force=True)
+    final = Cancelled if run.state.is_cancelling() else Crashed
+    client.set_flow_run_state(run.id, final(message=why), force=True)
 
 
 def _end_by_id(run: str, why: str) -> None:

@@ -14,6 +14,7 @@ from noria.errors import NoriaError
 COMMANDS = (
     "init",
     "run",
+    "up",
     "plan",
     "status",
     "verify",
