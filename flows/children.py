@@ -70,12 +70,6 @@ class Child:
             else:
                 self._again_at = now + _READY_POLL_S
 
-    def wait(self) -> int:
-        """The status of a child that ends by itself."""
-        self._start()
-        assert self._process is not None
-        return self._process.wait()
-
     def end(self) -> None:
         """End it and all that it started; what does not end in time is killed."""
         if self._process is None:

@@ -110,14 +110,13 @@ class Crashes:
         assert run.state is not None
         age_s = (datetime.now(UTC) - run.state.timestamp).total_seconds()
         host, pid = run.labels.get(_HOST), run.labels.get(_PID)
-        is_here = host == socket.gethostname()
-        if is_here and _is_running(pid, run.state.timestamp) and not run.state.is_pending():
-            return None
-        if age_s < _STARTS_S:  # the labels may be those of an earlier attempt: it may not have come to say where it is
-            return None
-        if host is None or run.state.is_pending():
-            return None if _has_process(run) else f"nothing was heard of it for {age_s:.0f} s"
-        return f"process {pid} on {host} is gone" if is_here else self._why_lost(run, flow)
+        if host is None or run.state.is_pending():  # it did not come so far as to say where it is, this time
+            is_late = age_s > _STARTS_S and not _has_process(run)
+            return f"nothing was heard of it for {age_s:.0f} s" if is_late else None
+        if host == socket.gethostname():
+            begins = age_s < _STARTS_S and _has_process(run)  # the labels may be those of an earlier attempt
+            return None if begins or _is_running(pid, run.state.timestamp) else f"process {pid} on {host} is gone"
+        return self._why_lost(run, flow) if age_s > EXPIRY_S else None
 
     def _why_lost(self, run: FlowRun, flow: str) -> str | None:
         """What the lease says of a run on another machine."""

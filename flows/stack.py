@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -74,6 +75,7 @@ class Stack:
                 if not until.is_set():
                     self._register()
                     self._start_others()
+                    self._tell_addresses()
                 while not until.wait(_POLL_S):
                     for child in self._children:
                         child.keep()
@@ -93,16 +95,23 @@ class Stack:
                 raise StageFailed(f"the Prefect server does not answer within {_START_S:g} s", where=self._api)
 
     def _register(self) -> None:
-        """Make the pool, and tell the server what `prefect.yaml` says; doing it again changes nothing else."""
-        pool = ["work-pool", "create", POOL, "--type", "process", "--overwrite"]
-        for command in (pool, ["--no-prompt", "deploy", "--all"]):
-            status = self._child("deploy", "prefect", *command).wait()
-            if status:
-                raise StageFailed(
-                    f"`prefect {' '.join(command)}` exited with {status}",
-                    where=str(self._workspace.root / "prefect.yaml"),
-                    next_step=f"the log above has its own words; `noria init {self._workspace.root}` writes the file",
-                )
+        """Make the pool and its queues, and tell the server what `prefect.yaml` says; again: no change."""
+        self._prefect("work-pool", "create", POOL, "--type", "process", "--overwrite")
+        for queue in QUEUES:  # a worker gets nothing from any of its queues while one does not exist
+            _ask(f"{self._api}/work_pools/{POOL}/queues", {"name": queue})  # it refuses one that exists
+        self._prefect("--no-prompt", "deploy", "--all")
+
+    def _prefect(self, *arguments: str) -> None:
+        """Run one command of Prefect's; what it says matters only when it fails."""
+        command = [sys.executable, "-m", "prefect", *arguments]
+        root = self._workspace.root
+        done = subprocess.run(command, env=self._env, cwd=root, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise StageFailed(
+                f"`prefect {' '.join(arguments)}` exited with {done.returncode}:\n{done.stdout}{done.stderr}",
+                where=str(root / "prefect.yaml"),
+                next_step=f"`noria init {root}` writes the file where it is missing",
+            )
 
     def _start_others(self) -> None:
         queues = [part for queue in QUEUES for part in ("--work-queue", queue)]
@@ -110,6 +119,8 @@ class Stack:
         self._children.append(self._child("worker", "prefect", "worker", "start", "--pool", POOL, *queues))
         serve = ["serve", "-C", str(self._workspace.root), "--port", str(self._addresses.serve_port)]
         self._children.append(self._child("serve", "noria.cli", *serve, ready=self._is_live))
+
+    def _tell_addresses(self) -> None:
         self._say("noria", f"Prefect UI: {self._api.removesuffix('/api')}")
         self._say("noria", f"model server, once a model is live: http://127.0.0.1:{self._addresses.serve_port}")
 
@@ -136,7 +147,9 @@ class Stack:
         for child in reversed(self._children[len(server) :]):
             child.end()
         if len(self._children) > len(server):
-            self._child("watch", "flows.watch", "--once").wait()
+            subprocess.run(
+                [sys.executable, "-m", "flows.watch", "--once"], env=self._env, check=False, timeout=_START_S
+            )
         for child in server:
             child.end()
 
