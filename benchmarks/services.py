@@ -68,6 +68,12 @@ class Service:
         self._process.kill()
         self._process.wait()
 
+    def terminate(self, *, within_s: float) -> None:
+        """SIGTERM, which it must obey."""
+        assert self._process is not None
+        self._process.terminate()
+        self._process.wait(within_s)
+
     def end(self) -> None:
         """End it with all that it started."""
         if self._process is None:
@@ -138,7 +144,7 @@ def s3(directory: Path) -> tuple[Service, dict[str, str]]:
 def prefect_server(directory: Path, *, database_url: str = "", port: int | None = None) -> tuple[Service, str]:
     """A Prefect server, and the URL of its API."""
     directory.mkdir(parents=True, exist_ok=True)
-    port = port or _free_ports(1)[0]
+    port = port or free_port()
     api = f"http://127.0.0.1:{port}/api"
     own = {"PREFECT_HOME": str(directory), "PREFECT_SERVER_UI_API_URL": api}
     if database_url:
@@ -188,6 +194,11 @@ def family_of(pid: int) -> list[psutil.Process]:
         return [*process.children(recursive=True), process]
     except psutil.NoSuchProcess:
         return []
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    return _free_ports(1)[0]
 
 
 def _free_ports(count: int) -> list[int]:
