@@ -68,6 +68,11 @@ class Service:
         self._process.kill()
         self._process.wait()
 
+    def keep(self) -> None:
+        """Start it again if it ended, as systemd would."""
+        if self._process is not None and self._process.poll() is not None:
+            self.start()
+
     def terminate(self, *, within_s: float) -> None:
         """SIGTERM, which it must obey."""
         assert self._process is not None

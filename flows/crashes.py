@@ -52,7 +52,7 @@ _HOST, _PID = "noria.host", "noria.pid"
 _STARTS_S = 60.0
 """What takes longer than this from the worker's hands to its first words never started."""
 _DUE_S = 5.0
-_UNFINISHED = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
+_UNFINISHED = [StateType.PENDING, StateType.RUNNING, StateType.PAUSED, StateType.CANCELLING]
 
 logger = logging.getLogger(__name__)
 
@@ -110,6 +110,8 @@ class Crashes:
         assert run.state is not None
         age_s = (datetime.now(UTC) - run.state.timestamp).total_seconds()
         host, pid = run.labels.get(_HOST), run.labels.get(_PID)
+        if run.state.is_paused() and host != socket.gethostname():  # it waits for a person, and holds nothing meanwhile
+            return None
         if host is None or run.state.is_pending():  # it did not come so far as to say where it is, this time
             is_late = age_s > _STARTS_S and not _has_process(run)
             return f"nothing was heard of it for {age_s:.0f} s" if is_late else None
