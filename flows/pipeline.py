@@ -7,9 +7,9 @@ import argparse
 from prefect import flow
 from prefect.futures import PrefectFuture
 
+from flows.crashes import run_alone
 from noria.artifacts import Artifact
 from noria.data.augment import refusal
-from noria.lease import hold
 from noria.workspace import Workspace
 from tasks.augment import augment
 from tasks.check import check, check_again
@@ -36,7 +36,7 @@ def pipeline(directory: str = ".", wait_s: float = 3600.0) -> None:
         How long to wait for another run in it.
     """
     workspace = Workspace.at(directory)
-    with hold(workspace, wait_s=wait_s):
+    with run_alone(workspace, wait_s=wait_s):
         deployed, evaluation = new_model(workspace)
         update(workspace, deployed, evaluation)
 

@@ -7,6 +7,7 @@ It ends with its standard input, that is with the run, whatever ends the run.
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -18,11 +19,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from noria.errors import ConfigError
+from filelock import FileLock, Timeout
+
+from noria.errors import ConfigError, WorkspaceBusy
 from noria.workspace import Workspace
 
 _ANSWER_S = 10.0
-_QUIET = {
+QUIET = {
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # a person reads one line a node, from tasks.prefect_task
@@ -32,7 +35,9 @@ _QUIET = {
 
 @contextmanager
 def prefect_api(workspace: Workspace) -> Iterator[str]:
-    """The URL of the API that runs report to, also in the environment: the given one, or our own server's.
+    """The URL of the API that runs report to, also in the environment.
+
+    That is the given one, or that of `noria up`, or our own server's.
 
     Use it before Prefect is imported: Prefect reads its settings once.
 
@@ -41,11 +46,18 @@ def prefect_api(workspace: Workspace) -> Iterator[str]:
     ConfigError
         When nobody answers at the given URL.
     """
-    for name, value in _QUIET.items():
+    for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     if url := os.environ.get("PREFECT_API_URL"):
         _check_answers(url)
         yield url
+        return
+    if url := running_api(workspace):
+        os.environ["PREFECT_API_URL"] = url
+        try:
+            yield url
+        finally:
+            del os.environ["PREFECT_API_URL"]
         return
     home = Path(os.environ.setdefault("PREFECT_HOME", str(workspace.scratch / "prefect")))
     home.mkdir(parents=True, exist_ok=True)
@@ -60,6 +72,53 @@ def prefect_api(workspace: Workspace) -> Iterator[str]:
         assert server.stdin is not None
         server.stdin.close()  # it ends by itself; nobody needs to wait for that
         del os.environ["PREFECT_API_URL"], os.environ["PREFECT_SERVER_UI_API_URL"]
+
+
+@contextmanager
+def published_api(workspace: Workspace, url: str) -> Iterator[None]:
+    """Let the runs in the workspace find the server at `url` while the block runs.
+
+    Raises
+    ------
+    WorkspaceBusy
+        When another process does so already.
+    """
+    workspace.scratch.mkdir(exist_ok=True)
+    lock = FileLock(workspace.scratch / "up.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise WorkspaceBusy(
+            f"`noria up` runs here already: its Prefect server is {running_api(workspace) or 'starting'}",
+            where=str(workspace.root),
+            next_step="use that one, or end it first",
+        ) from None
+    try:
+        _published(workspace).write_text(json.dumps({"api": url, "pid": os.getpid()}))
+        yield
+    finally:
+        _published(workspace).unlink(missing_ok=True)
+        lock.release()
+
+
+def running_api(workspace: Workspace) -> str | None:
+    """The URL of the API that `noria up` runs for the workspace, if it does."""
+    path = workspace.scratch / "up.lock"
+    if not path.exists():
+        return None
+    try:
+        with FileLock(path).acquire(timeout=0):
+            return None  # whoever wrote the file was killed
+    except Timeout:
+        pass
+    try:
+        return str(json.loads(_published(workspace).read_text())["api"])
+    except (FileNotFoundError, ValueError):
+        return None  # written or removed this very moment
+
+
+def _published(workspace: Workspace) -> Path:
+    return workspace.scratch / "up.json"
 
 
 def _check_answers(url: str) -> None:

@@ -7,6 +7,7 @@ import argparse
 from prefect import allow_failure, flow
 from prefect.futures import PrefectFuture, as_completed
 
+from flows.crashes import announce
 from noria.tuning.report import Summary
 from noria.tuning.search import Limits, begin_search
 from noria.tuning.worker import Ended
@@ -33,6 +34,7 @@ def tune(
     wait_s:
         How long to wait for a run in the workspace.
     """
+    announce()
     workspace = Workspace.at(directory)
     limits = Limits.of(workspace.config.tune, trials=trials, minutes=minutes, parallel=parallel)
     with begin_search(workspace, limits, wait_s=wait_s) as search:

@@ -10,9 +10,9 @@ from prefect.futures import PrefectFuture
 from prefect.states import Completed
 
 from flows.approval import ask_person
+from flows.crashes import run_alone
 from flows.pipeline import new_model
 from noria.artifacts import Artifact
-from noria.lease import hold
 from noria.workspace import Workspace
 from tasks.arrivals import arrivals
 from tasks.decide import decide
@@ -33,7 +33,7 @@ def evaluate_and_update(directory: str = ".", wait_s: float = 3600.0) -> State[s
         How long to wait for another run in it.
     """
     workspace = Workspace.at(directory)
-    with hold(workspace, wait_s=wait_s):
+    with run_alone(workspace, wait_s=wait_s):
         arrived = arrivals(workspace)
         monitored = monitor(workspace, arrived)
         decided = decide(workspace, arrived, monitored)
@@ -45,7 +45,7 @@ def evaluate_and_update(directory: str = ".", wait_s: float = 3600.0) -> State[s
         proposed = propose(workspace, deployed, evaluation) if needs_approval(workspace) else None
     if proposed is not None and is_better(proposed):
         ask_person(workspace, proposed.result())
-    with hold(workspace, wait_s=wait_s):
+    with run_alone(workspace, wait_s=wait_s):
         updated = update(workspace, deployed, evaluation)
     return ended(f"Trained: {updated.result().facts['decision']}", decided)
 

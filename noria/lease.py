@@ -1,4 +1,8 @@
-"""One run at a time in a workspace, and stages that end with the run that started them."""
+"""One run at a time in a workspace and for a model, and stages that end with the run that started them.
+
+On one machine the kernel's file lock decides, which is let go of however its holder ends; between machines
+the lease in the model store does (`noria.serving.lease`).
+"""
 
 from __future__ import annotations
 
@@ -7,16 +11,22 @@ import logging
 import os
 import socket
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import chdir, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
 from noria.errors import WorkspaceBusy
 from noria.workspace import Workspace
+
+if TYPE_CHECKING:
+    from noria.serving.lease import Holder
 
 LIFELINE = "NORIA_LIFELINE"
 """Environment variable of stages: the FIFO whose write end the runner holds for as long as it lives."""
@@ -26,19 +36,41 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Owner:
-    """Who holds a workspace."""
+    """Who holds a workspace; `run` is Prefect's id of the flow run."""
 
     pid: int
     host: str
     since: str
+    run: str = ""
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host}, since {self.since}"
 
 
 @contextmanager
-def hold(workspace: Workspace, *, wait_s: float) -> Iterator[None]:
-    """Hold the workspace for as long as the block runs; wait up to `wait_s` for whoever holds it.
+def hold(workspace: Workspace, *, wait_s: float, run: str = "") -> Iterator[Holder | None]:
+    """Occupy the workspace and hold the lease of its model; wait up to `wait_s` in all for whoever holds them.
+
+    `run` is Prefect's id of the flow run. Yields the holder that the lease was taken from, if that one died with
+    it. When the lease is lost, the stages end, and no other can start.
+
+    Raises
+    ------
+    WorkspaceBusy
+        When either is still held after `wait_s`, naming the owner; when the lease was lost.
+    StoreError
+        When the model store does not answer.
+    """
+    until = time.monotonic() + wait_s
+    with occupy(workspace, wait_s=wait_s, run=run) as lifeline:
+        wait_s = max(until - time.monotonic(), 0.0)
+        with _leased(workspace, run, lifeline, wait_s=wait_s) as before:
+            yield before
+
+
+@contextmanager
+def occupy(workspace: Workspace, *, wait_s: float, run: str = "") -> Iterator[Lifeline]:
+    """Hold the workspace alone for as long as the block runs: enough for what changes nothing in the store.
 
     Meanwhile stages find this Python first on PATH and end when this process does, and the workspace
     is the current directory: DVC saves to its run cache from nowhere else.
@@ -52,10 +84,10 @@ def hold(workspace: Workspace, *, wait_s: float) -> Iterator[None]:
     lock = _lock(workspace)
     _acquire(lock, workspace, wait_s=wait_s)
     try:
-        owner = Owner(os.getpid(), socket.gethostname(), datetime.now(UTC).isoformat(timespec="seconds"))
+        owner = Owner(os.getpid(), socket.gethostname(), datetime.now(UTC).isoformat(timespec="seconds"), run)
         _owner_file(workspace).write_text(json.dumps(asdict(owner)))
-        with chdir(workspace.root), _lifeline(workspace.scratch / "lifeline"):
-            yield
+        with chdir(workspace.root), Lifeline(workspace.scratch / "lifeline") as lifeline:
+            yield lifeline
     finally:
         _owner_file(workspace).unlink(missing_ok=True)
         lock.release()
@@ -97,27 +129,84 @@ def _acquire(lock: FileLock, workspace: Workspace, *, wait_s: float) -> None:
     try:
         lock.acquire(timeout=wait_s)
     except Timeout:
-        raise WorkspaceBusy(
-            f"another run holds this workspace: {_named(workspace)}",
-            where=str(workspace.root),
-            expected=f"that it ends within {wait_s:g} s",
-            next_step="let it end, end that process, or wait longer with --wait-s",
-        ) from None
+        raise _busy(str(_named(workspace)), where=str(workspace.root), wait_s=wait_s) from None
+
+
+def _busy(owner: str, *, where: str, wait_s: float) -> WorkspaceBusy:
+    return WorkspaceBusy(
+        f"another run holds this workspace: {owner}",
+        where=where,
+        expected=f"that it ends within {wait_s:g} s",
+        next_step="let it end, end that process, or wait longer with --wait-s",
+    )
 
 
 @contextmanager
-def _lifeline(fifo: Path) -> Iterator[None]:
-    """Hold a FIFO's write end, named in the environment: the kernel closes it however this process ends."""
-    fifo.unlink(missing_ok=True)
-    os.mkfifo(fifo, mode=0o600)
-    end = os.open(fifo, os.O_RDWR)  # with O_WRONLY, open would wait for the first stage
-    before = {name: os.environ.get(name) for name in (LIFELINE, "PATH")}
-    os.environ[LIFELINE] = str(fifo)
-    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+def _leased(workspace: Workspace, run: str, lifeline: Lifeline, *, wait_s: float) -> Iterator[Holder | None]:
+    """Hold the lease of the model; cut the lifeline of the stages when it is lost."""
+    from noria.serving.lease import Holder, Lease, take  # here: stages import this module, and none takes a lease
+    from noria.serving.objects import open_objects
+
+    here = Holder(run, socket.gethostname(), os.getpid(), str(workspace.root))
+
+    def is_gone(other: Holder) -> bool:
+        return (other.host, other.workspace) == (here.host, here.workspace)  # we have the lock that it had
+
+    name, where = workspace.config.name, f"{workspace.store}/{workspace.config.name}/lease.json"
     try:
-        yield
+        taken = take(open_objects(workspace.store), name, here, wait_s=wait_s, is_gone=is_gone)
+    except TimeoutError as error:
+        raise _busy(str(error), where=where, wait_s=wait_s) from None
+    why: list[str] = []
+
+    def lose(reason: str) -> None:
+        logger.error("this run lost its lease and stops: %s", reason)
+        why.append(reason)
+        lifeline.cut()
+
+    watched, holder, tag, before = taken
+    lease = Lease(watched, holder, tag, lost=lose)
+    try:
+        yield before
+    except Exception as error:
+        if why:
+            raise WorkspaceBusy(
+                f"this run lost its lease: {why[0]}",
+                where=where,
+                expected="that the model store answers, and this machine is not stopped for a minute",
+                next_step="what is live is untouched; run again, it goes on where this one stopped",
+            ) from error
+        raise
     finally:
-        os.close(end)
-        fifo.unlink(missing_ok=True)
-        for name, value in before.items():
+        lease.release()
+
+
+class Lifeline:
+    """A FIFO's write end, named in the environment: the kernel closes it however this process ends."""
+
+    def __init__(self, fifo: Path) -> None:
+        self._fifo = fifo
+        self._lock = threading.Lock()
+        self._end: int | None = None
+
+    def __enter__(self) -> Lifeline:
+        self._fifo.unlink(missing_ok=True)
+        os.mkfifo(self._fifo, mode=0o600)
+        self._end = os.open(self._fifo, os.O_RDWR)  # with O_WRONLY, open would wait for the first stage
+        self._before = {name: os.environ.get(name) for name in (LIFELINE, "PATH")}
+        os.environ[LIFELINE] = str(self._fifo)
+        os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+        return self
+
+    def cut(self) -> None:
+        """End the stages that run; one that starts finds no FIFO and ends at once."""
+        with self._lock:
+            if self._end is not None:
+                self._fifo.unlink(missing_ok=True)
+                os.close(self._end)
+                self._end = None
+
+    def __exit__(self, *_: object) -> None:
+        self.cut()
+        for name, value in self._before.items():
             os.environ.pop(name) if value is None else os.environ.__setitem__(name, value)

@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 
 from noria.errors import WorkspaceBusy
-from noria.lease import LIFELINE, hold, holder
+from noria.lease import LIFELINE, holder, occupy
 from noria.workspace import Workspace
 
 HOLDER = """
 import sys, time
-from noria.lease import hold
+from noria.lease import occupy
 from noria.workspace import Workspace
-with hold(Workspace.at(sys.argv[1]), wait_s=0):
+with occupy(Workspace.at(sys.argv[1]), wait_s=0):
     print("held", flush=True)
     time.sleep(60)
 """
@@ -59,7 +59,7 @@ def ends(pid: int) -> bool:
 
 
 def test_a_second_run_waits_and_then_names_the_owner(tmp_path, other_run):
-    with pytest.raises(WorkspaceBusy, match=f"process {other_run.pid} on "), hold(Workspace.at(tmp_path), wait_s=0.2):
+    with pytest.raises(WorkspaceBusy, match=f"process {other_run.pid} on "), occupy(Workspace.at(tmp_path), wait_s=0.2):
         pass
 
 
@@ -67,7 +67,7 @@ def test_a_second_run_gets_in_when_the_first_was_killed(tmp_path, other_run):
     workspace = Workspace.at(tmp_path)
     assert holder(workspace).pid == other_run.pid
     other_run.kill()
-    with hold(workspace, wait_s=10):
+    with occupy(workspace, wait_s=10):
         assert holder(workspace).pid == os.getpid()
     assert holder(workspace) is None
 
@@ -82,7 +82,7 @@ def test_a_stage_and_its_children_end_with_the_run_however_it_ends(tmp_path, oth
 
 
 def test_a_stage_that_takes_too_long_ends_itself_and_says_where_it_stood(tmp_path):
-    with hold(Workspace.at(tmp_path), wait_s=0):
+    with occupy(Workspace.at(tmp_path), wait_s=0):
         stage = start_stage(tmp_path, timeout_s=1, env={LIFELINE: os.environ[LIFELINE]})
         child = int(stage.stdout.readline())
         _, said = stage.communicate(timeout=30)

@@ -17,6 +17,7 @@ COMMANDS = (
     "init",
     "run",
     "update",
+    "up",
     "plan",
     "status",
     "verify",

@@ -47,8 +47,9 @@ def run(args: argparse.Namespace) -> int:
     else:
         scenario = load_scenario(args.scenario or "text-classification").name
         made += _write(params, _params_text(root, scenario=scenario, source=args.source))
-    ours = ("params.yaml", "dvc.yaml", *_as_here(scenario))
+    ours = ("params.yaml", "dvc.yaml", "prefect.yaml", *_as_here(scenario))
     made += _write(root / "dvc.yaml", _dvc_text(root, scenario))
+    made += _write(root / "prefect.yaml", _deployments_text(root))
     made += [name for file in _as_here(scenario) for name in _write(root / file, (_CODE / file).read_text())]
     made += _add_sections(params)
     made += _init_version_control(root)
@@ -178,6 +179,14 @@ def _dvc_text(root: Path, scenario: str) -> str:
     if own.exists():
         text = with_code(text, yaml.safe_load(own.read_text(encoding="utf-8")))
     return text.replace('code: "."', f'code: "{os.path.relpath(_CODE, root)}"')
+
+
+def _deployments_text(root: Path) -> str:
+    """The repository's prefect.yaml, with deployments named after the workspace's model."""
+    from noria.config import read_params
+
+    ours, own = (str(read_params(path / "params.yaml")["name"]) for path in (_CODE, root))
+    return (_CODE / "prefect.yaml").read_text(encoding="utf-8").replace(f"- name: {ours}\n", f"- name: {own}\n")
 
 
 def _init_version_control(root: Path) -> list[str]:

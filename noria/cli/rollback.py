@@ -12,6 +12,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = subparsers.add_parser("rollback", help="withdraw the canary; without one, go back to the version before")
     parser.add_argument("--reason", default="by hand", help="why; it goes into the journal (default: by hand)")
     parser.add_argument(
+        "--of",
+        metavar="VERSION",
+        help="go back from this version only: once another is live, repeating changes nothing",
+    )
+    parser.add_argument(
         "--canary", action="store_true", help="withdraw the canary or shadow, and leave what is live in any case"
     )
     add_directory(parser)
@@ -32,6 +37,9 @@ def run(args: argparse.Namespace) -> int:
     elif args.canary:
         print(f"there is no canary; {before.version} is live")
     else:
-        live = store.rollback(reason=args.reason)
-        print(f"{live.version} is live again in place of {before.version}")
+        live = store.rollback(reason=args.reason, of=args.of)
+        if live == before:
+            print(f"{live.version} is live already; nothing was changed")
+        else:
+            print(f"{live.version} is live again in place of {before.version}")
     return 0

@@ -86,7 +86,7 @@ class Journal:
         """Whether this happened to this version before."""
         suffix = f"-{kind}.json"
         names = [name for name in self._objects.names(self._prefix) if name.endswith(suffix)]
-        return any(self._read(name).version == version for name in names)
+        return any(self._read(name).version == version for name in reversed(names))  # most ask of the latest
 
     def last_verdict(self, version: str) -> Event | None:
         """The last event that judged this version, or made it live."""

@@ -139,10 +139,9 @@ class Pointer:
         self.settle(new)
         return new
 
-    def settle(self, live: Production) -> None:
-        """Tell the journal what made `live` so, unless it knows."""
-        if live.event is not None:
-            self._journal.keep(live.event)
+    def settle(self, live: Production) -> bool:
+        """Tell the journal what made `live` so, unless it knows; whether it had to be told."""
+        return live.event is not None and self._journal.keep(live.event)
 
     def _stored(self) -> tuple[Production | None, str | None]:
         stored = self._objects.read(self._key)

@@ -8,6 +8,7 @@
 <name>/journal/<time>-<event>.json
 <name>/feedback/<time>-<id>.json   what people say of its answers (noria/serving/feedback.py)
 <name>/intakes/<number>.json       what became of it (noria/serving/intakes.py)
+<name>/lease.json               the one run that may change the model (noria/serving/lease.py)
 <name>/observations/<trial>/<server>.json   how a canary did beside its champion (noria/serving/observations.py)
 """
 
@@ -88,7 +89,7 @@ class ModelStore:
             raise StoreError(
                 f"version {version} is another bundle", where=self.place(version), expected=f"digest {artifact.digest}"
             )
-        if new:
+        if new or not self.journal.has("published", version):  # whoever published it died before he told
             self.journal.record("published", version)
         return published
 
@@ -261,10 +262,12 @@ class ModelStore:
         alone, told = replace(over, canary=None), {"over": over.version, **(details or {})}
         return self._pointer.change(alone, "withdrawn", over.canary.version, reason=reason, over=over, details=told)
 
-    def rollback(self, *, reason: str) -> Production:
+    def rollback(self, *, reason: str, of: str | None = None) -> Production:
         """Make the version live that was live before; what is live now is not returned to, and no canary is left.
 
         A version that is damaged, or not signed as it must be, is passed over: the one before it goes live.
+        `of` is the version to go back from: once another is live, nothing changes. A rollback that died before it
+        told the journal is told, and not done again.
 
         Raises
         ------
@@ -272,6 +275,12 @@ class ModelStore:
             When nothing is live, or nothing whole was before.
         """
         live = self.production()
+        is_told_late = live is not None and self._pointer.settle(live)
+        if live is not None and (
+            (is_told_late and live.event is not None and live.event.kind == "rolled-back")
+            or of not in (None, live.version)
+        ):
+            return live
         if live is None or not live.previous:
             state = "nothing is live" if live is None else f"{live.version} is the first version that went live"
             raise StoreError(

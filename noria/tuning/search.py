@@ -24,7 +24,7 @@ from noria.config import Config, TuneConfig
 from noria.config.tune import Scalar
 from noria.errors import StageFailed, WorkspaceBusy
 from noria.evaluation.inference import num_cores
-from noria.lease import hold
+from noria.lease import occupy
 from noria.serving.predecessor import pinned
 from noria.tuning.space import Space, read_space
 from noria.tuning.study import BASELINE, REFUSED, importances, open_study, prepare_sampler, resume, study_name, suggest
@@ -281,7 +281,7 @@ def begin_search(workspace: Workspace, limits: Limits, *, wait_s: float) -> Iter
     space = read_space(pinned(workspace), workspace.params)
     workspace.tuning.mkdir(parents=True, exist_ok=True)
     with _alone(workspace):
-        with hold(workspace, wait_s=wait_s):
+        with occupy(workspace, wait_s=wait_s):
             splits = read_artifact(workspace.splits)
             name = study_name(splits, space)
             for left in workspace.tuning.glob(f"*/{_SPLITS}"):  # of a search that was killed

@@ -195,6 +195,27 @@ def test_who_dies_between_the_swap_and_the_journal_leaves_the_event_to_the_next(
     assert told(store)[2:] == [(kind, second), ("canary", third)]
 
 
+def test_a_rollback_that_died_before_it_was_told_is_not_done_twice(store, versions, monkeypatch):
+    first, second, third = versions
+    for version in (second, third):
+        store.promote(version, reason="next", over=store.production())
+    with dying(store, "rolled-back", monkeypatch):
+        store.rollback(reason="worse")
+    assert store.rollback(reason="worse").version == second
+    assert told(store)[-1] == ("rolled-back", second)
+    assert store.rollback(reason="worse", of=third).version == second
+    assert store.rollback(reason="worse").version == first
+
+
+def test_who_dies_between_a_version_and_the_journal_leaves_its_publication_to_the_next(store, tmp_path, monkeypatch):
+    bundle = tiny.opaque_bundle(tmp_path / "bundle", "a model")
+    with dying(store, "published", monkeypatch):
+        store.publish(bundle.path)
+    for _ in range(2):
+        store.publish(bundle.path)
+    assert [event.kind for event in store.journal.events()] == ["published"]
+
+
 def test_an_event_that_nobody_told_is_told_before_the_pointer_moves_on(store, versions, monkeypatch):
     _, second, third = versions
     with dying(store, "canary", monkeypatch):

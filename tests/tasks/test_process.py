@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from noria.errors import Preempted
-from noria.lease import LIFELINE, hold
+from noria.lease import LIFELINE, occupy
 from noria.workspace import Workspace
 
 STAGE = """
@@ -51,7 +51,7 @@ def errors(directory: Path) -> list[tuple[str, int]]:
 @pytest.mark.slow
 @pytest.mark.parametrize("needs_s", [0, 7])
 def test_a_stage_whose_runner_is_gone_saves_and_ends_as_soon_as_it_has(tmp_path: Path, needs_s: float) -> None:
-    with hold(Workspace.at(tmp_path), wait_s=0):
+    with occupy(Workspace.at(tmp_path), wait_s=0):
         assert LIFELINE in os.environ
         stage = start(tmp_path, needs_s=needs_s)
     begun = time.monotonic()
@@ -61,7 +61,7 @@ def test_a_stage_whose_runner_is_gone_saves_and_ends_as_soon_as_it_has(tmp_path:
 
 
 def test_a_stage_that_is_told_to_end_says_so_with_the_code_that_is_tried_again(tmp_path: Path) -> None:
-    with hold(Workspace.at(tmp_path), wait_s=0):
+    with occupy(Workspace.at(tmp_path), wait_s=0):
         stage = start(tmp_path, needs_s=0)
         stage.send_signal(signal.SIGTERM)
         assert stage.wait(30) == Preempted.exit_code == os.EX_TEMPFAIL
@@ -69,7 +69,7 @@ def test_a_stage_that_is_told_to_end_says_so_with_the_code_that_is_tried_again(t
 
 
 def test_a_stage_that_took_too_long_saves_too_and_says_that_it_took_too_long(tmp_path: Path) -> None:
-    with hold(Workspace.at(tmp_path), wait_s=0):
+    with occupy(Workspace.at(tmp_path), wait_s=0):
         stage = start(tmp_path, needs_s=0.2, timeout_s=1)
         assert stage.wait(30) == 124
     assert (tmp_path / "saved").exists()

@@ -1,0 +1,144 @@
+"""`noria up` on PostgreSQL: cron starts a whole flow, what dies comes back, and nothing is left of it when it ends."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import threading
+import time
+import urllib.request
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+import yaml
+from workspaces import environment, good_rows, last_run, make_workspace, noria, noria_command
+
+from benchmarks.services import Postgres
+
+pytestmark = pytest.mark.slow
+
+NODES = ["ingest", "preprocess", "check", "augment", "split", "train", "evaluate", "optimize", "deploy", "update"]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory) -> Path:
+    """A workspace whose `pipeline` starts at every full minute."""
+    root = make_workspace(tmp_path_factory.mktemp("up") / "ws", good_rows(300))
+    settings = yaml.safe_load((root / "prefect.yaml").read_text())
+    (pipeline,) = (one for one in settings["deployments"] if one["entrypoint"] == "flows.pipeline.pipeline")
+    pipeline["schedules"] = [{"cron": "* * * * *", "timezone": "Europe/Berlin"}]
+    pipeline["concurrency_limit"] = {"limit": 1, "collision_strategy": "CANCEL_NEW"}
+    (root / "prefect.yaml").write_text(yaml.safe_dump({"pull": [], "deployments": [pipeline]}))
+    return root
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory):
+    postgres = Postgres(tmp_path_factory.mktemp("postgres") / "data")
+    yield postgres.url
+    postgres.end()
+
+
+class Up:
+    """`noria up` under way, and its log."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process, self.lines = process, []
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self):
+        for line in self.process.stdout:
+            self.lines.append(line.rstrip())
+
+    def said(self, pattern, *, within_s=180):
+        """What the log says that matches."""
+        until = time.monotonic() + within_s
+        while not (found := re.search(pattern, "\n".join(self.lines))):
+            assert self.process.poll() is None and time.monotonic() < until, "\n".join(self.lines)
+            time.sleep(0.2)
+        return found
+
+    @property
+    def family(self):
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+
+@contextmanager
+def up(root, **env):
+    command = noria_command("up", "--port", "0", "--serve-port", "0")
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    with subprocess.Popen(command, cwd=root, env=environment(**env), **options) as process:
+        try:
+            yield Up(process)
+        finally:
+            if process.poll() is None:
+                process.terminate()
+                process.wait(180)
+
+
+def runs(api, *states):
+    body = json.dumps({"flow_runs": {"state": {"type": {"any_": states}}} if states else {}}).encode()
+    request = urllib.request.Request(f"{api}/flow_runs/filter", body, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=20) as answer:
+        return json.load(answer)
+
+
+def wait_for(condition, seconds):
+    until = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < until
+        time.sleep(0.5)
+    return found
+
+
+def test_cron_starts_a_flow_that_goes_live_and_the_stack_leaves_nothing_behind(root, database):
+    with up(root, PREFECT_API_DATABASE_CONNECTION_URL=database) as stack:
+        ui = stack.said(r"Prefect UI: (http://[\d.:]+)")[1]
+        assert stack.said(r"next by schedule: (\S+)")[1].startswith("20")
+        done = wait_for(lambda: runs(f"{ui}/api", "COMPLETED"), 400)
+        assert done[0]["deployment_id"] and done[0]["created_by"]["type"] == "SCHEDULE"
+        assert last_run(root)[: len(NODES)] == [(node, "ran") for node in NODES]
+        served = stack.said(r"serve  \| ws [0-9a-f]{12}: (http://[\d.:]+)/predict")[1]
+        request = urllib.request.Request(f"{served}/predict", json.dumps({"text": "质量很好"}).encode())
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            assert json.load(answer)["label"] in ("neg", "pos")
+
+        second = noria("up", cwd=root)
+        assert second.returncode == 12 and f"{ui}/api" in second.stderr
+        assert noria("run", cwd=root).returncode == 0
+        assert len([run for run in runs(f"{ui}/api", "COMPLETED") if run["deployment_id"] is None]) == 1
+
+        (worker,) = (one for one in stack.family if one.cmdline()[1:5] == ["-m", "prefect", "worker", "start"])
+        worker.kill()
+        stack.said(r"worker \| ended with -9; it is started again")
+        before = len(runs(f"{ui}/api", "COMPLETED"))
+        wait_for(lambda: len(runs(f"{ui}/api", "COMPLETED")) > before, 300)
+
+        wait_for(lambda: runs(f"{ui}/api", "RUNNING"), 120)  # it ends in the middle of a run
+        family = stack.family
+        stack.process.send_signal(signal.SIGINT)
+        assert stack.process.wait(120) == 0, "\n".join(stack.lines)
+        assert not [process for process in family if process.is_running() and process.status() != "zombie"]
+    assert not (root / ".noria" / "up.json").exists()
+    assert noria("verify", cwd=root).returncode == 0
+
+
+def test_what_a_stack_left_running_is_seen_to_by_the_next(root, database):
+    with up(root, PREFECT_API_DATABASE_CONNECTION_URL=database) as stack:
+        ui = stack.said(r"Prefect UI: (http://[\d.:]+)")[1]
+        wait_for(lambda: runs(f"{ui}/api", "RUNNING"), 180)
+        for process in [*stack.family, psutil.Process(stack.process.pid)]:
+            process.kill()  # the machine lost its power
+    with up(root, PREFECT_API_DATABASE_CONNECTION_URL=database) as stack:
+        ui = stack.said(r"Prefect UI: (http://[\d.:]+)")[1]
+        began = time.monotonic()
+        wait_for(lambda: runs(f"{ui}/api", "CRASHED"), 90)
+        assert time.monotonic() - began < 90
+        before = len(runs(f"{ui}/api", "COMPLETED"))
+        wait_for(lambda: len(runs(f"{ui}/api", "COMPLETED")) > before, 300)
+        stack.process.terminate()
+        assert stack.process.wait(120) == 0
