@@ -16,6 +16,7 @@ COMMANDS = (
     "run",
     "plan",
     "status",
+    "report",
     "verify",
     "predict",
     "explain",

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from noria.config.data import AugmentConfig, CheckConfig, CleanConfig, PreprocessConfig, SourceConfig, SplitConfig
 from noria.config.section import NonNegative, Section
-from noria.config.serving import DeployConfig, EvaluateConfig, OptimizeConfig, ServeConfig, UpdateConfig
+from noria.config.serving import DeployConfig, EvaluateConfig, NotifyConfig, OptimizeConfig, ServeConfig, UpdateConfig
 from noria.config.training import ModelConfig, TokenizerConfig, TrainConfig
 from noria.config.tune import TuneConfig
 
@@ -36,6 +36,7 @@ class Config(Section):
     deploy: DeployConfig = DeployConfig()
     update: UpdateConfig = UpdateConfig()
     serve: ServeConfig = ServeConfig()
+    notify: NotifyConfig = NotifyConfig()
 
     @model_validator(mode="after")
     def _can_be_compressed(self) -> Self:
