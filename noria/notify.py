@@ -21,6 +21,7 @@ ADDRESSES = "NORIA_NOTIFY"
 logger = logging.getLogger(__name__)
 
 _ATTEMPTS = 2
+_TALKATIVE = ("apprise", "urllib3.connectionpool")  # they quote addresses: one that can't be read, the path of a hook
 _SEEN_AS = {"failure": "failure", "promotion": "success", "refusal": "warning", "call": "warning", "approval": "info"}
 
 
@@ -56,7 +57,8 @@ def notify(kind: NewsKind, *, title: str, text: str, workspace: Workspace) -> in
 
 def _tell(url: str, title: str, text: str, seen_as: str, reached: list[str]) -> None:
     """Send once, and once more where that failed; says only the kind of an address, never its secrets."""
-    logging.getLogger("apprise").disabled = True  # it quotes an address that it can't read
+    for name in _TALKATIVE:
+        logging.getLogger(name).disabled = True
     from apprise import Apprise, NotifyFormat, NotifyType
 
     scheme = url.partition("://")[0][:20]

@@ -50,7 +50,7 @@ def remember_run(workspace: Workspace, run: Run) -> None:
     """Append what is known of a run; the last line of a run counts."""
     try:
         with _file(workspace).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(asdict(run), ensure_ascii=False) + "\n")
+            file.write(json.dumps(asdict(run)) + "\n")  # in ASCII: an error may quote broken bytes
     except OSError as error:
         logger.warning("%s can't be written: %s", _file(workspace), error)
 
