@@ -24,13 +24,13 @@ _CHANGES = {"promote": "goes live", "canary": "is tried on requests"}
 _CHANGES_OF_A_TRIAL = {"promote": "went live after its trial", "withdraw": "was withdrawn from its trial"}
 
 
-@task(name="tell people", cache_policy=NO_CACHE, persist_result=False)
+@task(name="tell people", task_run_name="tell people", cache_policy=NO_CACHE, persist_result=False)
 def tell(workspace: Workspace, kind: NewsKind, *, title: str, text: str) -> int:
     """Tell everybody at NORIA_NOTIFY; returns how many were reached."""
     return notify(kind, title=title, text=f"{text}\n\n{_where_to_look(workspace, this_run.id)}", workspace=workspace)
 
 
-@task(name="tell of the change", cache_policy=NO_CACHE, persist_result=False)
+@task(name="tell of the change", task_run_name="tell of the change", cache_policy=NO_CACHE, persist_result=False)
 def tell_change(workspace: Workspace, updated: Artifact) -> int:
     """Tell what clients get from now on, and why."""
     verdict = json.loads((updated.path / VERDICT).read_text(encoding="utf-8"))
@@ -63,7 +63,8 @@ def change_in_words(verdict: Mapping[str, Any]) -> tuple[str, str]:
 def tell_failure(flow: Flow[Any, Any], flow_run: FlowRun, state: State[Any]) -> None:
     """The hook of a flow on failure and on a crash: what went wrong, as the run itself says it."""
     workspace = Workspace.at(str(flow_run.parameters.get("directory", ".")))
-    refused = isinstance(state.data, GateRefused)
+    said = (state.message or "").removeprefix("Flow run encountered an exception: ")
+    refused = said.startswith(GateRefused.__name__)  # the exception itself stays with the process that raised it
     kind: NewsKind = "refusal" if refused else "failure"
     title = f"{flow.name}: {'the gate refused the data' if refused else f'the run {state.name or state.type}'.lower()}"
     next_step = (
@@ -71,7 +72,7 @@ def tell_failure(flow: Flow[Any, Any], flow_run: FlowRun, state: State[Any]) -> 
         if refused
         else "put right what it says, then `noria run`: it goes on from the stage that failed"
     )
-    text = f"{state.message or state.name}\n\nThe champion stays live.\nNext: {next_step}."
+    text = f"{said or state.name}\n\nThe champion stays live.\nNext: {next_step}."
     notify(kind, title=title, text=f"{text}\n{_where_to_look(workspace, str(flow_run.id))}", workspace=workspace)
 
 

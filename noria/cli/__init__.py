@@ -17,6 +17,7 @@ COMMANDS = (
     "plan",
     "status",
     "report",
+    "metrics",
     "verify",
     "predict",
     "explain",

@@ -17,7 +17,7 @@ _STAGES_THAT_REFUSE = ("ingest", "preprocess", "clean", "split")
 
 def ledger_section(workspace: Workspace) -> Section | None:
     """Where every row went, drawn and as a table."""
-    ledgers = dict(_ledgers(workspace))
+    ledgers = dict(read_ledgers(workspace))
     if not ledgers:
         return None
     rows = [
@@ -32,7 +32,8 @@ def ledger_section(workspace: Workspace) -> Section | None:
     )
 
 
-def _ledgers(workspace: Workspace) -> Iterator[tuple[str, Ledger]]:
+def read_ledgers(workspace: Workspace) -> Iterator[tuple[str, Ledger]]:
+    """Where the rows of each kind of data went, in the order of the flowchart; of what is there."""
     for path in (workspace.raw, workspace.preprocessed, workspace.cleaned, workspace.augmented, workspace.splits):
         try:
             artifact = read_artifact(path, verify=False)
