@@ -24,7 +24,7 @@ from noria.workspace import Workspace
 from tasks.history import read_history
 from tasks.runs import read_runs
 
-_FLOWS = ("pipeline", "evaluate-and-update", "tune")
+_FLOWS = ("pipeline", "evaluate-and-update")
 _ENDED = ("completed", "failed", "cancelled", "crashed")
 
 Key = TypeVar("Key", bound=tuple[str, ...])
@@ -107,7 +107,7 @@ class _Place:
         yield self._gauge("noria_stage_seconds", "How long a stage took when it last ran.", seconds, "stage")
 
     def _rows(self) -> Iterator[Metric]:
-        rows = {}
+        rows: dict[tuple[str, str], float] = {}
         for kind, ledger in read_ledgers(self._workspace):
             rows |= {(kind, "in"): float(ledger.rows_in), (kind, "out"): float(ledger.rows_out)}
             rows |= {(kind, "added"): float(ledger.added), (kind, "quarantined"): float(ledger.quarantined)}

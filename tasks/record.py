@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.runtime import flow_run
 
+from noria.traces import span
 from noria.workspace import Workspace
 from tasks.notify import lasting_url
 from tasks.report import run_table, write_run_report
@@ -25,7 +26,8 @@ def recorded(workspace: Workspace) -> Iterator[None]:
     run = Run(flow_run.id or "", flow_run.flow_name or "", _now(), url=lasting_url(flow_run.id))
     remember_run(workspace, run)
     try:
-        yield
+        with span(run.flow, attributes={"noria.model": workspace.config.name, "noria.run": run.run}):
+            yield
     except Exception as error:
         _close(workspace, replace(run, state="failed", error=str(error)))
         raise
