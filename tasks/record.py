@@ -15,7 +15,7 @@ from noria.traces import span
 from noria.workspace import Workspace
 from tasks.notify import lasting_url
 from tasks.report import run_table, write_run_report
-from tasks.runs import Run, remember_run
+from tasks.runs import Run, read_runs, remember_run
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +35,15 @@ def recorded(workspace: Workspace) -> Iterator[None]:
         _close(workspace, replace(run, state="cancelled"))
         raise
     _close(workspace, replace(run, state="completed"))
+
+
+@contextmanager
+def waiting(workspace: Workspace) -> Iterator[None]:
+    """Say that the run of this flow waits for a person, and holds nothing meanwhile."""
+    (run,) = (run for run in read_runs(workspace) if run.run == flow_run.id)
+    remember_run(workspace, replace(run, state="waiting"))
+    yield
+    remember_run(workspace, replace(run, state="running"))
 
 
 def _close(workspace: Workspace, run: Run) -> None:

@@ -1,6 +1,7 @@
 """What became of each run: a line when it begins and a line when it ends, beside the history of its nodes.
 
-A run that began, has not ended, and whose workspace nobody holds was killed: it is told as "crashed".
+A run that began, has not ended, and whose workspace nobody holds was killed: it is told as "crashed". One that waits
+for a person holds nothing either, and says so: it is "waiting".
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from noria.lease import holder
 from noria.workspace import Workspace
 from tasks.history import Attempt, read_history
 
-State = Literal["running", "completed", "failed", "cancelled", "crashed"]
+State = Literal["running", "waiting", "completed", "failed", "cancelled", "crashed"]
 
 logger = logging.getLogger(__name__)
 

@@ -50,7 +50,8 @@ def drift_section(workspace: Workspace) -> Section | None:
     ]
     parts: list[Table] = [*_metric(found.get("metric"))]
     parts.append(table("feature | kind | statistic | value# | threshold# | p-value# | rows# | ", rows))
-    lead = f"{found['rows']:,} fresh rows, judged by {found['version']}; {told}."
+    note = f" {found['note']}." if found.get("note") else ""
+    lead = f"{found['rows']:,} fresh rows, judged by {found['version'] or 'nobody: nothing is live'}; {told}.{note}"
     return Section("Drift", lead, (*parts, *pictures(directory)), stage="monitor")
 
 
@@ -64,9 +65,9 @@ def _metric(metric: Mapping[str, Any] | None) -> list[Table]:
         f"{metric['low']:.4f} to {metric['high']:.4f}",
         span,
         _number(metric.get("baseline")),
-        _number(metric.get("drop")),
+        f"{_number(metric.get('drop'))} ({_number(metric.get('drop_low'))} to {_number(metric.get('drop_high'))})",
     )
-    return [table("metric | on fresh rows# | interval# | | when it was made# | lost#", [row])]
+    return [table("metric | on fresh rows# | interval# | | when it was made# | lost, interval#", [row])]
 
 
 def feedback_section(workspace: Workspace) -> Section | None:
@@ -98,7 +99,7 @@ def arrivals_section(workspace: Workspace) -> Section | None:
             f"{one['rows']:,}",
             f"{one['quarantined']:,}",
             "passed" if one["passed"] else "refused",
-            "; ".join(map(str, one["reasons"])),
+            "; ".join(map(str, one["reasons"] or one.get("expectations_failed", ()))),
         )
         for one in batches
     ]
