@@ -17,11 +17,13 @@ from noria.workspace import Workspace
 from tasks.arrivals import arrivals
 from tasks.decide import decide
 from tasks.monitor import monitor
+from tasks.notify import changed, tell_approval, tell_call, tell_change, tell_failure, tell_refusal
 from tasks.propose import propose
+from tasks.record import recorded, waiting
 from tasks.update import update
 
 
-@flow(name="evaluate-and-update", persist_result=False)
+@flow(name="evaluate-and-update", persist_result=False, on_failure=[tell_failure], on_crashed=[tell_failure])
 def evaluate_and_update(directory: str = ".", wait_s: float = 3600.0) -> State[str]:
     """From what arrived to a better model in production, where one is called for.
 
@@ -33,26 +35,39 @@ def evaluate_and_update(directory: str = ".", wait_s: float = 3600.0) -> State[s
         How long to wait for another run in it.
     """
     workspace = Workspace.at(directory)
-    with run_alone(workspace, wait_s=wait_s):
-        arrived = arrivals(workspace)
-        monitored = monitor(workspace, arrived)
-        decided = decide(workspace, arrived, monitored)
-        if action(decided) == "none":
-            return ended("Nothing to do", decided)
-        if action(decided) == "call":
-            return ended("Called a person", decided)
-        deployed, evaluation = new_model(workspace, decided)
-        proposed = propose(workspace, deployed, evaluation) if needs_approval(workspace) else None
-    if proposed is not None and is_better(proposed):
-        ask_person(workspace, proposed.result())
-    with run_alone(workspace, wait_s=wait_s):
-        updated = update(workspace, deployed, evaluation)
-    return ended(f"Trained: {updated.result().facts['decision']}", decided)
+    with recorded(workspace):
+        with run_alone(workspace, wait_s=wait_s):
+            arrived = arrivals(workspace)
+            monitored = monitor(workspace, arrived)
+            decided = decide(workspace, arrived, monitored)
+            if action(decided) == "call":
+                tell_call(workspace, decided)
+                return ended("Called a person", decided)
+            if is_refused(arrived):
+                tell_refusal(workspace, arrived)
+            if action(decided) == "none":
+                return ended("Nothing to do", decided)
+            deployed, evaluation = new_model(workspace, decided)
+            proposed = propose(workspace, deployed, evaluation) if needs_approval(workspace) else None
+        if proposed is not None and is_better(proposed):
+            tell_approval(workspace, proposed)
+            with waiting(workspace):
+                ask_person(workspace, proposed.result())
+        with run_alone(workspace, wait_s=wait_s):
+            updated = update(workspace, deployed, evaluation)
+            if changed(updated.result()):
+                tell_change(workspace, updated)
+        return ended(f"Trained: {updated.result().facts['decision']}", decided)
 
 
 def action(decided: PrefectFuture[Artifact]) -> str:
     """The diamond after the decision: "none", "retrain" or "call"."""
     return str(decided.result().facts["action"])
+
+
+def is_refused(arrived: PrefectFuture[Artifact]) -> bool:
+    """The diamond after the gate: whether it refused anything of what is new as a whole."""
+    return bool(arrived.result().facts["objects_refused"])
 
 
 def needs_approval(workspace: Workspace) -> bool:

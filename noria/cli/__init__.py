@@ -20,6 +20,8 @@ COMMANDS = (
     "up",
     "plan",
     "status",
+    "report",
+    "metrics",
     "verify",
     "predict",
     "explain",
