@@ -42,7 +42,7 @@ def pipeline(directory: str = ".", wait_s: float = 3600.0) -> None:
         deployed, evaluation = new_model(workspace)
         updated = update(workspace, deployed, evaluation)
         if changed(updated.result()):
-            tell_change(workspace, updated)
+            tell_change(workspace, updated.result())
 
 
 def new_model(workspace: Workspace, *decided: PrefectFuture[Artifact]) -> tuple[PrefectFuture[Artifact], ...]:

@@ -41,22 +41,22 @@ def evaluate_and_update(directory: str = ".", wait_s: float = 3600.0) -> State[s
             monitored = monitor(workspace, arrived)
             decided = decide(workspace, arrived, monitored)
             if action(decided) == "call":
-                tell_call(workspace, decided)
+                tell_call(workspace, decided.result())
                 return ended("Called a person", decided)
             if is_refused(arrived):
-                tell_refusal(workspace, arrived)
+                tell_refusal(workspace, arrived.result())
             if action(decided) == "none":
                 return ended("Nothing to do", decided)
             deployed, evaluation = new_model(workspace, decided)
             proposed = propose(workspace, deployed, evaluation) if needs_approval(workspace) else None
         if proposed is not None and is_better(proposed):
-            tell_approval(workspace, proposed)
+            tell_approval(workspace, proposed.result())
             with waiting(workspace):
                 ask_person(workspace, proposed.result())
         with run_alone(workspace, wait_s=wait_s):
             updated = update(workspace, deployed, evaluation)
             if changed(updated.result()):
-                tell_change(workspace, updated)
+                tell_change(workspace, updated.result())
         return ended(f"Trained: {updated.result().facts['decision']}", decided)
 
 
