@@ -17,7 +17,8 @@ from noria.errors import WorkspaceBusy
 from noria.lease import LIFELINE, hold
 from noria.serving import lease
 from noria.serving.lease import Holder, Lease, Watched, take
-from noria.serving.objects import LocalObjects, S3Objects
+from noria.serving.objects import LocalObjects
+from noria.serving.s3 import S3Objects
 from noria.workspace import Workspace
 
 ONE, OTHER = (Holder(f"run {host}", host, 1, "/ws") for host in ("one", "other"))
