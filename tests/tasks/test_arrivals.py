@@ -147,6 +147,19 @@ def test_an_object_that_grew_arrives_whole_and_its_earlier_rows_are_not_there_tw
     assert (second.facts["objects"], second.facts["objects_new"]) == (2, 1)
 
 
+def test_what_no_decision_was_made_about_stays_new(workspace, source):
+    source.put("00.csv", hours.hour(0, 200))
+    ingest.fn(workspace)
+    source.put("01.csv", hours.hour(1))
+    assert hours.Found(workspace).facts["objects_new"] == 1
+    source.put("02.csv", hours.foreign(2))
+    for _ in range(2):  # the update ends before it decides
+        facts = arrivals.fn(workspace).facts
+        assert (facts["objects"], facts["objects_new"], facts["objects_refused"]) == (2, 1, 1)
+    hours.Found(workspace)
+    assert hours.Found(workspace).facts["objects_new"] == 0
+
+
 def test_what_is_known_is_what_the_live_model_was_made_of_not_what_was_read_last(workspace, source, tmp_path):
     source.put("00.csv", hours.hour(0, 200))
     ingest.fn(workspace)
