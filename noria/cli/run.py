@@ -25,7 +25,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Check what can be checked, then run the flow."""
-    from flows.server import prefect_api
+    from flows.command import ready_to_run
     from noria.preflight import check_ready
     from noria.serving.deployment import SIGNING_KEY
     from noria.serving.signature import read_private_key
@@ -38,10 +38,9 @@ def run(args: argparse.Namespace) -> int:
         read_private_key(Path(key))  # known to be one before anything is trained
         os.environ[SIGNING_KEY] = str(Path(key).absolute())  # deploy runs elsewhere
     _show_nodes()
-    with prefect_api(workspace):
+    with ready_to_run(workspace):
         from flows.pipeline import pipeline
 
-        logging.getLogger("prefect").propagate = False  # it tells its server; errors come back as exceptions
         pipeline(str(workspace.root), wait_s=args.wait_s)
     print(f"done in {time.monotonic() - started:.1f} s")
     print(_DVC_LOCK)
