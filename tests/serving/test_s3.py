@@ -9,14 +9,17 @@ from collections import Counter
 import pytest
 import s3fs
 import tiny
+import workspaces
 from faulty_proxy import SLOW_S, faulty
 from s3_server import s3_server
 
 from noria.errors import StoreError
+from noria.preflight import check_ready
 from noria.serving import s3
 from noria.serving.bundle import version_of
 from noria.serving.objects import open_objects
 from noria.serving.store import ModelStore
+from noria.workspace import Workspace
 
 pytestmark = pytest.mark.slow
 
@@ -127,6 +130,19 @@ def test_a_store_that_ignores_conditional_puts_is_refused_before_anything_is_pro
         proxy.strips = ()
         live = store.promote(version_of(store.publish(bundle.path)), reason="first", over=None)
         assert store.production() == live
+    finally:
+        proxy.strips = ()
+
+
+def test_a_run_asks_its_store_before_it_begins(proxy, tmp_path):
+    root = workspaces.make_workspace(tmp_path / "ws", workspaces.good_rows(20))
+    workspaces.change_params(root, {"deploy": {"store": "s3://models/asked"}})
+    check_ready(Workspace.at(root))
+    s3._checked.clear()
+    proxy.strips = ("if-match",)
+    try:
+        with pytest.raises(StoreError, match="ignores `If-Match`"):
+            check_ready(Workspace.at(root))
     finally:
         proxy.strips = ()
 
