@@ -53,7 +53,7 @@ def _level(ledger: Ledger, y: float, *, most: int) -> list[Markup]:
         drawn.append(_text(330 + off, bottom, f"{ledger.quarantined:,} refused", anchor="start"))
     if ledger.added:
         drawn.append(_ribbon((112, 112 + new), y, (end, end + new), bottom, middle, kind="added"))
-        drawn.append(_text(106, bottom, f"+{ledger.added:,}", anchor="end"))
+        drawn.append(_text(100, y + 29, f"+{ledger.added:,}", anchor="end"))
     return drawn
 
 

@@ -82,6 +82,10 @@ def feedback_section(workspace: Workspace) -> Section | None:
         f"{said:,} answers were judged, {feedback['right']:,} right and {feedback['wrong']:,} wrong; "
         f"{used:,} of them are rows to learn from now."
     )
+    agreement = ((read_monitoring(workspace) or {}).get("feedback") or {}).get("agreement")
+    if agreement:
+        low, high = agreement["low"], agreement["high"]
+        lead += f" Of all answers that were judged, {agreement['value']:.1%} are right ({low:.1%} to {high:.1%})."
     parts = (table("refused because of | times#", refused),) if refused else ()
     return Section("Feedback", lead, parts, stage="arrivals")
 

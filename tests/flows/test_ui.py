@@ -1,6 +1,5 @@
 """What a person sees of a run in the Prefect UI, in a real browser on a real server."""
 
-import re
 import shutil
 import socket
 import sqlite3
@@ -72,5 +71,5 @@ def test_a_run_shows_its_nodes_its_learning_curve_its_decision_and_its_report(se
         page.goto(f"{address}/artifacts/artifact/{shown['run']}")
         expect(page.get_by_role("cell", name="optimize")).to_be_visible(timeout=30_000)
         page.goto(f"{address}/artifacts/artifact/{shown['report']}")
-        expect(page.get_by_role("link", name=re.compile(r"reports/run/.*\.html"))).to_be_visible(timeout=30_000)
+        expect(page.get_by_role("link").filter(has_text="/reports/run/")).to_be_visible(timeout=30_000)
         browser.close()

@@ -47,7 +47,8 @@ def workspace(tmp_path) -> Workspace:
     with write_artifact(workspace.root / "reports" / "monitoring", kind="monitoring") as draft:
         feature = {"name": HOSTILE, "kind": "number", "statistic": "psi", "value": 0.4, "p_value": 0.001, "rows": 90}
         metric = {"name": "accuracy", "value": 0.8, "low": 0.7, "high": 0.9, "baseline": 0.9, "drop": 0.1}
-        found = {"version": "v", "time": "now", "rows": 90, "metric": metric, "feedback": {}}
+        found = {"version": "v", "time": "now", "rows": 90, "metric": metric}
+        found["feedback"] = {"right": 5, "wrong": 6, "agreement": {"value": 0.4545, "low": 0.2, "high": 0.7}}
         features = [{**feature, "threshold": 0.2, "drifted": True, "text": HOSTILE}]
         (draft.path / "monitoring.json").write_text(json.dumps({**found, "features": features}))
     with write_artifact(workspace.scratch / "decision", kind="decision") as draft:
@@ -62,7 +63,7 @@ def test_every_part_of_an_update_is_told_and_what_this_run_did_not_reach_is_said
     for title in ("Arrivals", "Drift", "Feedback", "Decision", "Quality check"):
         assert f"<h2>{title}</h2>" in page
     assert page.count("Of an earlier run") == 5
-    assert "train again" in page and "11 answers were judged" in page
+    assert "train again" in page and "11 answers were judged" in page and "45.5% are right" in page
     assert "javascript:alert" not in page and "<script" not in page
 
 
