@@ -73,19 +73,20 @@ def judge_arrivals(objects: Sequence[SourceObject], *, known: Mapping[str, str],
         As `Gate.admit`.
     """
     fresh = tuple(each for each in objects if known.get(each.name) != each.tag)
-    listed = {(each.object, each.tag): each for each in read_refused(base)}
-    standing = _standing(gate, {_state(each) for each in fresh}, refused=listed.keys())
+    written = {(each.object, each.tag): each for each in read_refused(base)}
+    current = {_state(each) for each in objects}
+    standing, again = _standing(gate, {_state(each) for each in fresh}, refused=written.keys() & current)
+    listed = {state: each for state, each in written.items() if state in current - again}
     seen = {state for batch in standing for state in _states(batch)} | listed.keys()
     new = tuple(each for each in fresh if _state(each) not in seen)
     judged = list(gate.admit([each for each in new if each.file.format != "feedback"]))
     for each in new:  # apart: what people say of answers is no sample of what is asked
         judged += gate.admit([each]) if each.file.format == "feedback" else []
-    current = {_state(each) for each in objects}
-    refused = {state: each for state, each in listed.items() if state in current}
+    refused = dict(listed)
     for batch in judged:
         if not batch.facts["passed"]:
             refused |= {state: Refused(*state, batch_time(batch), _reason(batch)) for state in _states(batch)}
-    if refused != listed:
+    if refused != written:
         write_refused(base, list(refused.values()))
     return Arrived(fresh, (*standing, *judged), new, tuple(refused.values()))
 
@@ -93,7 +94,11 @@ def judge_arrivals(objects: Sequence[SourceObject], *, known: Mapping[str, str],
 def write_arrivals(
     target: Path, arrived: Arrived, *, gate: Gate, quarantine: Path, feedback: Mapping[str, object]
 ) -> Artifact:
-    """The artifact of what arrived: `rows/`, measured, and `batches.json`; what was refused goes to `quarantine`."""
+    """The artifact of what arrived: `rows/`, measured, and `batches.json`; what was refused goes to `quarantine`.
+
+    Its facts count `objects` that the live model does not know, those of them that were judged now (`objects_new`) and
+    of these the refused (`objects_refused`), `rows`, and `feedback`; `refused` names all that the intake lists.
+    """
     schema = row_schema(content_schema(gate.config.source, gate.scenario.schema))
     fresh = {_state(each) for each in arrived.fresh}
     rows_in, num_gone, num_feedback = 0, 0, 0
@@ -143,28 +148,38 @@ def _write_quarantine(directory: Path, batches: Sequence[Artifact]) -> None:
         draft.counts = {"rows": sum(batch.counts["quarantined"] for batch in batches)}
 
 
-def _standing(gate: Gate, fresh: AbstractSet[State], *, refused: AbstractSet[State]) -> list[Artifact]:
-    """Earlier batches whose verdict stands; the others are removed.
+def _standing(
+    gate: Gate, fresh: AbstractSet[State], *, refused: AbstractSet[State]
+) -> tuple[list[Artifact], set[State]]:
+    """Earlier batches whose verdict stands, and the objects of those that are to be tried again; the rest is removed.
 
-    A verdict stands by the rules of today, on objects that are still there and still not known to the live model.
-    One that refused them stands as long as the intake says so: whoever deletes the line has them tried again.
+    A verdict stands on objects that are still there and still not known to the live model. One that let them in stands
+    by the rules of today; one that refused them as long as the intake says so of each: whoever deletes a line, or mends
+    an object, has all tried again that were refused together.
     """
-    standing = []
+    standing, again = [], set[State]()
     for path in sorted(gate.batches.glob("*")):
-        try:
-            batch = read_artifact(path)
-        except ArtifactError:
-            batch = None
-        if (
-            batch is not None
-            and batch.facts["rules"] == gate.rules
-            and set(_states(batch)) & fresh
-            and (batch.facts["passed"] or set(_states(batch)) <= refused)
-        ):
+        batch = _whole(path)
+        states = set(_states(batch)) if batch is not None else set()
+        if batch is None or not states & fresh:
+            stands = False
+        elif batch.facts["passed"]:
+            stands = batch.facts["rules"] == gate.rules
+        else:
+            stands = states <= refused
+            again |= set() if stands else states
+        if stands and batch is not None:
             standing.append(batch)
         else:
             shutil.rmtree(path)
-    return sorted(standing, key=batch_time)
+    return sorted(standing, key=batch_time), again
+
+
+def _whole(path: Path) -> Artifact | None:
+    try:
+        return read_artifact(path)
+    except ArtifactError:
+        return None
 
 
 def batch_time(batch: Artifact) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -58,6 +59,8 @@ class Gate:
     def admit(self, objects: Sequence[SourceObject]) -> list[Artifact]:
         """Judge objects together; if they fail, each half of them by itself, so that bad ones hold back no good ones.
 
+        Where the halves pass what they fail together (rows of one label in each, say), all of them are refused.
+
         Raises
         ------
         SourceUnavailable
@@ -71,7 +74,11 @@ class Gate:
         if batch.facts["passed"] or len(objects) == 1:
             return [batch]
         middle = len(objects) // 2
-        return [*self.admit(objects[:middle]), *self.admit(objects[middle:])]
+        halves = [*self.admit(objects[:middle]), *self.admit(objects[middle:])]
+        nobody = all(half.facts["passed"] for half in halves)
+        for spare in halves if nobody else [batch]:
+            shutil.rmtree(spare.path)
+        return [batch] if nobody else halves
 
     def _judge_batch(self, objects: Sequence[SourceObject]) -> Artifact:
         self.batches.mkdir(parents=True, exist_ok=True)

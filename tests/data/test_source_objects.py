@@ -108,6 +108,10 @@ def test_a_file_behind_a_url_has_the_tag_of_its_host(tmp_path, servers: tuple[Se
     assert tags(tmp_path, **source) == {"rows.csv": "1"}
     server.tag = "2"
     assert tags(tmp_path, **source) == {"rows.csv": "2"}
+    server.tag = ""  # a host that says nothing: by the bytes
+    first = tags(tmp_path, **source)
+    server.files["/rows.csv"] = CSV + b"x,pos\n"
+    assert tags(tmp_path, **source) != first != {"rows.csv": "2"}
 
 
 def test_the_data_says_which_objects_it_was_read_from_and_how_many_rows_each_had(tmp_path):

@@ -11,13 +11,17 @@ import sys
 import hours
 import pytest
 import s3fs
+import tiny
 import yaml
 from s3_server import s3_server
 from workspaces import environment, good_rows
 
+from noria.artifacts import write_artifact
 from noria.data.gate import Gate
 from noria.data.quarantine import read_quarantine
 from noria.errors import SourceError, SourceUnavailable
+from noria.serving.bundle import version_of
+from noria.serving.store import store_of
 from noria.workspace import Workspace
 from tasks.arrivals import arrivals
 from tasks.ingest import ingest
@@ -83,6 +87,24 @@ def test_a_large_batch_is_judged_by_its_distributions(workspace, source):
     assert len(list(read_quarantine(workspace.quarantine("arrivals")))) == 104
 
 
+def test_objects_that_fail_together_and_pass_apart_are_refused_and_tried_again_together(workspace, source):
+    source.put("00.csv", hours.hour(0, 200))
+    ingest.fn(workspace)
+    rows = good_rows(320, seed=1)
+    positive, negative = ([row for row in rows if row[1] == label] for label in ("pos", "neg"))
+    for number in range(1, 4):
+        source.put(f"0{number}.csv", hours.table(positive[number * 40 : number * 40 + 40]))
+    source.put("04.csv", hours.table(negative[:10]))
+    found = hours.Found(workspace)
+    assert (found.rows, found.facts["objects_refused"]) == ([], 4)
+    assert len(found.batches) == 1
+    assert hours.Found(workspace).facts["objects_new"] == 0
+    forgive(workspace, "04.csv")
+    source.put("04.csv", hours.table(negative[:40]))
+    again = hours.Found(workspace)
+    assert (len(again.rows), again.facts["objects_new"], refused(workspace)) == (160, 4, [])
+
+
 def test_a_bad_object_holds_back_no_good_one_and_can_be_tried_again(workspace, source):
     source.put("00.csv", hours.hour(0, 200))
     ingest.fn(workspace)
@@ -123,6 +145,22 @@ def test_an_object_that_grew_arrives_whole_and_its_earlier_rows_are_not_there_tw
     assert set(first.ids) < set(second.ids)
     assert (len(first.ids), len(second.ids)) == (24, 30)
     assert (second.facts["objects"], second.facts["objects_new"]) == (2, 1)
+
+
+def test_what_is_known_is_what_the_live_model_was_made_of_not_what_was_read_last(workspace, source, tmp_path):
+    source.put("00.csv", hours.hour(0, 200))
+    ingest.fn(workspace)
+    store = store_of(workspace)
+    version = version_of(store.publish(tiny.opaque_bundle(tmp_path / "bundle", "x").path))
+    store.promote(version, reason="test", over=None)
+    with write_artifact(tmp_path / "baseline", kind="baseline") as draft:
+        shutil.copy(workspace.raw / "objects.json", draft.path)
+    store.baselines.publish(version, tmp_path / "baseline")
+    source.put("01.csv", hours.hour(1))
+    assert hours.Found(workspace).objects == ["01.csv"]
+    ingest.fn(workspace)  # for a challenger, which was no better
+    source.put("02.csv", hours.hour(2))
+    assert hours.Found(workspace).objects == ["01.csv", "02.csv"]
 
 
 def test_a_stricter_suite_judges_again_what_passed(workspace, source):
