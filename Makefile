@@ -13,7 +13,7 @@ export GX_ANALYTICS_ENABLED := false
 export HF_HUB_OFFLINE := 1
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
-.PHONY: demo test test-fast lint serve lock clean peers peers-smoke
+.PHONY: demo test test-fast lint serve lock clean peers peers-smoke orchestrators
 
 demo: .venv/base.stamp  ## data to served model, on real reviews; SCENARIO=NAME: another one, in demo/NAME
 ifdef SCENARIO
@@ -48,11 +48,13 @@ peers: .venv-bench/peers.stamp  ## the environment of training and inference ben
 peers-smoke: .venv-bench/peers.stamp  ## every peer for a few steps on tiny workloads
 	.venv-bench/bin/python -m benchmarks.peers.smoke
 
+orchestrators: .venv-orchestrators/peers.stamp  ## the peers of benchmarks/eleven_steps.py
+
 lock: .venv/test.stamp  ## resolve requirements/*.in anew; needs uv on the PATH
 	python requirements/lock.py $(CPU_WHEELS)
 
 clean:  ## back to a fresh clone: also drops the models and the store in this directory
-	rm -rf .venv .venv-bench .noria demo data models reports store sources/reviews sources/intake dvc.lock dvc_plots .dvc/cache .dvc/tmp
+	rm -rf .venv .venv-bench .venv-orchestrators .noria demo data models reports store sources/reviews sources/intake dvc.lock dvc_plots .dvc/cache .dvc/tmp
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
 
 .venv/base.stamp: requirements/base.txt requirements/cpu.txt requirements/cuda.txt pyproject.toml
@@ -78,4 +80,9 @@ clean:  ## back to a fresh clone: also drops the models and the store in this di
 	$(PEERS_INSTALL) --require-hashes -r requirements/bench.txt
 	{ ! command -v nvidia-smi && $(PEERS_INSTALL) --require-hashes -r requirements/cpu.txt 2>/dev/null; } \
 	  || $(PEERS_INSTALL) --require-hashes -r requirements/cuda.txt
+	@touch $@
+
+.venv-orchestrators/peers.stamp: requirements/orchestrators.txt
+	$(PYTHON) -m venv .venv-orchestrators
+	.venv-orchestrators/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
 	@touch $@

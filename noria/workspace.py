@@ -6,11 +6,11 @@ import difflib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from noria.config import Config, load_config, read_params
-from noria.errors import ConfigError
-from noria.scenarios import load_scenario
-from noria.scenarios.base import Scenario
+if TYPE_CHECKING:  # a process that only needs to know where things are pays for nothing else
+    from noria.config import Config
+    from noria.scenarios.base import Scenario
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,10 @@ class Workspace:
 
     @cached_property
     def scenario(self) -> Scenario:
+        from noria.config import read_params
+        from noria.errors import ConfigError
+        from noria.scenarios import load_scenario
+
         values = read_params(self.params)
         name = values.get("scenario")
         if not isinstance(name, str):
@@ -40,6 +44,8 @@ class Workspace:
 
     @cached_property
     def config(self) -> Config:
+        from noria.config import load_config
+
         return load_config(self.params, defaults=self.scenario.defaults)
 
     @property

@@ -3,7 +3,8 @@
 uv resolves once for every Python from 3.11 on and every platform, with hashes. torch has lock files
 of its own, one for each of its builds: cuda.txt with the libraries that it needs, and cpu.txt, which
 stands alone and can only be installed where such a build is at hand. bench.txt holds the peers of the
-benchmarks: an environment of its own, with the versions of base.txt where both name a package.
+benchmarks: an environment of its own, with the versions of base.txt where both name a package. infra.txt,
+what judges the files of infra/, and orchestrators.txt, other peers, agree with nothing else.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
+ALONE = ("infra", "orchestrators")
 CUDA = re.compile(r"^(nvidia-(?!ml-py)|cuda-|triton|torch$)")
 
 
@@ -69,6 +71,9 @@ def main() -> None:
     write("test.txt", "test.in and test_bare.in", [entry for name in test if name not in base for entry in test[name]])
     samples = resolve(HERE / "samples.in", bare=True)
     write("samples.txt", "samples.in", [entry for name in samples for entry in samples[name]])
+    for name in ALONE:
+        alone = resolve(HERE / f"{name}.in")
+        write(f"{name}.txt", f"{name}.in", [entry for package in alone for entry in alone[package]])
     write_bench()
 
 

@@ -8,8 +8,10 @@ ends its whole process group. The kernel closes the FIFO whatever happened, so n
 from __future__ import annotations
 
 import argparse
+import atexit
 import errno
 import faulthandler
+import gc
 import logging
 import os
 import shutil
@@ -46,6 +48,7 @@ def run_node(first: Node, *, again: Node | None) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     for package in (*_FIRST_PARTY, "__main__"):
         logging.getLogger(package).setLevel(logging.INFO)
+    atexit.register(gc.freeze)  # a process that ends has no use for what a last collection would free
     signal.signal(signal.SIGTERM, _terminate)
     if LIFELINE in os.environ:  # under a runner: a group of our own, which ends with it
         os.setpgid(0, 0)

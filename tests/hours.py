@@ -10,6 +10,7 @@ from pathlib import Path
 
 import workspaces
 
+from noria.artifacts import write_artifact
 from noria.data.arrivals import BATCHES
 from noria.data.gate import ROWS
 from noria.data.intake import make_intake
@@ -53,10 +54,12 @@ def foreign(number: int, num_rows: int = 12) -> bytes:
 
 
 class Found:
-    """What the node found: facts, texts of the rows, and batches by the name of their first object."""
+    """What the node found, about which a decision is then made: facts, rows, and batches by their first object."""
 
     def __init__(self, workspace: Workspace) -> None:
         self.artifact = arrivals.fn(workspace)
+        with write_artifact(workspace.decision, kind="decision", parents=(self.artifact,)) as draft:
+            draft.facts = {"action": "none"}
         self.facts = self.artifact.facts
         self.rows = list(read_rows(self.artifact.path / ROWS))
         self.ids = sorted(str(row["id"]) for row in self.rows)

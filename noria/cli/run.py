@@ -29,12 +29,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Check what can be checked, then run the flow."""
-    from flows.server import prefect_api
+    from flows.command import ready_to_run
 
     started = time.monotonic()
     workspace = flow_ready(args.directory)
     show_nodes()
-    with prefect_api(workspace):
+    with ready_to_run(workspace):
         from flows.pipeline import pipeline
 
         pipeline(str(workspace.root), wait_s=args.wait_s)
@@ -64,8 +64,7 @@ def flow_ready(directory: str) -> Workspace:
 
 
 def show_nodes() -> None:
-    """Print the runner's one line a node; Prefect tells its server, and errors come back as exceptions."""
-    logging.getLogger("prefect").propagate = False
+    """Print the runner's one line a node."""
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(logging.Formatter("%(message)s"))
     nodes = logging.getLogger("noria.flow")

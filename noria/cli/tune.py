@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,7 +29,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Check what can be checked, then run the flow."""
-    from flows.server import prefect_api
+    from flows.command import ready_to_run
     from noria.artifacts import read_artifact
     from noria.tuning.space import read_space
     from noria.workspace import Workspace
@@ -38,10 +37,9 @@ def run(args: argparse.Namespace) -> int:
     workspace = Workspace.at(args.directory)
     read_space(workspace.config, workspace.params)
     read_artifact(workspace.splits, verify=False)
-    with prefect_api(workspace):
+    with ready_to_run(workspace):
         from flows.tune import tune
 
-        logging.getLogger("prefect").propagate = False  # it tells its server; errors come back as exceptions
         summary = tune(str(workspace.root), args.trials, args.minutes, args.parallel, args.wait_s)
     return _end(summary, workspace.params, args)
 

@@ -44,15 +44,12 @@ class Arrived:
         The objects that the live model's data did not have, or had in another state.
     batches:
         The gate's word on them.
-    new:
-        Those of `fresh` that were judged now.
     refused:
         Of all objects that lie in the source, those that are refused as a whole.
     """
 
     fresh: tuple[SourceObject, ...]
     batches: tuple[Artifact, ...]
-    new: tuple[SourceObject, ...]
     refused: tuple[Refused, ...]
 
     @property
@@ -78,7 +75,7 @@ def judge_arrivals(objects: Sequence[SourceObject], *, known: Mapping[str, str],
     standing, again = _standing(gate, {_state(each) for each in fresh}, refused=written.keys() & current)
     listed = {state: each for state, each in written.items() if state in current - again}
     seen = {state for batch in standing for state in _states(batch)} | listed.keys()
-    new = tuple(each for each in fresh if _state(each) not in seen)
+    new = [each for each in fresh if _state(each) not in seen]
     judged = list(gate.admit([each for each in new if each.file.format != "feedback"]))
     for each in new:  # apart: what people say of answers is no sample of what is asked
         judged += gate.admit([each]) if each.file.format == "feedback" else []
@@ -88,46 +85,65 @@ def judge_arrivals(objects: Sequence[SourceObject], *, known: Mapping[str, str],
             refused |= {state: Refused(*state, batch_time(batch), _reason(batch)) for state in _states(batch)}
     if refused != written:
         write_refused(base, list(refused.values()))
-    return Arrived(fresh, (*standing, *judged), new, tuple(refused.values()))
+    return Arrived(fresh, (*standing, *judged), tuple(refused.values()))
 
 
 def write_arrivals(
-    target: Path, arrived: Arrived, *, gate: Gate, quarantine: Path, feedback: Mapping[str, object]
+    target: Path,
+    arrived: Arrived,
+    *,
+    gate: Gate,
+    quarantine: Path,
+    decided: Mapping[str, str],
+    feedback: Mapping[str, object],
 ) -> Artifact:
     """The artifact of what arrived: `rows/`, measured, and `batches.json`; what was refused goes to `quarantine`.
 
-    Its facts count `objects` that the live model does not know, those of them that were judged now (`objects_new`) and
-    of these the refused (`objects_refused`), `rows`, and `feedback`; `refused` names all that the intake lists.
+    Its facts count `objects` that the live model does not know, those of them that no decision was made about yet
+    (`objects_new`: of other batches than those `decided`, by name and time) and of these the refused
+    (`objects_refused`), `rows`, and `feedback`; `refused` names all that the intake lists.
     """
     schema = row_schema(content_schema(gate.config.source, gate.scenario.schema))
     fresh = {_state(each) for each in arrived.fresh}
-    rows_in, num_gone, num_feedback = 0, 0, 0
+    num_gone, num_feedback = 0, 0
     with write_artifact(target, kind="arrivals", parents=arrived.batches) as draft:
         with ShardWriter(draft.path / ROWS, measured_schema(schema, gate.scenario.measure)) as shards:
             for batch in arrived.passed:
                 before = shards.num_rows
                 num_gone += sum(_copy(batch, fresh, shards))
                 num_feedback += (shards.num_rows - before) * _is_of_feedback(batch)
-        for batch in arrived.batches:
-            assert batch.ledger is not None
-            rows_in += batch.ledger.rows_in
+        rows_in = sum(batch.ledger.rows_in for batch in arrived.batches if batch.ledger)
         lines = [batch_line(batch) for batch in arrived.batches]
         text = json.dumps(lines, ensure_ascii=False, indent=2)
         (draft.path / BATCHES).write_text(text + "\n", encoding="utf-8")
         quarantined = sum(batch.counts["quarantined"] for batch in arrived.batches)
         draft.ledger = Ledger(rows_in - num_gone, rows_out=shards.num_rows, quarantined=quarantined)
         draft.counts = {"rows": shards.num_rows, "quarantined": quarantined}
-        refused_now = {(each.object, each.tag) for each in arrived.refused} & {_state(each) for each in arrived.new}
+        new = [batch for batch in arrived.batches if decided.get(batch.path.name) != batch_time(batch)]
         draft.facts = {
+            "batches": {batch.path.name: batch_time(batch) for batch in arrived.batches},
             "objects": len(arrived.fresh),
-            "objects_new": len(arrived.new),
-            "objects_refused": len(refused_now),
+            "objects_new": sum(len(fresh & set(_states(batch))) for batch in new),
+            "objects_refused": sum(len(_states(batch)) for batch in new if not batch.facts["passed"]),
             "refused": [each.object for each in arrived.refused],
             "rows": shards.num_rows,
             "feedback": {"rows": num_feedback, **feedback},
         }
     _write_quarantine(quarantine, arrived.batches)
     return read_artifact(target, verify=False)
+
+
+def decided_on(decision: Path) -> Mapping[str, str]:
+    """The batches that the last decision knew, by name the time; none where there was no decision.
+
+    An update that was killed before it decided leaves what it judged to the next one.
+    """
+    try:
+        batches = read_artifact(decision, verify=False).lineage["arrivals"].facts["batches"]
+    except (ArtifactError, KeyError):
+        return {}
+    assert isinstance(batches, dict)
+    return batches
 
 
 def _copy(batch: Artifact, fresh: Collection[State], shards: ShardWriter) -> Iterator[int]:

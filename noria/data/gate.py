@@ -166,7 +166,7 @@ class Gate:
                 "reasons": list(reasons),
                 "expectations_failed": list(failed),
                 "refused": dict(sorted(refused.items())),
-                "time": datetime.now(UTC).isoformat(timespec="seconds"),
+                "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
             }
         names = ", ".join(each.name for each in objects[:3]) + (" …" if len(objects) > 3 else "")
         logger.info("%s: %s", names, "; ".join(reasons) or f"{kept:,} rows passed the gate")

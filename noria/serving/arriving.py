@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from noria.artifacts import Artifact
-from noria.data.arrivals import judge_arrivals, write_arrivals
+from noria.data.arrivals import decided_on, judge_arrivals, write_arrivals
 from noria.data.gate import Gate, Judge
 from noria.data.source_objects import find_objects, read_objects
 from noria.serving.feedback_rows import Taker, said_of
@@ -49,6 +49,7 @@ def collect_arrivals(workspace: Workspace, *, judge: Judge) -> Artifact:
         found,
         gate=gate,
         quarantine=workspace.quarantine("arrivals"),
+        decided=decided_on(workspace.decision),
         feedback=said_of(production.version if production else "", intakes),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import math
 import socket
@@ -105,5 +106,7 @@ def serve_app(app: FastAPI, listener: socket.socket, *, drain_s: float = 0.0) ->
     # The loop must not keep the threads that compute waiting for the interpreter, least of all while it refuses many:
     # by default each of their steps may cost 5 ms.
     sys.setswitchinterval(_SWITCH_S)
+    gc.collect()
+    gc.freeze()  # what is loaded stays: no collection walks over all of it again while requests wait
     server = _Server(config, draining=app.state.draining, drain_s=drain_s)
     server.run(sockets=[listener])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
+import random
 import shutil
 import subprocess
 import sys
@@ -147,6 +149,19 @@ def test_an_object_that_grew_arrives_whole_and_its_earlier_rows_are_not_there_tw
     assert (second.facts["objects"], second.facts["objects_new"]) == (2, 1)
 
 
+def test_what_no_decision_was_made_about_stays_new(workspace, source):
+    source.put("00.csv", hours.hour(0, 200))
+    ingest.fn(workspace)
+    source.put("01.csv", hours.hour(1))
+    assert hours.Found(workspace).facts["objects_new"] == 1
+    source.put("02.csv", hours.foreign(2))
+    for _ in range(2):  # the update ends before it decides
+        facts = arrivals.fn(workspace).facts
+        assert (facts["objects"], facts["objects_new"], facts["objects_refused"]) == (2, 1, 1)
+    hours.Found(workspace)
+    assert hours.Found(workspace).facts["objects_new"] == 0
+
+
 def test_what_is_known_is_what_the_live_model_was_made_of_not_what_was_read_last(workspace, source, tmp_path):
     source.put("00.csv", hours.hour(0, 200))
     ingest.fn(workspace)
@@ -209,11 +224,35 @@ def stop_at_judgement(number, monkeypatch):
     monkeypatch.setattr(Gate, "_judge_batch", judge_until)
 
 
+@pytest.mark.slow
+def test_killed_by_force_at_random_moments_it_ends_with_every_row_once(workspace, source):
+    source.put("00.csv", hours.hour(0, 200))
+    ingest.fn(workspace)
+    for number in range(1, 7):
+        source.put(f"0{number}.csv", hours.hour(number))
+    source.put("04.csv", hours.foreign(4))
+    draw = random.Random(0)
+    for _ in range(6):
+        process = subprocess.Popen(node(workspace), cwd=hours.CODE, env=environment(PYTHONPATH=str(hours.CODE)))
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=draw.uniform(1, 12))
+        process.kill()
+        process.wait()
+    found = hours.Found(workspace)
+    assert found.objects == ["01.csv", "02.csv", "03.csv", "05.csv", "06.csv"]
+    assert len(found.ids) == len(set(found.ids)) == 60
+    assert [each["object"] for each in refused(workspace)] == ["04.csv"]
+    assert not list(workspace.batches.glob(".*"))
+
+
+def node(workspace):
+    return [sys.executable, "-m", "tasks.arrivals", "-C", str(workspace.root)]
+
+
 def test_with_nothing_new_no_expectation_is_even_loaded(workspace, source):
     source.put("00.csv", hours.hour(0, 200))
     ingest.fn(workspace)
-    command = [sys.executable, "-m", "tasks.arrivals", "-C", str(workspace.root)]
-    subprocess.run(command, cwd=hours.CODE, env=environment(PYTHONPATH=str(hours.CODE)), check=True)
+    subprocess.run(node(workspace), cwd=hours.CODE, env=environment(PYTHONPATH=str(hours.CODE)), check=True)
     events = [json.loads(line) for line in workspace.events("arrivals").read_text().splitlines()]
     (modules,) = [event["modules"] for event in events if event["kind"] == "modules"]
     assert "tasks/judge.py" not in modules and "noria/data/gate.py" in modules
