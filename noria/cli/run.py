@@ -64,8 +64,7 @@ def flow_ready(directory: str) -> Workspace:
 
 
 def show_nodes() -> None:
-    """Print the runner's one line a node; Prefect tells its server, and errors come back as exceptions."""
-    logging.getLogger("prefect").propagate = False
+    """Print the runner's one line a node."""
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(logging.Formatter("%(message)s"))
     nodes = logging.getLogger("noria.flow")

@@ -22,11 +22,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Check what can be checked, then run the flow; 0 unless a person has to look (15) or it failed."""
+    from flows.command import ready_to_run
+
     started = time.monotonic()
     workspace = flow_ready(args.directory)
     show_nodes()
-    from flows.command import ready_to_run
-
     with ready_to_run(workspace):
         from flows.update import evaluate_and_update
 

@@ -145,5 +145,5 @@ def _judged(feature: Feature, config: DriftConfig) -> Feature:
     sure, large = feature.p_value < config.alpha, feature.value >= feature.threshold
     if sure and large:
         return replace(feature, drifted=True, text=f"drifted: {figures}, on {feature.rows:,} rows")
-    why = "surely, but too little to matter" if sure else "nothing that chance would not bring"
+    why = "surely, but too little to matter" if sure else "not beyond chance"
     return replace(feature, text=f"{why}: {figures}, on {feature.rows:,} rows")

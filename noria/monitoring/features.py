@@ -14,7 +14,7 @@ from noria.config import CleanConfig
 from noria.data.rows import row_schema
 from noria.scenarios.base import Row, Scenario
 
-LABEL_PREFIX, ANSWER_PREFIX = "label: ", "answer: "
+LABEL_PREFIX, ANSWER_PREFIX = "target: ", "answer: "
 _NONE = "(none)"
 
 

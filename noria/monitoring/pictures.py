@@ -10,11 +10,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from noria.evaluation.pictures import BLUE, GREY, RED, save_figure
+from noria.explain.fonts import lettering
 from noria.monitoring.drift import Feature, Sample
 
 _MOST_SHOWN = 24
 _MOST_SHIFTS = 6
 _MOST_CATEGORIES = 8
+_MOST_LETTERS = 12
 _BINS = 20
 _MOST_TIMES = 3.0
 
@@ -37,7 +39,8 @@ def draw_drift(features: Sequence[Feature], path: Path) -> None:
 
 def draw_shifts(old: Sample, new: Sample, features: Sequence[Feature], path: Path) -> None:
     """The distributions of the features that moved most, before and now."""
-    chosen = [one for one in features if one.kind != "vector"][:_MOST_SHIFTS]
+    columns = [one for one in features if one.kind != "vector"]
+    chosen = [one for one in columns if one.value > 0][:_MOST_SHIFTS] or columns[:1]
     if not chosen:
         return
     rows = -(-len(chosen) // 3)
@@ -75,7 +78,9 @@ def _draw_categories(axes: Axes, old: Sequence[str], new: Sequence[str]) -> None
     for offset, side, colour, label in ((-0.2, counts[0], GREY, "baseline"), (0.2, counts[1], BLUE, "arrivals")):
         places = [place + offset for place in range(len(names))]
         axes.bar(places, [side.get(name, 0.0) for name in names], width=0.4, color=colour, label=label)
-    axes.set_xticks(range(len(names)), [name[:12] for name in names], rotation=30 if len(names) > 3 else 0)
+    written = lettering([name[:_MOST_LETTERS] for name in names])
+    rotation, family = 30 if len(names) > 3 else 0, list(written.families)
+    axes.set_xticks(range(len(names)), written.names, rotation=rotation, fontfamily=family)
 
 
 def _counts(values: Sequence[str]) -> Mapping[str, float]:

@@ -46,6 +46,7 @@ DEFAULTS: Mapping[str, object] = {
         "label_smoothing": 0.0,
         "pretrain": {"epochs": 0.0},
     },
+    "update": {"drift": {"ignore": ("year",)}},
 }
 """The recipe behind the measured quality (docs/scenarios/recommendation.md)."""
 _MOST_ITEMS = 1_000

@@ -36,7 +36,7 @@ def test_deploying_writes_what_the_version_was_made_of_once(live):
     published = store_of(live).baselines.fetch(version)
     baseline = read_baseline(published)
     assert len(baseline.known) == 420
-    assert set(baseline.features.schema.names) >= {"num_chars", "han_share", "label: label"}
+    assert set(baseline.features.schema.names) >= {"num_chars", "han_share", "target: label"}
     assert set(baseline.answers.schema.names) == {"answer: label", "answer: confidence"}
     assert baseline.vectors.shape == (120, 32)
     assert 0.5 < baseline.metric.low <= baseline.metric.value <= baseline.metric.high <= 1
@@ -50,7 +50,7 @@ def test_rows_like_the_known_ones_raise_no_alarm(live):
     assert (found.rows, found.untried, found.metric.rows) == (400, 400, 400)
     assert found.metric.judged and found.metric.drop_low < 0 < found.metric.drop_high
     assert not [one.name for one in found.features if one.drifted]
-    assert {one.name for one in found.features} >= {"num_chars", "label: label", "answer: label", "representation"}
+    assert {one.name for one in found.features} >= {"num_chars", "target: label", "answer: label", "representation"}
     assert (found.feedback.right, found.feedback.wrong) == (9, 1)
     assert found.feedback.agreement.low == pytest.approx(0.596, abs=0.001)  # Wilson, of 9 in 10
     assert decided["action"] == "none"
@@ -62,7 +62,7 @@ def test_longer_texts_are_drift_and_a_reason_to_train(live):
     arrive(live, rows_like_known(200, seed=8, length=(60, 90)))
     found, decided = look(live)
     drifted = {one.name for one in found.features if one.drifted}
-    assert "num_chars" in drifted and "label: label" not in drifted
+    assert "num_chars" in drifted and "target: label" not in drifted
     assert decided["action"] == "retrain"
     assert any("features drifted" in reason and "num_chars" in reason for reason in decided["reasons"])
 
