@@ -54,7 +54,7 @@ _TINY = {
     "tokenizer": {"vocabulary_size": 200},
     "train": {"epochs": 4, "threads": 1, "pretrain": {"epochs": 0}},
     "evaluate": {"resamples": 200, "min_slice_rows": 5},
-    "optimize": {"latency_repeats": 10, "max_quality_drop": 0.2, "max_slice_drop": 1.0},
+    "optimize": {"candidates": ["fp32"], "latency_repeats": 10, "max_quality_drop": 0.2, "max_slice_drop": 1.0},
     "deploy": {"store": STORE},
 }
 
