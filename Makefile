@@ -52,7 +52,7 @@ lock: .venv/test.stamp  ## resolve requirements/*.in anew; needs uv on the PATH
 	python requirements/lock.py $(CPU_WHEELS)
 
 clean:  ## back to a fresh clone: also drops the models and the store in this directory
-	rm -rf .venv .venv-bench .noria demo data models reports store sources/reviews dvc.lock dvc_plots .dvc/cache .dvc/tmp
+	rm -rf .venv .venv-bench .noria demo data models reports store sources/reviews sources/intake dvc.lock dvc_plots .dvc/cache .dvc/tmp
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
 
 .venv/base.stamp: requirements/base.txt requirements/cpu.txt requirements/cuda.txt pyproject.toml

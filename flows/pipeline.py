@@ -37,21 +37,27 @@ def pipeline(directory: str = ".", wait_s: float = 3600.0) -> None:
     """
     workspace = Workspace.at(directory)
     with run_alone(workspace, wait_s=wait_s):
-        raw = ingest(workspace)
-        preprocessed = preprocess(workspace, raw)
-        verdict = check(workspace, preprocessed)
-        if not passed(verdict):
-            cleaned = clean(workspace, preprocessed, verdict)
-            verdict = check_again(workspace, cleaned)
-            if not passed(verdict):
-                raise refusal(cleaned.result(), verdict.result())
-        augmented = augment(workspace, verdict)
-        splits = split(workspace, augmented)
-        checkpoint = train(workspace, splits)
-        evaluation = evaluate(workspace, splits, checkpoint)
-        bundle = optimize(workspace, splits, checkpoint)
-        deployed = deploy(workspace, bundle)
+        deployed, evaluation = new_model(workspace)
         update(workspace, deployed, evaluation)
+
+
+def new_model(workspace: Workspace, *decided: PrefectFuture[Artifact]) -> tuple[PrefectFuture[Artifact], ...]:
+    """From the sources to a version that is staged, and its evaluation; after what was `decided`, if anything."""
+    raw = ingest(workspace, *decided)
+    preprocessed = preprocess(workspace, raw)
+    verdict = check(workspace, preprocessed)
+    if not passed(verdict):
+        cleaned = clean(workspace, preprocessed, verdict)
+        verdict = check_again(workspace, cleaned)
+        if not passed(verdict):
+            raise refusal(cleaned.result(), verdict.result())
+    augmented = augment(workspace, verdict)
+    splits = split(workspace, augmented)
+    checkpoint = train(workspace, splits)
+    evaluation = evaluate(workspace, splits, checkpoint)
+    bundle = optimize(workspace, splits, checkpoint)
+    deployed = deploy(workspace, bundle)
+    return deployed, evaluation
 
 
 def passed(verdict: PrefectFuture[Artifact]) -> bool:

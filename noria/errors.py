@@ -50,6 +50,14 @@ class SourceError(NoriaError):
     exit_code = 3
 
 
+class SourceEmpty(SourceError):
+    """A source, or what was read of it, has no record."""
+
+
+class SourceUnavailable(SourceError):
+    """A source can't be reached or read for now; that says nothing about what it holds."""
+
+
 class GateError(NoriaError):
     """An expectation could not be judged. Never a verdict."""
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 
 from noria.config import Config, read_params
-from noria.data.sources import find_files, is_http
+from noria.data.sources import INTAKE, find_files, is_http
 from noria.errors import ConfigError, DiskFull, SourceError
 from noria.workspace import Workspace
 
@@ -47,7 +47,7 @@ def check_ready(workspace: Workspace) -> None:
 
 
 def check_workspace(workspace: Workspace) -> None:
-    """Raise what makes a directory no workspace: no or bad configuration, no stages, no suite.
+    """Raise what makes a directory no workspace: no or bad configuration, no stages, no suite, no intake.
 
     Raises
     ------
@@ -55,7 +55,7 @@ def check_workspace(workspace: Workspace) -> None:
     """
     scenario = workspace.config.scenario
     stages = workspace.root / "dvc.yaml"
-    for path in (stages, workspace.root / ".dvc" / "config", workspace.suite):
+    for path in (stages, workspace.root / ".dvc" / "config", workspace.suite, workspace.intake):
         if not path.exists():
             raise ConfigError(
                 "the workspace is incomplete",
@@ -63,6 +63,14 @@ def check_workspace(workspace: Workspace) -> None:
                 expected="that it exists",
                 next_step=f"`noria init {workspace.root} --scenario {scenario}` adds what is missing",
             )
+    ingest = yaml.safe_load(stages.read_text(encoding="utf-8"))["stages"].get("ingest", {})
+    if INTAKE not in ingest.get("deps", []):
+        raise ConfigError(
+            f"`ingest` does not depend on {INTAKE}: feedback and refusals would not be seen",
+            where=str(stages),
+            expected="the stages of this version of Noria",
+            next_step=f"move your own changes aside, delete it, and `noria init {workspace.root}` writes it anew",
+        )
     if missing := unwritten_sections(workspace):
         raise ConfigError(
             f"params.yaml does not say `{missing[0]}`, and DVC compares only what is written",

@@ -71,6 +71,11 @@ class Workspace:
     def splits(self) -> Path:
         return self.root / "data" / "splits"
 
+    @property
+    def intake(self) -> Path:
+        """What the update adds to the source: objects that it refused, and rows that feedback became."""
+        return self.root / "sources" / "intake"
+
     def quarantine(self, stage: str) -> Path:
         """Rows that `stage` refused."""
         return self.root / "data" / "quarantine" / stage
@@ -111,9 +116,59 @@ class Workspace:
         return self.root / ".noria"
 
     @property
+    def arrivals(self) -> Path:
+        """Rows that arrived since the champion's data was read, and passed the gate."""
+        return self.scratch / "arrivals"
+
+    @property
+    def monitoring(self) -> Path:
+        """How the champion does on what arrived, and how that differs from what it knows."""
+        return self.root / "reports" / "monitoring"
+
+    @property
+    def decision(self) -> Path:
+        """What the last update decided to do about what arrived, and why."""
+        return self.scratch / "decision"
+
+    @property
+    def baseline(self) -> Path:
+        """The baseline of the version that was deployed last, before it is copied into the store."""
+        return self.scratch / "baseline"
+
+    @property
     def deployment(self) -> Path:
         """What the last deploy staged, and where."""
         return self.scratch / "deployment"
+
+    @property
+    def proposal(self) -> Path:
+        """What the next update would decide, for whoever has to approve."""
+        return self.scratch / "proposal"
+
+    @property
+    def consent(self) -> Path:
+        """What a person said of the last proposal."""
+        return self.scratch / "consent"
+
+    @property
+    def clients_key(self) -> Path:
+        """The secret behind the pseudonyms of those who gave feedback."""
+        return self.scratch / "clients.key"
+
+    @property
+    def mirror(self) -> Path:
+        """Objects of a remote source, on this machine."""
+        return self.scratch / "mirror"
+
+    @property
+    def tags(self) -> Path:
+        """Digests of the source's files, so that none is read for nothing."""
+        return self.scratch / "tags.json"
+
+    @property
+    def batches(self) -> Path:
+        """What the gate said of objects that arrived, a directory a batch."""
+        return self.scratch / "batches"
 
     @property
     def verdict(self) -> Path:

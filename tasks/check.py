@@ -1,6 +1,7 @@
 """check: the gate. A verdict is a result; only an expectation that could not be judged is an error."""
 
 import shutil
+from pathlib import Path
 
 from noria.artifacts import Artifact, read_artifact, write_artifact
 from noria.data.verdict import read_verdict, verdict_markdown
@@ -20,7 +21,7 @@ def verdict_again(workspace: Workspace) -> str:
 
 @node("quality check", summary=verdict)
 def check(workspace: Workspace) -> Artifact:
-    return _judge(read_artifact(workspace.preprocessed), workspace, stage="check")
+    return judge_rows(read_artifact(workspace.preprocessed), workspace, report=workspace.quality("check"))
 
 
 @node("quality check (again)", summary=verdict_again, stage="recheck")
@@ -28,19 +29,21 @@ def check_again(workspace: Workspace) -> Artifact:
     first, cleaned = read_artifact(workspace.quality("check")), read_artifact(workspace.cleaned)
     if first.facts["passed"]:  # nothing was cleaned, so the verdict stands
         return _repeat(first, cleaned, workspace)
-    return _judge(cleaned, workspace, stage="recheck")
+    return judge_rows(cleaned, workspace, report=workspace.quality("recheck"))
 
 
-def _judge(data: Artifact, workspace: Workspace, *, stage: str) -> Artifact:
+def judge_rows(data: Artifact, workspace: Workspace, *, report: Path, min_profile_rows: int | None = None) -> Artifact:
+    """The verdict of the workspace's suite, written at `report`; see `tasks.judge.judge`."""
     from tasks.judge import judge  # seconds of Great Expectations, for those who need it
 
     return judge(
         data,
-        workspace.quality(stage),
+        report,
         suite=workspace.suite,
         scenario=workspace.scenario,
         batch_rows=workspace.config.preprocess.batch_rows,
         sample_rows=workspace.config.check.sample_rows,
+        min_profile_rows=min_profile_rows,
     )
 
 

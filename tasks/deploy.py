@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from noria.artifacts import Artifact, read_artifact, write_artifact
+from noria.monitoring.publish import publish_baseline
 from noria.serving.bundle import read_bundle
 from noria.serving.deployment import SIGNING_KEY, checkpoint_of, stage_bundle
 from noria.serving.store import store_of
@@ -37,6 +38,7 @@ def deploy(workspace: Workspace) -> Artifact:
         checkpoint=checkpoint,
         signing_key=Path(key) if key else None,
     )
+    publish_baseline(workspace, staged.version)
     with write_artifact(workspace.deployment, kind="deployment", parents=(bundle,)) as draft:
         (draft.path / STAGED).write_text(json.dumps(asdict(staged), indent=2) + "\n", encoding="utf-8")
         draft.facts["version"] = staged.version

@@ -27,6 +27,8 @@ def ingest(workspace: Workspace) -> Artifact:
         base=workspace.root,
         raw=workspace.raw,
         quarantine=workspace.quarantine("ingest"),
+        mirror=workspace.mirror,
+        tags=workspace.tags,
     )
 
 

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from noria.artifacts import Artifact, read_artifact, write_artifact
 from noria.data.media import binary_columns
-from noria.data.profile import Profile, profile_rows, rows_at
+from noria.data.profile import Profile, profile_rows, rows_at, says_of_part
 from noria.data.rows import read_batches, read_schema
 from noria.data.verdict import Judgement, Verdict, verdict_line, write_verdict
 from noria.errors import GateError
@@ -90,9 +90,19 @@ class Referee:
 
 
 def judge(
-    data: Artifact, report: Path, *, suite: Path, scenario: Scenario, batch_rows: int, sample_rows: int
+    data: Artifact,
+    report: Path,
+    *,
+    suite: Path,
+    scenario: Scenario,
+    batch_rows: int,
+    sample_rows: int,
+    min_profile_rows: int | None = None,
 ) -> Artifact:
     """Judge the rows of `data` by a suite, and write the verdict as an artifact at `report`.
+
+    With `min_profile_rows` they are a part of all rows: of the profile's numbers only those are judged that can be
+    said of a part of its size (`says_of_part`).
 
     It holds verdict.json, profile.json, failing_ids/ (every failing row of every expectation) and
     data_docs/; its facts say `passed` and the names of what `failed`.
@@ -107,6 +117,8 @@ def judge(
     rules = read_suite(suite)
     profile = _profile(data, scenario, batch_rows)
     check_columns(rules, rows=read_schema(data.path).names, profile=list(profile.values))
+    if min_profile_rows is not None:
+        rules = _of_a_part(rules, rows=int(profile.values["rows"]), at_least=min_profile_rows)
     unshown = binary_columns(scenario.schema)
     with write_artifact(report, kind="verdict", parents=(data,)) as draft:
         shown_columns = [*_ID_COLUMNS, *(name for name in scenario.schema.names if name not in unshown)]
@@ -126,6 +138,13 @@ def judge(
         draft.facts = {"passed": verdict.passed, "failed": [judgement.name for judgement in verdict.failed]}
     logger.info("%s", verdict_line(verdict))
     return read_artifact(report, verify=False)
+
+
+def _of_a_part(rules: Sequence[Rule], *, rows: int, at_least: int) -> list[Rule]:
+    kept = [rule for rule in rules if rule.kind == "rows" or says_of_part(rule.column, rows=rows, at_least=at_least)]
+    if left := [rule.column for rule in rules if rule not in kept]:
+        logger.info("not judged on the %s rows of a part: %s", f"{rows:,}", ", ".join(left))
+    return kept
 
 
 def _profile(data: Artifact, scenario: Scenario, batch_rows: int) -> Profile:

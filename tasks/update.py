@@ -9,6 +9,7 @@ import logging
 from noria.artifacts import Artifact, read_artifact, write_artifact
 from noria.evaluation.judged import read_validation
 from noria.serving.bundle import read_bundle, version_of
+from noria.serving.consent import read_consent
 from noria.serving.store import store_of
 from noria.serving.update import update_production, verdict_json
 from noria.serving.verdict_page import verdict_markdown
@@ -37,6 +38,7 @@ def update(workspace: Workspace) -> Artifact:
         config=config.update,
         evaluate=config.evaluate,
         seed=config.seed,
+        consent=read_consent(workspace.consent),
     )
     logger.info("%s: %s", verdict.decision, "; ".join(verdict.reasons))
     with write_artifact(workspace.verdict, kind="verdict", parents=(splits, bundle)) as draft:

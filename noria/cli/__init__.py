@@ -15,6 +15,7 @@ COMMANDS = (
     "init",
     "run",
     "up",
+    "update",
     "plan",
     "status",
     "verify",

@@ -31,7 +31,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(args: argparse.Namespace) -> int:
     """Write what is not there yet; touch nothing that is."""
     from noria.config import read_params
+    from noria.data.intake import make_intake
+    from noria.data.sources import INTAKE
     from noria.scenarios import load_scenario
+    from noria.workspace import Workspace
 
     root = Path(args.directory).resolve()
     params = root / "params.yaml"
@@ -50,6 +53,9 @@ def run(args: argparse.Namespace) -> int:
     made += [name for file in _as_here(scenario) for name in _write(root / file, (_CODE / file).read_text())]
     made += _add_sections(params)
     made += _init_version_control(root)
+    if not Workspace.at(root).intake.exists():
+        make_intake(root)
+        made.append(INTAKE)
     source = _path_in(read_params(params))
     if source.startswith(_SAMPLES) and not (root / source).exists():
         load_scenario(scenario).sample(root / source)

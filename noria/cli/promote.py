@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from noria.cli.options import add_directory
@@ -20,6 +20,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "version", nargs="?", metavar="VERSION", help="12 hexadecimal digits, as in the store (default: the canary)"
     )
     parser.add_argument("--reason", required=True, help="why; it goes into the journal")
+    parser.add_argument("--force", action="store_true", help="although its last verdict was to keep the champion")
     way = parser.add_mutually_exclusive_group()
     way.add_argument(
         "--canary", type=_share_up_to(0.5), metavar="SHARE", help="not live: it answers this share of the requests"
@@ -49,12 +50,13 @@ def run(args: argparse.Namespace) -> int:
     store = store_of(Workspace.at(args.directory))
     before = store.production()
     version = args.version or _canary_of(store, before)
+    details = _forced(store, version, force=args.force)
     _answers(store, version)
     if args.canary is not None:
-        _try_out(store, version, "canary", args.canary, reason=args.reason)
+        _try_out(store, version, "canary", args.canary, reason=args.reason, details=details)
     elif args.shadow is not None:
-        _try_out(store, version, "shadow", args.shadow, reason=args.reason)
-    elif (live := store.promote(version, reason=args.reason, over=before)) == before:
+        _try_out(store, version, "shadow", args.shadow, reason=args.reason, details=details)
+    elif (live := store.promote(version, reason=args.reason, over=before, details=details)) == before:
         print(f"{live.version} is already live")
     else:
         print(f"{live.version} is live" + (f", {before.version} was before" if before else ""))
@@ -75,6 +77,23 @@ def _canary_of(store: ModelStore, live: Production | None) -> str:
     return live.canary.version
 
 
+def _forced(store: ModelStore, version: str, *, force: bool) -> Mapping[str, object]:
+    """What the journal is to tell of a version whose last verdict is overruled; nothing of others."""
+    from noria.errors import StoreError
+
+    verdict = store.journal.last_verdict(version)
+    if verdict is None or verdict.kind != "kept":
+        return {}
+    if not force:
+        raise StoreError(
+            f"the last verdict on {version} was to keep the champion: {verdict.reason}",
+            where=f"{store.place()}: the journal, {verdict.time[:16]}Z",
+            expected="a version that was not found worse",
+            next_step="`noria promote VERSION --force --reason …` makes it live all the same, and the journal says so",
+        )
+    return {"forced": True, "verdict": verdict.reason}
+
+
 def _answers(store: ModelStore, version: str) -> None:
     """Nothing, when it loads and answers here."""
     from noria.serving.bundle import open_bundle
@@ -84,9 +103,11 @@ def _answers(store: ModelStore, version: str) -> None:
     predictor.answer([predictor.bundle.scenario.example])
 
 
-def _try_out(store: ModelStore, version: str, mode: Mode, share: float, *, reason: str) -> None:
+def _try_out(
+    store: ModelStore, version: str, mode: Mode, share: float, *, reason: str, details: Mapping[str, object]
+) -> None:
     from noria.cli.model import live_version
 
     live = live_version(store)
-    store.try_out(version, mode=mode, share=share, reason=reason, over=live)
+    store.try_out(version, mode=mode, share=share, reason=reason, over=live, details=details)
     print(f"{version} is tried as a {mode} on {share:.1%} of the requests, beside {live.version}")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from noria.data.replay import Replayed
     from noria.workspace import Workspace
 
-_STAGES = ("ingest", "clean", "split")
+_STAGES = ("ingest", "clean", "split", "arrivals", "feedback")
 _REPLAYED = ("ingest", "clean")
 _SHOWN_CHARS = 60
 

@@ -8,8 +8,12 @@ import os
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from noria.cli.options import add_directory
+
+if TYPE_CHECKING:
+    from noria.workspace import Workspace
 
 _DVC_LOCK = "dvc.lock records which data, code and parameters made these results: commit it to share them."
 
@@ -26,30 +30,42 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(args: argparse.Namespace) -> int:
     """Check what can be checked, then run the flow."""
     from flows.server import prefect_api
-    from noria.preflight import check_ready
-    from noria.serving.deployment import SIGNING_KEY
-    from noria.serving.signature import read_private_key
-    from noria.workspace import Workspace
 
     started = time.monotonic()
-    workspace = Workspace.at(args.directory)
-    check_ready(workspace)
-    if key := os.environ.get(SIGNING_KEY):
-        read_private_key(Path(key))  # known to be one before anything is trained
-        os.environ[SIGNING_KEY] = str(Path(key).absolute())  # deploy runs elsewhere
-    _show_nodes()
+    workspace = flow_ready(args.directory)
+    show_nodes()
     with prefect_api(workspace):
         from flows.pipeline import pipeline
 
-        logging.getLogger("prefect").propagate = False  # it tells its server; errors come back as exceptions
         pipeline(str(workspace.root), wait_s=args.wait_s)
     print(f"done in {time.monotonic() - started:.1f} s")
     print(_DVC_LOCK)
     return 0
 
 
-def _show_nodes() -> None:
-    """Print the runner's one line a node."""
+def flow_ready(directory: str) -> Workspace:
+    """The workspace, once it is known that a flow can run in it.
+
+    Raises
+    ------
+    ConfigError, SourceError, DiskFull
+    """
+    from noria.preflight import check_ready
+    from noria.serving.deployment import SIGNING_KEY
+    from noria.serving.signature import read_private_key
+    from noria.workspace import Workspace
+
+    workspace = Workspace.at(directory)
+    check_ready(workspace)
+    if key := os.environ.get(SIGNING_KEY):
+        read_private_key(Path(key))  # known to be one before anything is trained
+        os.environ[SIGNING_KEY] = str(Path(key).absolute())  # deploy runs elsewhere
+    return workspace
+
+
+def show_nodes() -> None:
+    """Print the runner's one line a node; Prefect tells its server, and errors come back as exceptions."""
+    logging.getLogger("prefect").propagate = False
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(logging.Formatter("%(message)s"))
     nodes = logging.getLogger("noria.flow")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(args: argparse.Namespace) -> int:
     """Load, listen, answer until interrupted."""
     from noria.serving.app import create_app
+    from noria.serving.clients import clients_key
     from noria.serving.server import listen, serve_app
     from noria.workspace import Workspace
 
@@ -38,7 +40,8 @@ def run(args: argparse.Namespace) -> int:
     config = workspaces[0].config.serve.model_copy(update={k: v for k, v in given.items() if v is not None})
     stores = _stores(workspaces, version=args.version)
     models = {name: _load(store, version=args.version, config=config) for name, store in stores.items()}
-    app = create_app(models, config=config, followed={} if args.version else stores)
+    key = clients_key(workspaces[0].clients_key, os.environ)
+    app = create_app(models, config=config, followed={} if args.version else stores, clients_key=key)
     listener = listen(config)
     host, port = listener.getsockname()[:2]
     url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -22,13 +22,18 @@ from noria.config.data import (
 from noria.config.load import load_config, read_params
 from noria.config.section import Section
 from noria.config.serving import (
+    ArrivalsConfig,
     CompressConfig,
     DeployConfig,
+    DriftConfig,
     EvaluateConfig,
+    FeedbackConfig,
     OptimizeConfig,
     PruneConfig,
     ServeConfig,
+    StopConfig,
     StudentConfig,
+    TriggersConfig,
     UpdateConfig,
 )
 from noria.config.training import (
@@ -52,6 +57,7 @@ from noria.config.training import (
 from noria.config.tune import TuneConfig
 
 __all__ = [
+    "ArrivalsConfig",
     "AudioConfig",
     "AugmentConfig",
     "AverageConfig",
@@ -64,8 +70,10 @@ __all__ = [
     "Config",
     "DeployConfig",
     "DistillConfig",
+    "DriftConfig",
     "EvaluateConfig",
     "EventsConfig",
+    "FeedbackConfig",
     "GenerationConfig",
     "GuardConfig",
     "HearingConfig",
@@ -83,9 +91,11 @@ __all__ = [
     "SourceConfig",
     "SpansConfig",
     "SplitConfig",
+    "StopConfig",
     "StudentConfig",
     "TokenizerConfig",
     "TrainConfig",
+    "TriggersConfig",
     "TuneConfig",
     "UpdateConfig",
     "WideConfig",

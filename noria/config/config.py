@@ -9,7 +9,15 @@ from pydantic import Field, model_validator
 
 from noria.config.data import AugmentConfig, CheckConfig, CleanConfig, PreprocessConfig, SourceConfig, SplitConfig
 from noria.config.section import NonNegative, Section
-from noria.config.serving import DeployConfig, EvaluateConfig, OptimizeConfig, ServeConfig, UpdateConfig
+from noria.config.serving import (
+    ArrivalsConfig,
+    DeployConfig,
+    EvaluateConfig,
+    FeedbackConfig,
+    OptimizeConfig,
+    ServeConfig,
+    UpdateConfig,
+)
 from noria.config.training import ModelConfig, TokenizerConfig, TrainConfig
 from noria.config.tune import TuneConfig
 
@@ -34,6 +42,8 @@ class Config(Section):
     evaluate: EvaluateConfig = EvaluateConfig()
     optimize: OptimizeConfig = OptimizeConfig()
     deploy: DeployConfig = DeployConfig()
+    arrivals: ArrivalsConfig = ArrivalsConfig()
+    feedback: FeedbackConfig = FeedbackConfig()
     update: UpdateConfig = UpdateConfig()
     serve: ServeConfig = ServeConfig()
 

@@ -112,14 +112,92 @@ class DeployConfig(Section):
         return self
 
 
+class DriftConfig(Section):
+    """When arrivals differ from what the champion was made of: surely, and by so much that it matters."""
+
+    alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.01
+    """Chance of any false alarm among all features of one look (Holm's correction)."""
+    min_psi: Annotated[float, Field(ge=0)] = 0.2
+    """Of a number or a category, the population stability index from which on a difference matters."""
+    min_energy: Share = 0.05
+    """Of the model's representation of rows, the same in energy coefficients: 0 none, 1 nothing in common. A shift of
+    half a standard deviation in every dimension is 0.06."""
+    min_rows: Positive = 30
+    """Fewer new rows are shown, never judged."""
+    sample_rows: Positive = 2_000
+    """Of the training rows, the validation rows and the arrivals, at most so many are compared."""
+    ignore: tuple[str, ...] = ()
+    """Features that move by their nature, such as the year of an event."""
+
+
+class TriggersConfig(Section):
+    """What calls for a new training; `null` switches one off. None fires unless something came since the last one."""
+
+    metric_drop: Share | None = 0.02
+    """Loss of the main metric on fresh rows, from which on it counts; its whole interval must be a loss."""
+    drift: Positive | None = 1
+    """So many features must have drifted."""
+    new_rows: Positive | None = 1_000
+    """So many rows that no training has seen."""
+    age_days: Annotated[float, Field(gt=0)] | None = 30.0
+    """Of the champion, since it went live."""
+
+
+class StopConfig(Section):
+    """When not to train but to call a person; `null` switches one off."""
+
+    metric_drop: Share | None = 0.25
+    """The lower end of the loss on fresh rows: so much at once is a fault of the data sooner than of the world."""
+    refused_share: Share | None = 0.5
+    """Of the objects that came since the last look, the share that the gate refused as a whole."""
+    label_shift: Share | None = 0.25
+    """Total variation between the labels of training and of fresh rows, beyond doubt."""
+    tries: Positive | None = 3
+    """Trainings in a row, since the last promotion, without a better model."""
+
+
+class ArrivalsConfig(Section):
+    """How the gate judges what arrived, beside the suite of expectations."""
+
+    min_profile_rows: Positive = 200
+    """On fewer rows no distribution is judged: no class balance, median or share says much of so few. Repeated and
+    contradicting rows are; how many rows or classes there are in all is never asked of a part."""
+    max_refused_share: Share = 0.5
+    """An object of whose records the cleaner had to refuse more, repetitions aside, is refused as a whole."""
+
+
+class FeedbackConfig(Section):
+    """What is learned of feedback on answers, and how much of it one client or all may say."""
+
+    use: Literal["none", "corrections", "all"] = "corrections"
+    """`all`: answers that were said to be right become rows, too."""
+    max_client_rows: Positive = 50
+    """Rows of one client a day; what is more is refused."""
+    max_share: Share = 0.1
+    """Rows of feedback over rows of the source; what is more is refused."""
+    max_contradictions: Share = 0.5
+    """A client of whose corrections a larger share contradicts labelled rows is believed nothing."""
+    min_contradictions: Positive = 3
+    """From so many on."""
+
+
 class UpdateConfig(Section):
-    """When a challenger replaces the champion."""
+    """When a new model is trained, and when a challenger replaces the champion."""
 
     min_gain: Share = 0.0
     """The lower end of the paired interval of the gain must lie above this."""
     max_slice_drop: Share = 0.03
     max_latency_ratio: Annotated[float, Field(gt=0)] = 2.0
     """Challenger's p50 latency over the champion's; of a canary also p99."""
+    max_size_ratio: Annotated[float, Field(gt=0)] = 2.0
+    """Challenger's graph over the champion's, in bytes."""
+    approval: Literal["none", "required"] = "none"
+    """`required`: `noria update` asks a person in the Prefect UI before a better challenger goes live."""
+    approval_hours: Annotated[float, Field(gt=0)] = 24.0
+    """How long it waits for an answer; without one the champion stays."""
+    triggers: TriggersConfig = TriggersConfig()
+    stop: StopConfig = StopConfig()
+    drift: DriftConfig = DriftConfig()
 
 
 class ServeConfig(Section):

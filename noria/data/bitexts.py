@@ -47,7 +47,7 @@ def read_xliff(file: SourceFile, source: SourceConfig, wanted: Wanted) -> Iterat
 
 def read_aligned(file: SourceFile, source: SourceConfig, wanted: Wanted) -> Iterator[Block | Rejected]:
     """Line by line with the file beside it that ends in the target's language."""
-    yield from _blocks(file, source, wanted, _line_pairs(file, _partner(file, source), source))
+    yield from _blocks(file, source, wanted, _line_pairs(file, partner_of(file, source), source))
 
 
 def _blocks(
@@ -176,7 +176,14 @@ def _name(element: Element) -> str:
     return str(element.tag).rpartition("}")[2]
 
 
-def _partner(file: SourceFile, source: SourceConfig) -> SourceFile:
+def partner_of(file: SourceFile, source: SourceConfig) -> SourceFile:
+    """The file that is read line by line beside this one.
+
+    Raises
+    ------
+    ConfigError
+        When the source does not say of which languages they are.
+    """
     languages = source.languages
     if not languages.source or not languages.target:
         raise ConfigError(

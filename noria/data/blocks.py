@@ -11,8 +11,8 @@ class Block:
     """Consecutive records of one file, by column."""
 
     file: str
-    numbers: Sequence[int]
-    """1-based line (Parquet: row) of each record."""
+    numbers: Sequence[int | str]
+    """1-based line (Parquet: row) of each record, or its name."""
     columns: Mapping[str, Sequence[object]]
     """Values by the scenario's column names."""
 

@@ -53,7 +53,7 @@ def read_idx(file: SourceFile, *, source: SourceConfig, schema: pa.Schema, targe
         )
     with file.open() as stream:
         count, height, width = _sizes(stream, file, num_axes=3)
-        labels = _labels_of(file, most=count)
+        labels = _Labels(labels_beside(file), most=count)
         if count != labels.announced:
             raise SourceError(
                 f"{count:,} images and {labels.announced:,} labels",
@@ -87,12 +87,19 @@ class _Labels:
             self.has_more = self.announced <= most and bool(stream.read(1))
 
 
-def _labels_of(file: SourceFile, *, most: int) -> _Labels:
+def labels_beside(file: SourceFile) -> SourceFile:
+    """The file of the labels of a file of images.
+
+    Raises
+    ------
+    SourceError
+        When the name does not tell.
+    """
     name = PurePosixPath(file.path).name
     beside = name.replace("idx3", "idx1").replace("images", "labels")
     if beside == name:
         raise SourceError("no telling which file has its labels", where=file.path, expected="…-images-idx3-ubyte")
-    return _Labels(file.beside(beside), most=most)
+    return file.beside(beside)
 
 
 def _sizes(stream: BinaryIO, file: SourceFile, *, num_axes: int) -> tuple[int, ...]:

@@ -12,12 +12,21 @@ import pyarrow as pa
 from noria.artifacts import Artifact, Ledger, read_artifact, write_artifact
 from noria.config import SourceConfig
 from noria.data.blocks import Block, Rejected
+from noria.data.intake import read_feedback
 from noria.data.moments import number_of
 from noria.data.quarantine import QuarantineWriter
 from noria.data.records import read_records
 from noria.data.rows import GROUP, SYSTEM_FIELDS, RowIds, ShardWriter, row_schema
-from noria.data.sources import SourceFile, find_files
-from noria.errors import ConfigError, SourceError
+from noria.data.source_objects import (
+    OBJECTS,
+    SourceObject,
+    fetch_copies,
+    find_objects,
+    left_out,
+    prune_mirror,
+)
+from noria.data.sources import SourceFile
+from noria.errors import ConfigError, SourceEmpty, SourceError
 from noria.events import progress
 
 logger = logging.getLogger(__name__)
@@ -26,12 +35,22 @@ _CONVERSION_ERRORS = (pa.ArrowException, UnicodeEncodeError, TypeError, ValueErr
 
 
 def ingest(
-    source: SourceConfig, *, schema: pa.Schema, target: str, base: Path, raw: Path, quarantine: Path
+    source: SourceConfig,
+    *,
+    schema: pa.Schema,
+    target: str,
+    base: Path,
+    raw: Path,
+    quarantine: Path,
+    mirror: Path | None = None,
+    tags: Path | None = None,
 ) -> Artifact:
     """Read a source into the artifact `raw`, and what was no row into the artifact `quarantine`.
 
     `schema` has the scenario's content columns, `target` among them, behind which `source.carry` adds
-    more; relative paths start at `base`.
+    more; relative paths start at `base`. Objects that the gate refused as a whole are left out, and rows
+    that feedback became are read as one more part of the source. `mirror` and `tags` are where copies of
+    remote objects and digests of local ones are kept between runs.
 
     Raises
     ------
@@ -41,24 +60,59 @@ def ingest(
         When the source is missing, unreadable, empty, lacks a column, or has no row that can be read
         (its quarantine is written even then).
     """
+    objects = find_objects(source, schema=schema, base=base, mirror=mirror, remembered=tags)
+    refused = left_out(objects, base=base)
+    if refused:
+        logger.info("left out, because the gate refused them: %s", ", ".join(each.name for each in refused))
+    kept = [each for each in objects if each not in refused]
+    artifact = ingest_objects(kept, source, schema=schema, target=target, raw=raw, quarantine=quarantine)
+    prune_mirror(kept)
+    return artifact
+
+
+def ingest_objects(
+    objects: Sequence[SourceObject],
+    source: SourceConfig,
+    *,
+    schema: pa.Schema,
+    target: str,
+    raw: Path,
+    quarantine: Path,
+) -> Artifact:
+    """Read some objects of a source, as `ingest` does with all.
+
+    Raises
+    ------
+    ConfigError, SourceError
+        As `ingest`; `SourceEmpty` where there is no record in them.
+    """
     _check_carry(source, taken=(*(field.name for field in SYSTEM_FIELDS), *schema.names, GROUP.name))
-    files = find_files(source, base=str(base))
-    schema = pa.schema([*schema, *(pa.field(name, pa.string()) for name in source.carry)])
+    schema = content_schema(source, schema)
+    fetch_copies(objects)
     with write_artifact(raw, kind="raw") as draft:
         with QuarantineWriter(quarantine) as refused, ShardWriter(draft.path, row_schema(schema)) as shards:
-            rows_in = 0
-            ids = RowIds()
-            with progress("ingest", total=len(files), unit="files") as shown:
-                for file in files:
-                    rows_in += _ingest_file(file, source, schema, target, shards=shards, refused=refused, ids=ids)
+            rows_in, read, ids = 0, [], RowIds()
+            with progress("ingest", total=len(objects), unit="files") as shown:
+                for each in objects:
+                    before = shards.num_rows
+                    rows_in += _ingest_file(each.file, source, schema, target, shards=shards, refused=refused, ids=ids)
+                    rows = shards.num_rows - before
+                    read.append({"name": each.name, "tag": each.tag, "size": each.size, "rows": rows})
                     shown.advance()
         if shards.num_rows == 0:
             raise _no_rows(source.path, refused)
+        listed = json.dumps(read, ensure_ascii=False, indent=0)
+        (draft.path / OBJECTS).write_text(listed + "\n", encoding="utf-8")
         draft.ledger = Ledger(rows_in=rows_in, rows_out=shards.num_rows, quarantined=refused.num_rows)
-        draft.counts = {"files": len(files), "rows": shards.num_rows, "quarantined": refused.num_rows}
+        draft.counts = {"files": len(objects), "rows": shards.num_rows, "quarantined": refused.num_rows}
         refused_by_rule = dict(sorted(refused.by_rule.items()))
         draft.facts = {"source": source.path, "licence": source.licence, "refused": refused_by_rule}
     return read_artifact(raw, verify=False)
+
+
+def content_schema(source: SourceConfig, schema: pa.Schema) -> pa.Schema:
+    """The scenario's columns, and those that rows carry along."""
+    return pa.schema([*schema, *(pa.field(name, pa.string()) for name in source.carry)])
 
 
 def _check_carry(source: SourceConfig, *, taken: Sequence[str]) -> None:
@@ -85,7 +139,11 @@ def _ingest_file(
     """Rows and refusals of one file, written; returns how many there were."""
     num_rows, num_refused = shards.num_rows, refused.num_rows
     num_records = 0
-    for part in read_records(file, source=source, schema=schema, target=target):
+    if file.format == "feedback":
+        parts: Iterator[Block | Rejected] = read_feedback(file, schema=schema)
+    else:
+        parts = read_records(file, source=source, schema=schema, target=target)
+    for part in parts:
         num_records += len(part.numbers) if isinstance(part, Block) else 1
         for piece in _typed(part, schema) if isinstance(part, Block) else [part]:
             if isinstance(piece, Rejected):
@@ -169,7 +227,7 @@ def _misfit(one: Block, error: Exception) -> Rejected:
 
 def _no_rows(path: str, refused: QuarantineWriter) -> SourceError:
     if refused.num_rows == 0:
-        return SourceError(
+        return SourceEmpty(
             "the source is empty",
             where=path,
             expected="at least one row",

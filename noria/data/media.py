@@ -123,7 +123,7 @@ def with_files(
 def _with_file(
     file: SourceFile,
     origin: str,
-    number: int,
+    number: int | str,
     values: Mapping[str, object],
     *,
     source: SourceConfig,

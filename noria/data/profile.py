@@ -18,6 +18,8 @@ import pyarrow as pa
 from noria.data.rows import SYSTEM_FIELDS, read_batches, read_schema
 
 _SYSTEM = {field.name for field in SYSTEM_FIELDS}
+_TOTALS = ("rows", "num_classes")
+_OF_ROWS = ("duplicate_", "conflicting_", "null_")
 _QUANTILES = {"min": 0.0, "p05": 0.05, "median": 0.5, "p95": 0.95, "max": 1.0}
 
 
@@ -93,6 +95,17 @@ def profile_rows(
     for name, parts in measured.items():
         values.update(_describe(name, np.concatenate([np.empty(0, np.float32), *parts]), is_flag=names[name]))
     return Profile(values, duplicates, conflicts, contradictions)
+
+
+def says_of_part(name: str, *, rows: int, at_least: int) -> bool:
+    """Whether a number of the profile can be judged on a part of the data that has so many rows.
+
+    What is counted grows with the data (`rows`, `num_classes`): never. What names particular rows (duplicates,
+    conflicts, nulls): always. Distributions: from `at_least` rows on.
+    """
+    if name in _TOTALS:
+        return False
+    return name.startswith(_OF_ROWS) or rows >= at_least
 
 
 def rows_at(directory: Path, positions: np.ndarray, *, columns: Sequence[str]) -> Iterator[dict[str, object]]:

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import base64
 import json
+import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,7 +22,7 @@ from types import TracebackType
 
 from noria.artifacts import Artifact, Draft, write_artifact
 
-_FILE = "rows.jsonl"
+QUARANTINED = "rows.jsonl"
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class QuarantineWriter:
         self._draft: Draft = self._stack.enter_context(
             write_artifact(self.directory, kind="quarantine", parents=self._parents)
         )
-        self._file = self._stack.enter_context((self._draft.path / _FILE).open("w", encoding="utf-8"))
+        self._file = self._stack.enter_context((self._draft.path / QUARANTINED).open("w", encoding="utf-8"))
         return self
 
     def __exit__(
@@ -87,9 +88,18 @@ class QuarantineWriter:
         self._stack.__exit__(kind, error, trace)
 
 
+def gather_quarantines(parts: Sequence[Path], target: Path) -> None:
+    """The files of several quarantines in one, byte for byte."""
+    with target.open("wb") as whole:
+        for part in parts:
+            if part.exists():
+                with part.open("rb") as file:
+                    shutil.copyfileobj(file, whole)
+
+
 def read_quarantine(directory: Path) -> Iterator[QuarantinedRow]:
     """The refused rows of one stage in order; none when the stage never ran."""
-    path = directory / _FILE
+    path = directory / QUARANTINED
     if not path.exists():
         return
     with path.open(encoding="utf-8") as file:

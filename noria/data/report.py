@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 
 import pyarrow as pa
@@ -28,6 +29,36 @@ def measured_table(preprocessed: Artifact, *, measure: Callable[[pa.RecordBatch]
             extremes = pc.min_max(column).as_py()
             mean = pc.mean(column).as_py()
             lines.append(f"| {name} | {_number(extremes['min'])} | {_number(mean)} | {_number(extremes['max'])} |")
+    return "\n".join(lines)
+
+
+def arrivals_table(arrivals: Artifact) -> str:
+    """What arrived since the data of the live model was read, batch by batch, and what was refused as a whole."""
+    facts = arrivals.facts
+    said = facts["feedback"]
+    assert isinstance(said, Mapping)
+    lines = [
+        f"**{facts['objects_new']:,} new objects**; since the data of the live model was read {facts['objects']:,}, "
+        f"with **{arrivals.counts['rows']:,} rows** that passed the gate.",
+        "",
+        "| judged | objects | rows | quarantined | what failed |",
+        "|---|---|---:|---:|---|",
+    ]
+    for batch in json.loads((arrivals.path / "batches.json").read_text(encoding="utf-8")):
+        names = [each["name"] for each in batch["objects"]]
+        shown = ", ".join(names[:3]) + (f" and {len(names) - 3:,} more" if len(names) > 3 else "")
+        why = "; ".join(batch["reasons"]) or ", ".join(batch["expectations_failed"])
+        state = "" if batch["passed"] else "**refused**: "
+        lines.append(
+            f"| {batch['time']} | {_cell(shown)} | {batch['rows']:,} | {batch['quarantined']:,} | {state}{_cell(why)} |"
+        )
+    lines += [
+        "",
+        f"Of the live model's answers {said['right']:,} were called right and {said['wrong']:,} wrong; "
+        f"feedback became {said['rows']:,} of these rows.",
+    ]
+    if facts["refused"]:
+        lines += ["", "`sources/intake/refused.yaml` lists what was refused; delete a line to have it tried again."]
     return "\n".join(lines)
 
 

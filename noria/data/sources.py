@@ -11,16 +11,18 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from gzip import BadGzipFile
+from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Literal, cast
 from urllib.parse import unquote, urlsplit
 
 import fsspec
 from fsspec.core import OpenFile, get_compression, url_to_fs
+from fsspec.implementations.local import LocalFileSystem
 
 from noria.config import SourceConfig
 from noria.data.links import readable_files
-from noria.errors import SourceError
+from noria.errors import SourceError, SourceUnavailable
 
 Format = Literal[
     "csv",
@@ -36,6 +38,7 @@ Format = Literal[
     "media",
     "document",
     "idx",
+    "feedback",
 ]
 
 _FORMATS: dict[str, Format] = {
@@ -62,6 +65,8 @@ _MEDIA = (".wav", ".flac", ".ogg", ".oga", ".mp3", ".png", ".jpg", ".jpeg", ".bm
 _IDX = re.compile(r"[-.]idx[0-9]-ubyte$")
 _COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
 _BLOCK_BYTES = 8 << 20  # read-ahead of remote files; s3fs would hold 50 MB
+INTAKE = "sources/intake"
+"""What the update adds to the source of a workspace; it is no part of what lies around it."""
 
 
 @dataclass(frozen=True)
@@ -113,11 +118,8 @@ class SourceFile:
         SourceError
             When it can't be read.
         """
-        try:
-            with self.filesystem.open(self.path, "rb") as file:
-                return bytes(file.read(most)), int(self.filesystem.size(self.path))
-        except _errors() as error:
-            raise _unreadable(self.path, error) from error
+        with reading(self.path), self.filesystem.open(self.path, "rb") as file:
+            return bytes(file.read(most)), int(self.filesystem.size(self.path))
 
     def read(self, *, most: int) -> bytes:
         """The beginning of the file, `most` bytes at most; decompressed where its ending is one that we know.
@@ -142,17 +144,15 @@ class SourceFile:
                 where=self.path,
                 next_step="decompress it, or for .zst: pip install zstandard",
             )
-        try:
-            with OpenFile(self.filesystem, self.path, compression=compression) as file:
-                yield cast("BinaryIO", file)
-        except _errors() as error:
-            raise _unreadable(self.path, error) from error
+        with reading(self.path), OpenFile(self.filesystem, self.path, compression=compression) as file:
+            yield cast("BinaryIO", file)
 
 
-def find_files(source: SourceConfig, *, base: str) -> list[SourceFile]:
+def find_files(source: SourceConfig, *, base: str, mirror: Path | None = None) -> list[SourceFile]:
     """The files of a source, sorted by path; a path that is not a URL is relative to `base`.
 
-    Hidden files, and with `format: auto` files of unknown endings, are left out.
+    Hidden files, and with `format: auto` files of unknown endings, are left out. With `mirror`, remote objects are
+    read through copies there.
 
     An HTTP host is asked whether it has the file.
 
@@ -163,7 +163,7 @@ def find_files(source: SourceConfig, *, base: str) -> list[SourceFile]:
     """
     url = source.path if "://" in source.path else str(PurePosixPath(base) / source.path)
     try:
-        filesystem, root = _filesystem(url, hosts=source.hosts)
+        filesystem, root = _filesystem(url, hosts=source.hosts, mirror=mirror)
         if is_http(url):  # a directory there is a page for people
             file = _file_behind(url, source, filesystem)
             filesystem.fs.info(url)  # whose error says why; opening it would only say that it is not there
@@ -175,6 +175,7 @@ def find_files(source: SourceConfig, *, base: str) -> list[SourceFile]:
             hidden = (".",) if is_row_each else (".", "_")  # `_SUCCESS` stands beside tables
             found = filesystem.find(root, detail=True)
             shown = {path: entry for path, entry in found.items() if not _is_hidden(path, root, hidden)}
+            shown = {path: entry for path, entry in shown.items() if not path.startswith(f"{base}/{INTAKE}/")}
             globs = source.documents.exclude if source.format == "documents" else ()
             paths = readable_files(shown, is_excluded=lambda path: _is_named(path.removeprefix(f"{root}/"), globs))
             parent = root
@@ -199,6 +200,20 @@ def find_files(source: SourceConfig, *, base: str) -> list[SourceFile]:
     return files
 
 
+@contextmanager
+def reading(path: str) -> Iterator[None]:
+    """What goes wrong with a source inside the block, as a `SourceError`."""
+    try:
+        yield
+    except _errors() as error:
+        raise _unreadable(path, error) from error
+
+
+def is_media(path: str) -> bool:
+    """Whether a file is an image or a recording by its ending."""
+    return path.lower().endswith(_MEDIA)
+
+
 def is_http(url: str) -> bool:
     """Whether a source is one file behind a URL of HTTP."""
     return url.startswith(("http://", "https://"))
@@ -216,7 +231,7 @@ def _file_behind(url: str, source: SourceConfig, filesystem: fsspec.AbstractFile
     return SourceFile(name, url, format, filesystem)
 
 
-def _filesystem(url: str, *, hosts: Sequence[str]) -> tuple[fsspec.AbstractFileSystem, str]:
+def _filesystem(url: str, *, hosts: Sequence[str], mirror: Path | None = None) -> tuple[fsspec.AbstractFileSystem, str]:
     if is_http(url):
         try:
             from noria.data.http_source import http_filesystem
@@ -225,10 +240,15 @@ def _filesystem(url: str, *, hosts: Sequence[str]) -> tuple[fsspec.AbstractFileS
         return http_filesystem(hosts), url
     remote = {"default_block_size": _BLOCK_BYTES} if url.startswith(("s3://", "s3a://")) else {}
     try:
-        filesystem, root = url_to_fs(url, **remote)
+        # a listing that a process kept would hide what came since
+        filesystem, root = url_to_fs(url, skip_instance_cache=mirror is not None, **remote)
     except ValueError as error:  # an unknown protocol
         raise _unreadable(url, error) from error
-    return filesystem, str(root)
+    if mirror is None or isinstance(filesystem, LocalFileSystem):
+        return filesystem, str(root)
+    from noria.data.mirror import Mirror
+
+    return Mirror(filesystem, mirror), str(root)
 
 
 def has_media(source: SourceConfig, *, base: str) -> bool:
@@ -345,4 +365,6 @@ def _unreadable(path: str, error: Exception) -> SourceError:
         if isinstance(error, FileNotFoundError) and isinstance(error.__cause__, Exception):
             error = error.__cause__  # fsspec calls everything not found
         advice = "check the URL, and that its host answers; a host that it redirects to must be in source.hosts too"
-    return SourceError(f"the source can't be read: {error or type(error).__name__}", where=path, next_step=advice)
+    is_damaged = isinstance(error, (EOFError, zlib.error, lzma.LZMAError, BadGzipFile))
+    kind = SourceError if is_damaged else SourceUnavailable
+    return kind(f"the source can't be read: {error or type(error).__name__}", where=path, next_step=advice)

@@ -160,6 +160,11 @@ class HeldOut:
     counts: Mapping[str, int]
 
 
+def relabelled(target: str) -> Callable[[Row, str], Row]:
+    """What `Scenario.correct` is where a row is a request and a target."""
+    return lambda values, right: {**values, target: right}
+
+
 @dataclass(frozen=True)
 class Scenario:
     """One kind of ML problem.
@@ -206,6 +211,9 @@ class Scenario:
         A request to show and to try.
     sample:
         Writes sample data for a first run into a directory.
+    correct:
+        A labelled row of the values of a request and of what would have been right, which is never empty, or None
+        where it can't be; for a scenario whose rows say more than that, feedback is only counted.
     written:
         The field of the response, a text, that is written token by token: one choice changes all that follow.
     labels:
@@ -252,6 +260,7 @@ class Scenario:
     leak_key: Callable[[Mapping[str, object]], str] | None = None
     is_labelled: bool = True
     written: str = ""
+    correct: Callable[[Row, str], Row | None] | None = None
 
     def as_request(self, row: Row) -> Mapping[str, object]:
         """What a client would send to have this row answered."""

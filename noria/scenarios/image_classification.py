@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from noria.config import Config
 from noria.data import images
 from noria.data.media import file_as_base64, from_base64, to_base64
-from noria.scenarios.base import Encoder, Row, Scenario, Tensors
+from noria.scenarios.base import Encoder, Row, Scenario, Tensors, relabelled
 
 if TYPE_CHECKING:
     import torch
@@ -194,4 +194,5 @@ SCENARIO = Scenario(
     row_of=_row_of,
     request_of_text=_request_of_text,
     report=_report,
+    correct=relabelled("label"),
 )

@@ -14,7 +14,7 @@ from noria.config import Config
 from noria.data import image_text, images
 from noria.data.media import OPTIONAL, from_base64, to_base64
 from noria.errors import ConfigError
-from noria.scenarios.base import Encoder, Row, Scenario, Tensors
+from noria.scenarios.base import Encoder, Row, Scenario, Tensors, relabelled
 
 if TYPE_CHECKING:
     import torch
@@ -228,4 +228,5 @@ SCENARIO = Scenario(
     request_of=_request_of,
     row_of=_row_of,
     report=_report,
+    correct=relabelled("label"),
 )

@@ -122,6 +122,12 @@ def _spans(encoder: Encoder) -> SpanEncoder:
     return encoder
 
 
+def _correct(values: Row, right: str) -> Row | None:
+    """An answer is a part of its context: the first that says it."""
+    start = str(values[CONTEXT]).find(right)
+    return None if start < 0 else {**values, ANSWER: right, START: str(start)}
+
+
 def _build_model(config: Config, encoder: Encoder) -> torch.nn.Module:
     from noria.data.span_encoder import FIRST_READABLE, NUM_KINDS
     from noria.model.span_reader import SpanReader
@@ -197,4 +203,5 @@ SCENARIO = Scenario(
     request_of_text=_request_of_text,
     report=_report,
     leak_key=answers.leak_key,
+    correct=_correct,
 )

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from noria.config import Config
 from noria.data import text
-from noria.scenarios.base import Encoder, Row, Scenario, Tensors
+from noria.scenarios.base import Encoder, Row, Scenario, Tensors, relabelled
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -164,4 +164,5 @@ SCENARIO = Scenario(
     example={"text": "物流很快，质量很好"},
     sample=_sample,
     labels=_labels,
+    correct=relabelled("label"),
 )

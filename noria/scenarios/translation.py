@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from noria.config import Config
 from noria.data import translation
-from noria.scenarios.base import Encoder, Parts, Row, Scenario, Tensors
+from noria.scenarios.base import Encoder, Parts, Row, Scenario, Tensors, relabelled
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -215,4 +215,5 @@ SCENARIO = Scenario(
     parts=_parts,
     report=_report,
     written="text",
+    correct=relabelled("target"),
 )

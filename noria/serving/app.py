@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import secrets
 import threading
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -72,11 +73,13 @@ def create_app(
     *,
     config: ServeConfig,
     followed: Mapping[str, ModelStore] = MappingProxyType({}),
+    clients_key: bytes | None = None,
 ) -> FastAPI:
     """The application; `app.state.models` holds each model by name, and the first is also at /predict.
 
     A model whose store is among those `followed` is swapped when another version goes live there, and a canary is
-    tried beside it.
+    tried beside it. Feedback is kept with a pseudonym of its client, which without `clients_key` is another after the
+    next start.
 
     Raises
     ------
@@ -111,7 +114,11 @@ def create_app(
     app.include_router(
         inference_protocol(lives, max_rows=config.max_batch_rows, is_ready=lambda: not draining.is_draining)
     )
-    _add_page(app, lives, config=config, followed=followed, followers=followers, metrics=metrics)
+    app.include_router(page())
+    app.include_router(about(lives, config=config, stores=followed, followers=followers))
+    shelves = {name: Shelf(open_objects(store.url), store.name) for name, store in followed.items()}
+    key = clients_key or secrets.token_bytes(32)
+    app.include_router(feedback(lives, shelves=shelves, config=config, metrics=metrics, clients_key=key))
     _add_metrics(app, metrics)
     return app
 
@@ -165,22 +172,6 @@ def _add_metrics(app: FastAPI, metrics: Metrics) -> None:
     async def prometheus() -> Response:
         """Counts, for Prometheus."""
         return Response(metrics.text(), media_type=CONTENT_TYPE)
-
-
-def _add_page(
-    app: FastAPI,
-    lives: Mapping[str, Live],
-    *,
-    config: ServeConfig,
-    followed: Mapping[str, ModelStore],
-    followers: Mapping[str, Followers],
-    metrics: Metrics,
-) -> None:
-    """The page, and what it asks for."""
-    app.include_router(page())
-    app.include_router(about(lives, config=config, stores=followed, followers=followers))
-    shelves = {name: Shelf(open_objects(store.url), store.name) for name, store in followed.items()}
-    app.include_router(feedback(lives, shelves=shelves, config=config, metrics=metrics))
 
 
 def _add_health(

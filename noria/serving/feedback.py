@@ -24,6 +24,7 @@ from noria.errors import StoreError
 from noria.scenarios.base import Scenario
 from noria.serving.admission import Admission
 from noria.serving.body import parse_object, read_body
+from noria.serving.clients import pseudonym_of
 from noria.serving.live import Live
 from noria.serving.metrics import Metrics
 from noria.serving.objects import Objects
@@ -95,9 +96,14 @@ class Shelf:
 
 
 def feedback(
-    lives: Mapping[str, Live], *, shelves: Mapping[str, Shelf], config: ServeConfig, metrics: Metrics
+    lives: Mapping[str, Live],
+    *,
+    shelves: Mapping[str, Shelf],
+    config: ServeConfig,
+    metrics: Metrics,
+    clients_key: bytes,
 ) -> APIRouter:
-    """The route."""
+    """The route; of a client only its pseudonym under that key is kept."""
     router = APIRouter()
     max_bytes = config.max_body_bytes + _BESIDE_THE_REQUEST_BYTES
     rates = Rates(max_bytes=max_bytes)
@@ -117,8 +123,9 @@ def feedback(
         with admission.enter(request.state.client) as place:
             body = await read_body(request, place, max_bytes=max_bytes)
             rates.hold(len(body))
+            client = pseudonym_of(request.state.client, key=clients_key)
             async with writing:
-                name, said = await asyncio.to_thread(partial(_keep, body, lives=lives, shelves=shelves))
+                name, said = await asyncio.to_thread(partial(_keep, body, client=client, lives=lives, shelves=shelves))
         metrics.said(said.model, is_right=said.is_right)
         lives[said.model].judged(said.request_id, is_right=said.is_right)
         request.state.told = {"model": said.model, "version": said.model_version}
@@ -128,7 +135,7 @@ def feedback(
     return router
 
 
-def _keep(body: bytes, *, lives: Mapping[str, Live], shelves: Mapping[str, Shelf]) -> tuple[str, Feedback]:
+def _keep(body: bytes, *, client: str, lives: Mapping[str, Live], shelves: Mapping[str, Shelf]) -> tuple[str, Feedback]:
     """Validate it and keep it. To look at an image or a recording can take seconds: not for the event loop."""
     said = _read(body)
     live, shelf = lives.get(said.model), shelves.get(said.model)
@@ -136,7 +143,7 @@ def _keep(body: bytes, *, lives: Mapping[str, Live], shelves: Mapping[str, Shelf
         raise Refusal(422, "`model`: there is no such model", where="model", expected=f"one of {', '.join(lives)}")
     if shelf is None:
         raise _no_store(said.model)
-    fields = {**said.model_dump(), **_as_the_scenario_has_it(said, live.predictor.bundle.scenario)}
+    fields = {"client": client, **said.model_dump(), **_as_the_scenario_has_it(said, live.predictor.bundle.scenario)}
     try:
         return shelf.keep(fields), said
     except (StoreError, OSError) as error:

@@ -23,6 +23,7 @@ EventKind = Literal[
     "withdrawn",
     "overdue",  # tried for too long
 ]
+_VERDICTS = ("-promoted.json", "-kept.json", "-inconclusive.json", "-canary.json")
 _MOVES = ("-promoted.json", "-rolled-back.json", "-canary.json", "-withdrawn.json")
 
 
@@ -86,6 +87,11 @@ class Journal:
         suffix = f"-{kind}.json"
         names = [name for name in self._objects.names(self._prefix) if name.endswith(suffix)]
         return any(self._read(name).version == version for name in reversed(names))  # most ask of the latest
+
+    def last_verdict(self, version: str) -> Event | None:
+        """The last event that judged this version, or made it live."""
+        names = [name for name in self._objects.names(self._prefix) if name.endswith(_VERDICTS)]
+        return next((event for name in reversed(names) if (event := self._read(name)).version == version), None)
 
     def taken_back(self, version: str) -> Event | None:
         """The rollback or withdrawal that took this version from the clients, unless it came to them again since."""

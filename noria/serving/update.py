@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 
 from noria.config import DeployConfig, EvaluateConfig, UpdateConfig
 from noria.evaluation.inference import num_cores
 from noria.scenarios.base import Row
 from noria.serving.bundle import open_bundle
+from noria.serving.consent import Consent
 from noria.serving.contest import Verdict, already_live, contest, was_taken_back
 from noria.serving.journal import EventKind
 from noria.serving.pointer import Canary, Mode, Production
@@ -29,12 +30,14 @@ def update_production(
     config: UpdateConfig,
     evaluate: EvaluateConfig,
     seed: int,
+    consent: Consent | None = None,
 ) -> Verdict:
     """Judge the canary that stands, if one does; then the published version `challenger` against what is live.
 
     A better challenger goes live, or is tried on requests first where `deploy` says so. Either is one swap of the
     pointer, the last thing that happens: whatever fails before leaves the champion live. To repeat it repeats no
-    change. Verdicts on a version that is live or tried already, or was taken back, are not journaled.
+    change. Verdicts on a version that is live or tried already, or was taken back, are not journaled. Where
+    `update.approval` is required, nothing comes to the clients without a person's `consent` to this challenger.
 
     Raises
     ------
@@ -43,15 +46,15 @@ def update_production(
     BundleError
         When either model is damaged.
     """
-    before = store.settled()
+    before, judging = store.settled(), Judging(config, evaluate, seed, consent)
     if before is None or before.canary is None:
-        return _update(store, challenger, rows, before, deploy=deploy, config=config, evaluate=evaluate, seed=seed)
+        return _update(store, challenger, rows, before, deploy=deploy, judging=judging)
     canary = before.canary
     trial = judge_trial(canary, store.observed(canary), champion=before.version, deploy=deploy, config=config)
     live = _carry_out(store, canary, trial, over=before)
     if canary.version == challenger and trial.decision == "promote":
         return Verdict("promote", trial.reasons, challenger=challenger, champion=before.version, trial=trial)
-    verdict = _update(store, challenger, rows, live, deploy=deploy, config=config, evaluate=evaluate, seed=seed)
+    verdict = _update(store, challenger, rows, live, deploy=deploy, judging=judging)
     return replace(verdict, trial=trial)
 
 
@@ -68,6 +71,47 @@ def _carry_out(store: ModelStore, canary: Canary, trial: TrialVerdict, *, over: 
     return over
 
 
+def propose(
+    store: ModelStore,
+    challenger: str,
+    rows: Sequence[Row],
+    *,
+    config: UpdateConfig,
+    evaluate: EvaluateConfig,
+    seed: int,
+) -> Verdict:
+    """What `update_production` would decide of the challenger, did nobody have to approve; nothing changes.
+
+    Raises
+    ------
+    StoreError, BundleError
+        As `update_production`.
+    """
+    live = store.settled()
+    return _judge(store, challenger, rows, live, judging=Judging(config, evaluate, seed, None))
+
+
+@dataclass(frozen=True)
+class Judging:
+    """By what a challenger is judged."""
+
+    config: UpdateConfig
+    evaluate: EvaluateConfig
+    seed: int
+    consent: Consent | None
+
+
+def _judge(
+    store: ModelStore, challenger: str, rows: Sequence[Row], live: Production | None, *, judging: Judging
+) -> Verdict:
+    if live is not None and (known := _known(store, challenger, live)) is not None:
+        return known
+    new = _load(store, challenger)
+    old = _load(store, live.version, signed=False) if live else None  # it is only compared with
+    config, evaluate, earlier = judging.config, judging.evaluate, store.journal.events()
+    return contest(new, old, rows, config=config, evaluate=evaluate, seed=judging.seed, earlier=earlier)
+
+
 def _update(
     store: ModelStore,
     challenger: str,
@@ -75,15 +119,13 @@ def _update(
     live: Production | None,
     *,
     deploy: DeployConfig,
-    config: UpdateConfig,
-    evaluate: EvaluateConfig,
-    seed: int,
+    judging: Judging,
 ) -> Verdict:
-    if live is not None and (known := _known(store, challenger, live)) is not None:
-        return known
-    new = _load(store, challenger)
-    old = _load(store, live.version, signed=False) if live else None  # it is only compared with
-    verdict = contest(new, old, rows, config=config, evaluate=evaluate, seed=seed)
+    verdict = _judge(store, challenger, rows, live, judging=judging)
+    if verdict.gain is None and verdict.decision != "inconclusive":
+        return verdict  # it needed no contest, and is no news
+    if verdict.decision == "promote" and judging.config.approval == "required":
+        verdict = _with_consent(verdict, judging.consent)
     if verdict.decision == "promote" and live is not None and (way := _way(deploy)) is not None:
         return _try_out(store, verdict, *way, over=live)
     reason = "; ".join(verdict.reasons)
@@ -93,6 +135,20 @@ def _update(
         event: EventKind = "kept" if verdict.decision == "keep" else "inconclusive"
         store.journal.record(event, challenger, reason=reason, details=verdict_json(verdict))
     return verdict
+
+
+def _with_consent(verdict: Verdict, consent: Consent | None) -> Verdict:
+    """A verdict to promote, as far as a person agrees: refused is keep, unanswered is inconclusive."""
+    by_hand = f"`noria promote {verdict.challenger} --reason …` makes it live by hand"
+    if consent is None or consent.version != verdict.challenger or not consent.answered:
+        waited = consent.reason if consent and consent.version == verdict.challenger else "`noria update` asks for it"
+        reason = f"but nobody approved it (`update.approval`): {waited}; {by_hand}"
+        return replace(verdict, decision="inconclusive", reasons=(*verdict.reasons, reason))
+    if not consent.approved:
+        return replace(
+            verdict, decision="keep", reasons=(*verdict.reasons, f"but it was not approved: {consent.reason}")
+        )
+    return replace(verdict, reasons=(*verdict.reasons, f"approved: {consent.reason}"))
 
 
 def _known(store: ModelStore, challenger: str, live: Production) -> Verdict | None:

@@ -30,6 +30,8 @@ def verdict_markdown(verdict: Verdict) -> str:
     ]
     if verdict.latency_ratio is not None:
         lines += ["", f"It takes {verdict.latency_ratio:.2f} times as long as the champion for one row."]
+    if verdict.size_ratio is not None:
+        lines += ["", f"Its graph has {verdict.size_ratio:.2f} times as many bytes."]
     return "\n".join(lines) + "\n"
 
 

@@ -38,7 +38,8 @@ class Files(BaseHTTPRequestHandler):
         payload = self.server.files.get(self.path.partition("?")[0])
         self.send_response(404 if payload is None else 200)
         self.send_header("Content-Length", str(len(payload or b"")))
-        self.send_header("ETag", f'"{self.server.tag}"')
+        if self.server.tag:
+            self.send_header("ETag", f'"{self.server.tag}"')
         self.end_headers()
         if self.command == "GET":
             self.wfile.write(payload or b"")

@@ -5,8 +5,10 @@ A scenario brings `tests/scenarios/tiny_<name>.py`: `SETTINGS` of a tiny model, 
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import workspaces
@@ -14,9 +16,10 @@ import yaml
 from fastapi.testclient import TestClient
 from tiny_runs import TO_BUNDLE, initialized
 
-from noria.artifacts import Artifact, read_artifact
+from noria.artifacts import Artifact, read_artifact, write_artifact
 from noria.cli import main
 from noria.config import CompressConfig, Config, ServeConfig
+from noria.data.rows import ShardWriter, read_rows, read_schema
 from noria.data.verdict import read_verdict
 from noria.evaluation.inference import outputs_of
 from noria.evaluation.judged import read_validation
@@ -25,11 +28,15 @@ from noria.export.forms import build_family, build_graphs
 from noria.export.onnx import check_parity
 from noria.export.reference import reference_of
 from noria.model.pruning import num_parameters
+from noria.monitoring.baseline import read_baseline
+from noria.monitoring.monitor import monitor
+from noria.monitoring.report import SHIFTS, write_monitoring
 from noria.scenarios import load_scenario, scenario_names
 from noria.serving.app import create_app
 from noria.serving.bundle import open_bundle
 from noria.serving.golden import prove
 from noria.serving.predictor import Predictor, onnx_run
+from noria.serving.store import store_of
 from noria.stage_code import used_code
 from noria.training.checkpoint import Trained, load_trained
 from noria.training.compress import Compressed, compress
@@ -142,6 +149,30 @@ def test_the_server_answers_the_example_and_the_golden_requests(run: tuple[Works
     tensors = client.post("/v2/models/model/infer", json=documented["examples"]["model"]["value"])
     assert tensors.status_code == 200, tensors.text
     assert [output["name"] for output in tensors.json()["outputs"]] == list(scenario.response.model_fields)
+
+
+def test_arrivals_are_compared_with_what_the_champion_was_made_of(
+    run: tuple[Workspace, dict[str, Artifact]], tmp_path: Path
+) -> None:
+    workspace, artifacts = run
+    store = store_of(workspace)
+    baseline = read_baseline(store.baselines.fetch(str(artifacts["deploy"].facts["version"])))
+    assert len(baseline.known) == artifacts["ingest"].counts["rows"]
+    rows = [{**row, "id": f"new-{row['id']}"} for row in read_rows(workspace.cleaned)]
+    with (
+        write_artifact(tmp_path / "arrivals", kind="arrivals") as draft,
+        ShardWriter(draft.path / "rows", read_schema(workspace.preprocessed)) as shards,
+    ):
+        shards.write_rows(rows)
+    arrivals = read_artifact(tmp_path / "arrivals")
+    found = monitor(arrivals, store, scenario=workspace.scenario, config=workspace.config, known_rows=tmp_path / "none")
+    assert found.metric is not None and found.metric.name == baseline.metric.name
+    assert np.isfinite([found.metric.low, found.metric.drop, *(one.value for one in found.features)]).all()
+    assert {one.kind for one in found.features} >= {"number", "vector"}
+    assert any(one.name.startswith("answer: ") for one in found.features)
+    assert not any(one.drifted for one in found.features if not one.name.startswith("answer: ")), found.features
+    write_monitoring(tmp_path / "report", found, parents=(arrivals,))
+    assert (tmp_path / "report" / SHIFTS).stat().st_size > 5_000
 
 
 def test_a_request_on_the_command_line_is_answered(

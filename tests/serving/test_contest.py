@@ -77,6 +77,13 @@ def test_a_slow_challenger_keeps_the_champion():
     assert "2.50 times as long" in verdict.reasons[1]
 
 
+def test_a_large_challenger_keeps_the_champion():
+    verdict = decide(replace(MEASURED, size_ratio=2.5), config=CONFIG)
+    assert verdict.decision == "keep"
+    assert "2.50 times as large; 2 times are allowed" in verdict.reasons[1]
+    assert decide(replace(MEASURED, size_ratio=1.9), config=CONFIG).decision == "promote"
+
+
 def test_the_first_model_must_beat_a_constant_answer():
     assert decide_first(MEASURED, over="guessing").decision == "promote"
     guessing = decide_first(replace(MEASURED, gain=Estimate(0.01, -0.01, 0.03)), over="guessing")

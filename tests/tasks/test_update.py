@@ -9,6 +9,7 @@ import pytest
 import tiny
 
 from noria.artifacts import read_artifact
+from noria.cli import main
 from noria.config import SplitConfig
 from noria.data.sides import in_validation
 from noria.errors import BundleError, StoreError
@@ -75,6 +76,36 @@ def test_a_worse_challenger_leaves_the_champion_and_a_better_one_replaces_it(wor
     assert (better.decision, store.production().version) == ("promote", good)
     assert better.latency_ratio < 2
     assert json.loads(json.dumps(store.journal.events()[-1].details))["over"] == bad
+
+
+def test_each_further_challenger_on_the_same_rows_must_be_surer(workspace, tmp_path):
+    store = store_of(workspace)
+    good = version_of(store.publish(workspace.bundle))
+    bad = version_of(store.publish(tiny.inverted_bundle(workspace.bundle, tmp_path / "bad").path))
+    other = version_of(store.publish(tiny.inverted_bundle(workspace.bundle, tmp_path / "other", honest=True).path))
+    store.promote(good, reason="by hand", over=None)
+    first, again, second = decide(workspace, bad), decide(workspace, bad), decide(workspace, other)
+    assert (first.use, again.use, second.use) == (1, 1, 2)
+    assert first.gain == again.gain
+    assert second.gain.high - second.gain.low > first.gain.high - first.gain.low
+    assert "use 2 of these validation rows: its interval is of 99.240% confidence" in second.reasons[-1]
+    assert second.size_ratio == pytest.approx(1, abs=0.01)
+
+
+def test_a_version_that_was_kept_out_is_promoted_by_force_alone_and_the_journal_says_so(workspace, tmp_path, capsys):
+    store = store_of(workspace)
+    good = version_of(store.publish(workspace.bundle))
+    bad = version_of(store.publish(tiny.inverted_bundle(workspace.bundle, tmp_path / "bad").path))
+    store.promote(good, reason="by hand", over=None)
+    kept = decide(workspace, bad)
+    command = ["promote", bad, "--reason", "a demonstration", "-C", str(workspace.root)]
+    assert main(command) == StoreError.exit_code
+    assert kept.reasons[0] in capsys.readouterr().err
+    assert store.production().version == good
+    assert main([*command, "--force"]) == 0
+    event = store.journal.events()[-1]
+    assert (store.production().version, event.kind, event.reason) == (bad, "promoted", "a demonstration")
+    assert event.details["forced"] is True and kept.reasons[0] in event.details["verdict"]
 
 
 def test_a_model_that_was_rolled_back_stays_out_until_promoted_by_hand(workspace, tmp_path):

@@ -1,0 +1,43 @@
+"""A better model waits for a person's word, in the Prefect UI or by its API."""
+
+from __future__ import annotations
+
+from prefect import pause_flow_run
+from prefect.exceptions import FlowPauseTimeout
+from prefect.input import RunInput
+
+from noria.artifacts import Artifact
+from noria.serving.consent import Consent, write_consent
+from noria.workspace import Workspace
+
+_POLL_S = 2
+
+
+class Approval(RunInput):
+    """Whether the challenger may go live, and why. Nothing is given: an empty answer is none."""
+
+    approve: bool
+    reason: str
+
+
+def ask_person(workspace: Workspace, proposal: Artifact) -> Consent:
+    """Pause this flow run until somebody answers or `update.approval_hours` are over; what was said is kept.
+
+    Nothing holds the workspace meanwhile.
+    """
+    version, hours = str(proposal.facts["version"]), workspace.config.update.approval_hours
+    question = Approval.with_initial_data(description=_question(proposal, version))
+    try:
+        said = pause_flow_run(wait_for_input=question, timeout=max(1, round(hours * 3600)), poll_interval=_POLL_S)
+        consent = Consent(version, said.approve, said.reason)
+    except FlowPauseTimeout:
+        consent = Consent(version, approved=False, reason=f"nobody answered within {hours:g} hours", answered=False)
+    write_consent(workspace.consent, consent)
+    return consent
+
+
+def _question(proposal: Artifact, version: str) -> str:
+    reasons = proposal.facts["reasons"]
+    assert isinstance(reasons, list)
+    lines = "\n".join(f"- {reason}" for reason in reasons)
+    return f"**May `{version}` go live?**\n\n{lines}\n\nThe artifact `propose` of this run has the figures.\n"

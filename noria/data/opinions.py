@@ -1,0 +1,157 @@
+"""Which opinions on answers become labelled rows: rules against mistakes, and against people who mean harm.
+
+Everything here is a pure function of what was said and what is known, so that asked again it decides the same.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field, replace
+
+from noria.config import FeedbackConfig
+
+Refusal = tuple[str, str]
+"""The rule, and a sentence for people."""
+
+
+@dataclass(frozen=True)
+class Opinion:
+    """What somebody says is right for a request.
+
+    Attributes
+    ----------
+    name:
+        The feedback's id.
+    client:
+        A pseudonym; the empty one stands for all of whom nothing is known.
+    key:
+        What makes two requests the same one (`duplicate_key` of the scenario).
+    label:
+        What is right.
+    """
+
+    name: str
+    client: str
+    key: str
+    label: str
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known before anything is decided.
+
+    Attributes
+    ----------
+    truth:
+        Of labelled rows of the source, key to label; of the keys that have one label alone.
+    earlier:
+        Of rows that feedback became before, key to label.
+    labels:
+        All that there are; None where answers are no classes.
+    today:
+        Rows that each client's feedback became within a day.
+    room:
+        Rows that feedback may become before it is too large a share.
+    """
+
+    truth: Mapping[str, str] = field(default_factory=dict)
+    earlier: Mapping[str, str] = field(default_factory=dict)
+    labels: AbstractSet[str] | None = None
+    today: Mapping[str, int] = field(default_factory=dict)
+    room: int = 0
+
+
+@dataclass(frozen=True)
+class Decided:
+    """What became of opinions: those that are in neither say what was known or said already."""
+
+    accepted: tuple[Opinion, ...] = ()
+    refused: Mapping[str, Refusal] = field(default_factory=dict)
+
+
+def decide(opinions: Sequence[Opinion], *, known: Known, config: FeedbackConfig) -> Decided:
+    """Accept or refuse opinions, oldest first: by their labels, their clients, each other, and how many they are."""
+    decided, left = Decided(), list(opinions)
+    for rule in (_unknown_labels, _distrusted_clients, _contradictions, _disagreements):
+        refused = rule(left, known, config)
+        decided = replace(decided, refused={**decided.refused, **refused})
+        left = [each for each in left if each.name not in refused]
+    said = {**known.truth, **known.earlier}
+    taken, refused = Counter(known.today), dict(decided.refused)
+    accepted: list[Opinion] = []
+    for each in left:
+        if each.key in said:
+            continue
+        if taken[each.client] >= config.max_client_rows:
+            reason = f"more than {config.max_client_rows:,} rows of one client in a day (feedback.max_client_rows)"
+            refused[each.name] = "client_cap", reason
+        elif len(accepted) >= known.room:
+            reason = f"feedback is {config.max_share:.0%} of the source's rows already (feedback.max_share)"
+            refused[each.name] = "too_large_a_share", reason
+        else:
+            accepted.append(each)
+            taken[each.client] += 1
+            said[each.key] = each.label
+    return Decided(tuple(accepted), refused)
+
+
+def _unknown_labels(opinions: Sequence[Opinion], known: Known, config: FeedbackConfig) -> dict[str, Refusal]:
+    if known.labels is None:
+        return {}
+    expected = ", ".join(sorted(known.labels)[:20])
+    return {
+        each.name: ("unknown_label", f"`{each.label[:60]}` is none of {expected}")
+        for each in opinions
+        if each.label not in known.labels
+    }
+
+
+def _distrusted_clients(opinions: Sequence[Opinion], known: Known, config: FeedbackConfig) -> dict[str, Refusal]:
+    """A client most of whose opinions on labelled rows are wrong is not believed in the others."""
+    wrong, checked = Counter[str](), Counter[str]()
+    for each in opinions:
+        if each.key in known.truth:
+            checked[each.client] += 1
+            wrong[each.client] += known.truth[each.key] != each.label
+    distrusted = {
+        client
+        for client, count in wrong.items()
+        if count >= config.min_contradictions and count > config.max_contradictions * checked[client]
+    }
+    return {
+        each.name: (
+            "distrusted_client",
+            f"its client contradicts {wrong[each.client]:,} of the {checked[each.client]:,} labelled rows it speaks of",
+        )
+        for each in opinions
+        if each.client in distrusted
+    }
+
+
+def _contradictions(opinions: Sequence[Opinion], known: Known, config: FeedbackConfig) -> dict[str, Refusal]:
+    """In the training data the two would be a conflict, and both would be lost."""
+    return {
+        each.name: ("contradicts_row", f"the source says `{known.truth[each.key][:60]}`, not `{each.label[:60]}`")
+        for each in opinions
+        if known.truth.get(each.key, each.label) != each.label
+    }
+
+
+def _disagreements(opinions: Sequence[Opinion], known: Known, config: FeedbackConfig) -> dict[str, Refusal]:
+    """Of opinions on one request that contradict each other none is believed."""
+    labels = defaultdict[str, set[str]](set)
+    for key, label in known.earlier.items():
+        labels[key].add(label)
+    for each in opinions:
+        labels[each.key].add(each.label)
+    return {
+        each.name: ("disagreement", f"of one request it is said: {_some(labels[each.key])}")
+        for each in opinions
+        if len(labels[each.key]) > 1
+    }
+
+
+def _some(labels: Iterable[str]) -> str:
+    return ", ".join(f"`{label[:60]}`" for label in sorted(labels)[:5])

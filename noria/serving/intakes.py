@@ -1,0 +1,103 @@
+"""Which feedback was taken into the data, for good: a record for each intake, beside the feedback in the store.
+
+<name>/feedback/<time>-<id>.json   what people said (noria/serving/feedback.py)
+<name>/intakes/<number>.json       what became of some of it
+
+A record is written once and never again; it is what an intake is: the rows and the quarantine are made from it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from noria.data.intake import write_whole
+from noria.serving.objects import Objects
+
+_AT_ONCE = 8
+Event = Mapping[str, Any]
+"""One feedback, as it was kept."""
+
+
+@dataclass(frozen=True)
+class Intake:
+    """One intake.
+
+    Attributes
+    ----------
+    number:
+        The first is 1.
+    time:
+        UTC, ISO 8601.
+    taken:
+        The names of the feedback objects that were looked at, sorted.
+    accepted:
+        Those of them that became rows.
+    refused:
+        Those that did not, with the rule and the reason.
+    clients:
+        Rows by client.
+    said:
+        By version of the model, how often its answers were called `right` and `wrong`.
+    """
+
+    number: int
+    time: str
+    taken: tuple[str, ...]
+    accepted: tuple[str, ...]
+    refused: Mapping[str, tuple[str, str]]
+    clients: Mapping[str, int]
+    said: Mapping[str, Mapping[str, int]]
+
+    @property
+    def name(self) -> str:
+        return f"{self.number:06}"
+
+
+class Intakes:
+    """The intakes of one model's feedback; `cache` keeps their records on this machine."""
+
+    def __init__(self, objects: Objects, name: str, *, cache: Path) -> None:
+        self._objects = objects
+        self._name = name
+        self._cache = cache / name / "intakes"
+
+    def all(self) -> list[Intake]:
+        """The intakes so far, in order."""
+        return [self._read(name) for name in self._objects.names(f"{self._name}/intakes")]
+
+    def add(self, intake: Intake) -> bool:
+        """Record an intake; False when another was faster and has its number."""
+        data = json.dumps(asdict(intake), ensure_ascii=False).encode() + b"\n"
+        return self._objects.create(f"{self._name}/intakes/{intake.name}.json", data)
+
+    def waiting(self, intakes: Sequence[Intake]) -> list[str]:
+        """The names of the feedback objects that none of these looked at, oldest first."""
+        taken = {name for intake in intakes for name in intake.taken}
+        return [name for name in self._objects.names(f"{self._name}/feedback") if name not in taken]
+
+    def events(self, names: Sequence[str]) -> Iterator[Event]:
+        """The feedback of these names, in their order."""
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            yield from pool.map(self._event, names)
+
+    def _event(self, name: str) -> Event:
+        stored = self._objects.read(f"{self._name}/feedback/{name}")
+        assert stored is not None, "feedback is never removed"
+        event: Event = json.loads(stored.data)
+        return event
+
+    def _read(self, name: str) -> Intake:
+        kept = self._cache / name
+        if not kept.exists():
+            stored = self._objects.read(f"{self._name}/intakes/{name}")
+            assert stored is not None, "a record is never removed"
+            write_whole(kept, stored.data.decode())
+        values: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
+        refused = {each: (rule, reason) for each, (rule, reason) in values["refused"].items()}
+        lists = {key: tuple(values[key]) for key in ("taken", "accepted")}
+        return Intake(**{**values, **lists, "refused": refused})

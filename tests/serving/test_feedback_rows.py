@@ -1,0 +1,228 @@
+"""Feedback becomes labelled rows once, whatever is killed, and what is not believed is in quarantine."""
+
+from __future__ import annotations
+
+import json
+
+import hours
+import httpx
+import pytest
+from server_process import go_live, running
+from workspaces import good_rows
+
+from noria.config import FeedbackConfig
+from noria.data.quarantine import read_quarantine
+from noria.data.rows import read_rows
+from noria.scenarios import load_scenario
+from noria.serving.clients import clients_key, pseudonym_of
+from noria.serving.feedback import Shelf
+from noria.serving.feedback_rows import Taker, row_of, said_of
+from noria.serving.objects import LocalObjects
+from noria.serving.store import ModelStore
+from tasks.ingest import ingest
+
+SCENARIO = load_scenario("text-classification")
+
+
+def say(shelf, text, *, right=None, answer="neg", client="c1", version="0123456789ab"):
+    """Feedback on an answer: it was right, or `right` would have been."""
+    shelf.keep(
+        {
+            "client": client,
+            "request": {"text": text},
+            "response": {"label": answer, "scores": {}},
+            "model_version": version,
+            "is_right": right is None,
+            "correction": right,
+        }
+    )
+
+
+class Killed(BaseException):
+    """As a process ends that is killed."""
+
+
+class Mortal(LocalObjects):
+    """Objects whose user is killed at the n-th time that it touches them."""
+
+    left = 10**9
+
+    def read(self, key):
+        self._live()
+        return super().read(key)
+
+    def create(self, key, data):
+        self._live()
+        done = super().create(key, data)
+        self._live()
+        return done
+
+    def names(self, prefix):
+        self._live()
+        return super().names(prefix)
+
+    def _live(self):
+        Mortal.left -= 1
+        if Mortal.left <= 0:
+            raise Killed
+
+
+@pytest.fixture
+def place(tmp_path):
+    """A workspace that has read 300 rows, and the shelf of its feedback."""
+    workspace = hours.make(tmp_path / "ws", "sources/hours")
+    (workspace.root / "sources" / "hours").mkdir()
+    (workspace.root / "sources" / "hours" / "00.csv").write_bytes(hours.hour(0, 300))
+    ingest.fn(workspace)
+    return workspace, Shelf(LocalObjects(workspace.root / "store"), "reviews")
+
+
+def taker_of(workspace, **settings):
+    store = ModelStore(workspace.store, name="reviews", cache=workspace.store_cache)
+    quarantine = workspace.quarantine("feedback")
+    config = FeedbackConfig(**settings)
+    return Taker(store, SCENARIO, config, base=workspace.root, raw=workspace.raw, quarantine=quarantine)
+
+
+def rows_of(workspace):
+    """(text, label) of the rows that training reads of feedback."""
+    ingest.fn(workspace)
+    return sorted((r["text"], r["label"]) for r in read_rows(workspace.raw) if r["origin"].startswith("feedback:"))
+
+
+def refused_of(workspace):
+    return sorted(row.rule for row in read_quarantine(workspace.quarantine("feedback")))
+
+
+def test_a_correction_becomes_a_row_and_other_words_are_counted(place):
+    workspace, shelf = place
+    (known, label), *_ = good_rows(300)
+    other = {"neg": "pos", "pos": "neg"}[label]
+    say(shelf, "这个酒店真的不错", right="pos")
+    say(shelf, "早餐很好", answer="pos")
+    say(shelf, known, right=other, client="c2")
+    intakes = taker_of(workspace).take()
+    assert rows_of(workspace) == [("这个酒店真的不错", "pos")]
+    assert refused_of(workspace) == ["contradicts_row"]
+    assert said_of("0123456789ab", intakes) == {"right": 1, "wrong": 2, "refused": {"contradicts_row": 1}}
+    assert taker_of(workspace).take() == intakes
+    say(shelf, "屏幕很好", answer="pos")
+    assert len(taker_of(workspace, use="all").take()) == 2
+    assert rows_of(workspace) == [("屏幕很好", "pos"), ("这个酒店真的不错", "pos")]
+
+
+def test_a_client_that_says_much_is_heard_up_to_its_cap_of_a_day(place):
+    workspace, shelf = place
+    for number in range(5):
+        say(shelf, f"第{number}个很好", right="pos", client="loud")
+    taker_of(workspace, max_client_rows=2).take()
+    say(shelf, "还有一个很好", right="pos", client="loud")
+    taker_of(workspace, max_client_rows=2).take()
+    assert len(rows_of(workspace)) == 2
+    assert refused_of(workspace) == ["client_cap"] * 4
+
+
+def test_killed_at_any_point_and_run_again_it_makes_the_same_rows_once(place, monkeypatch):
+    workspace, shelf = place
+    for number in range(4):
+        say(shelf, f"第{number}个很好", right="pos", client="loud")
+    known, label = good_rows(300)[0]
+    say(shelf, known, right={"neg": "pos", "pos": "neg"}[label])
+    monkeypatch.setattr("noria.serving.store.open_objects", lambda url: Mortal(workspace.root / "store"))
+    Mortal.left, deaths = 1, 0
+    for lives in range(1, 60):
+        Mortal.left = lives
+        try:
+            intakes = taker_of(workspace, max_client_rows=3).take()
+        except Killed:
+            deaths += 1
+        else:
+            break
+    assert deaths > 5
+    assert len(intakes) == 1
+    assert [label for _, label in rows_of(workspace)] == ["pos"] * 3
+    assert len({row["id"] for row in read_rows(workspace.raw)}) == 303
+    assert len(refused_of(workspace)) == len(intakes[0].refused) == 1 + 1
+
+
+def test_another_workspace_of_the_model_makes_the_same_rows(place, tmp_path):
+    workspace, shelf = place
+    say(shelf, "这个酒店真的不错", right="pos")
+    taker_of(workspace).take()
+    (path,) = (workspace.intake / "feedback").glob("*")
+    made = path.read_bytes()
+    path.unlink()
+    taker_of(workspace).take()
+    assert path.read_bytes() == made
+
+
+def test_feedback_waits_for_a_source_that_was_never_read(tmp_path):
+    workspace = hours.make(tmp_path / "ws", "sources/hours")
+    shelf = Shelf(LocalObjects(workspace.root / "store"), "reviews")
+    say(shelf, "这个酒店真的不错", right="pos")
+    assert taker_of(workspace).take() == []
+
+
+@pytest.mark.parametrize(
+    ("scenario", "request_", "right", "row"),
+    [
+        ("translation", {"source": "Save"}, "Speichern", {"source": "Save", "target": "Speichern"}),
+        (
+            "question-answering",
+            {"question": "What?", "context": "It is a list."},
+            "a list",
+            {"question": "What?", "context": "It is a list.", "answer": "a list", "answer_start": "6"},
+        ),
+        ("question-answering", {"question": "What?", "context": "It is a list."}, "a set", None),
+    ],
+)
+def test_a_scenario_knows_what_a_correction_says(scenario, request_, right, row):
+    made = row_of({"request": request_}, right, scenario=load_scenario(scenario))
+    assert made is None if row is None else {k: v for k, v in made.items() if v} == row
+
+
+@pytest.mark.parametrize("scenario", ["recommendation", "language-modelling"])
+def test_where_a_row_says_more_than_an_answer_feedback_is_only_counted(scenario):
+    assert load_scenario(scenario).correct is None
+
+
+def test_a_client_is_kept_as_a_pseudonym_that_the_store_does_not_tell(tmp_path):
+    key = clients_key(tmp_path / "clients.key", {})
+    assert key == clients_key(tmp_path / "clients.key", {}) and len(key) == 32
+    assert (tmp_path / "clients.key").stat().st_mode & 0o077 == 0
+    assert pseudonym_of("10.0.0.1", key=key) == pseudonym_of("10.0.0.1", key=key) != pseudonym_of("10.0.0.2", key=key)
+    assert clients_key(tmp_path / "clients.key", {"NORIA_CLIENTS_KEY": "shared"}) == b"shared"
+
+
+@pytest.mark.slow
+def test_what_a_client_corrects_is_learned_from(workspace, tmp_path):
+    place = hours.make(tmp_path / "live", "sources/hours")
+    live = go_live(workspace, place.root)
+    params = hours.PARAMS + f"deploy: {{store: '{place.root / 'store'}'}}\n"
+    live.params.write_text(params.replace("name: reviews", "name: tiny"))
+    live = type(live)(place.root)
+    (place.root / "sources" / "hours").mkdir()
+    (place.root / "sources" / "hours" / "00.csv").write_bytes(hours.hour(0, 300))
+    ingest.fn(live)
+    with running(live) as server, httpx.Client(base_url=server.url, timeout=60) as client:
+        for text, right in (("这个酒店真的不错，早餐很好", None), ("键盘难用，后悔", "neg"), ("包装破损", "rubbish")):
+            answer = client.post("/predict", json={"text": text})
+            said = {
+                "model": "tiny",
+                "request": {"text": text},
+                "response": {key: answer.json()[key] for key in ("label", "scores")},
+                "request_id": answer.headers["X-Request-ID"],
+                "model_version": answer.json()["model_version"],
+                "is_right": right is None,
+                "correction": right,
+            }
+            assert client.post("/feedback", json=said).status_code == 201
+    kept = [json.loads(path.read_text()) for path in (place.root / "store" / "tiny" / "feedback").glob("*")]
+    assert len({event["client"] for event in kept}) == 1
+    assert "127.0.0.1" not in json.dumps(kept)
+    found = hours.Found(live)
+    assert [(row["text"], row["label"]) for row in found.rows] == [("键盘难用，后悔", "neg")]
+    assert found.rows[0]["origin"].startswith("feedback:")
+    assert found.facts["feedback"] == {"rows": 1, "right": 1, "wrong": 2, "refused": {"unknown_label": 1}}
+    assert rows_of(live) == [("键盘难用，后悔", "neg")]
+    assert hours.Found(live).facts["objects_new"] == 0
