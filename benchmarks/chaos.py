@@ -86,7 +86,7 @@ class Stack:
 
     def __init__(self, directory: Path, root: Path) -> None:
         self.workspace = Workspace.at(root)
-        self.database = Postgres(directory / "database")
+        self.database = Postgres()
         self.s3, self.env = s3(directory / "s3")
         self.server, self.api = prefect_server(directory / "prefect", database_url=self.database.url)
         self.worker = worker(directory / "worker", self.api, **self.env)
