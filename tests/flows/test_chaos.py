@@ -12,7 +12,7 @@ from benchmarks.services import quiet
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
-KILLS, SEED = 3, 1
+KILLS, SEED, RUN_S = 3, 1, 90.0
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def test_flows_at_once_take_turns_and_promote_once(stack):
 
 
 def test_after_kills_at_random_moments_nothing_is_left_to_repair(stack):
-    for killed in chaos(stack, kills=KILLS, seed=SEED):
+    for killed in chaos(stack, kills=KILLS, seed=SEED, run_s=RUN_S):
         assert killed.states[-1] == "COMPLETED", killed
         assert killed.promotions == 1, killed
         assert killed.marked_s < ENDS_S, killed
