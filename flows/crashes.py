@@ -42,6 +42,7 @@ from noria.lease import hold
 from noria.serving.lease import EXPIRY_S, Watched
 from noria.serving.objects import open_objects
 from noria.workspace import Workspace
+from tasks.notify import tell_crash
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -174,6 +175,7 @@ def _end(client: SyncPrefectClient, run: FlowRun, why: str) -> None:
         client.set_task_run_state(task.id, Crashed(message=why), force=True)
     final = Cancelled if run.state.is_cancelling() else Crashed
     client.set_flow_run_state(run.id, final(message=why), force=True)
+    tell_crash(run, why)
 
 
 def _end_by_id(run: str, why: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -15,10 +16,12 @@ from prefect.utilities.urls import url_for
 
 from noria.artifacts import Artifact
 from noria.config import NewsKind
-from noria.errors import GateRefused
+from noria.errors import GateRefused, NoriaError
 from noria.notify import notify
 from noria.workspace import Workspace
 from tasks.update import VERDICT
+
+logger = logging.getLogger(__name__)
 
 _CHANGES = {"promote": "goes live", "canary": "is tried on requests"}
 _CHANGES_OF_A_TRIAL = {"promote": "went live after its trial", "withdraw": "was withdrawn from its trial"}
@@ -90,6 +93,18 @@ def tell_failure(flow: Flow[Any, Any], flow_run: FlowRun, state: State[Any]) -> 
     )
     text = f"{said or state.name}\n\nThe champion stays live.\nNext: {next_step}."
     notify(kind, title=title, text=f"{text}\n{_where_to_look(workspace, str(flow_run.id))}", workspace=workspace)
+
+
+def tell_crash(flow_run: FlowRun, why: str) -> None:
+    """What no hook tells, since the process that would have run it is gone."""
+    workspace = Workspace.at(str(flow_run.parameters.get("directory", ".")))
+    try:
+        title, text = f"{flow_run.name} was killed", f"{why}\n\nThe champion stays live."
+        next_step = "nothing: the next run goes on where this one stopped; `noria run` is one"
+        where = _where_to_look(workspace, str(flow_run.id))
+        notify("failure", title=title, text=f"{text}\nNext: {next_step}.\n{where}", workspace=workspace)
+    except NoriaError as error:  # a workspace that is no more
+        logger.warning("nobody is told of %s: %s", flow_run.name, error.what)
 
 
 def _tell(workspace: Workspace, kind: NewsKind, title: str, text: str, *, next_step: str) -> int:
