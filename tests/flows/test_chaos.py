@@ -12,7 +12,7 @@ from benchmarks.services import quiet
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
-KILLS, SEED, RUN_S = 3, 1, 90.0
+KILLS, SEED, RUN_S = 3, 3, 90.0  # the flow, the worker, the server
 
 
 @pytest.fixture(scope="module")
