@@ -9,6 +9,8 @@ from prefect.input import RunInput
 from noria.artifacts import Artifact
 from noria.serving.consent import Consent, write_consent
 from noria.workspace import Workspace
+from tasks.notify import tell
+from tasks.record import waiting
 
 _POLL_S = 2
 
@@ -27,8 +29,10 @@ def ask_person(workspace: Workspace, proposal: Artifact) -> Consent:
     """
     version, hours = str(proposal.facts["version"]), workspace.config.update.approval_hours
     question = Approval.with_initial_data(description=_question(proposal, version))
+    tell(workspace, "approval", title=f"{version} waits for your word", text=_question(proposal, version))
     try:
-        said = pause_flow_run(wait_for_input=question, timeout=max(1, round(hours * 3600)), poll_interval=_POLL_S)
+        with waiting(workspace):
+            said = pause_flow_run(wait_for_input=question, timeout=max(1, round(hours * 3600)), poll_interval=_POLL_S)
         consent = Consent(version, said.approve, said.reason)
     except FlowPauseTimeout:
         consent = Consent(version, approved=False, reason=f"nobody answered within {hours:g} hours", answered=False)

@@ -17,14 +17,16 @@ from tasks.clean import clean
 from tasks.deploy import deploy
 from tasks.evaluate import evaluate
 from tasks.ingest import ingest
+from tasks.notify import changed, tell_change, tell_failure
 from tasks.optimize import optimize
 from tasks.preprocess import preprocess
+from tasks.record import recorded
 from tasks.split import split
 from tasks.train import train
 from tasks.update import update
 
 
-@flow(name="pipeline", persist_result=False)
+@flow(name="pipeline", persist_result=False, on_failure=[tell_failure], on_crashed=[tell_failure])
 def pipeline(directory: str = ".", wait_s: float = 3600.0) -> None:
     """From the sources to a model in production.
 
@@ -36,9 +38,11 @@ def pipeline(directory: str = ".", wait_s: float = 3600.0) -> None:
         How long to wait for another run in it.
     """
     workspace = Workspace.at(directory)
-    with hold(workspace, wait_s=wait_s):
+    with hold(workspace, wait_s=wait_s), recorded(workspace):
         deployed, evaluation = new_model(workspace)
-        update(workspace, deployed, evaluation)
+        updated = update(workspace, deployed, evaluation).result()
+        if changed(updated):
+            tell_change(workspace, updated)
 
 
 def new_model(workspace: Workspace, *decided: PrefectFuture[Artifact]) -> tuple[PrefectFuture[Artifact], ...]:

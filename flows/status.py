@@ -1,20 +1,22 @@
-"""Where a workspace stands: its last run, its stages, its rows, its champion, and what is tried beside it."""
+"""Where a workspace stands: its runs, stages and rows, its champion and what is tried beside it, and what is around."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import cast
 
 from flows.plan import make_plan
-from noria.artifacts import Ledger, read_artifact
-from noria.errors import ArtifactError
+from flows.surroundings import Schedule, Seen, Server, age_s, ask_prefect, ask_server, read_seen
+from noria.artifacts import Ledger
 from noria.lease import Owner, holder
+from noria.report.data import read_ledgers
 from noria.serving.store import store_of
 from noria.serving.trial_verdict import Side, side
 from noria.workspace import Workspace
 from tasks.history import Attempt, read_history
+from tasks.runs import Run, read_runs
 
 
 @dataclass(frozen=True)
@@ -65,10 +67,20 @@ class Status:
     ledger: Mapping[str, Ledger]
     champion: Champion | None
     tried: Tried | None
+    run: Run | None
+    server: Server
+    schedule: Schedule
+    seen: Seen
 
 
 def read_status(workspace: Workspace) -> Status:
     """Look at everything; change nothing."""
+    with ThreadPoolExecutor() as pool:  # who has to be asked answers while files are read
+        server, schedule = pool.submit(ask_server, workspace), pool.submit(ask_prefect, workspace)
+        return _status(workspace, server, schedule)
+
+
+def _status(workspace: Workspace, server: Future[Server], schedule: Future[Schedule]) -> Status:
     plan = make_plan(workspace)
     last: dict[str, Attempt] = {}
     run = None
@@ -83,23 +95,14 @@ def read_status(workspace: Workspace) -> Status:
         running=holder(workspace),
         last_run=run,
         stages=tuple(StageStatus(stage, stage in stale, last.get(stage)) for stage in [*plan.order, *effects]),
-        ledger=_ledger(workspace),
+        ledger=dict(read_ledgers(workspace)),
         champion=_champion(workspace),
         tried=_tried(workspace),
+        run=next(reversed(read_runs(workspace)), None),
+        server=server.result(),
+        schedule=schedule.result(),
+        seen=read_seen(workspace),
     )
-
-
-def _ledger(workspace: Workspace) -> dict[str, Ledger]:
-    """Rows in and out of each stage that holds rows and has run."""
-    ledgers = {}
-    for path in (workspace.raw, workspace.preprocessed, workspace.cleaned, workspace.augmented, workspace.splits):
-        try:
-            artifact = read_artifact(path, verify=False)
-        except ArtifactError:
-            continue  # not made yet
-        if artifact.ledger is not None:
-            ledgers[artifact.kind] = artifact.ledger
-    return ledgers
 
 
 def _champion(workspace: Workspace) -> Champion | None:
@@ -108,7 +111,7 @@ def _champion(workspace: Workspace) -> Champion | None:
     if live is None:
         return None
     metrics = cast("Mapping[str, float]", store.fetch(live.version, signed=False).facts["metrics"])
-    return Champion(live.version, live.since, _age_s(live.since), live.reason, metrics)
+    return Champion(live.version, live.since, age_s(live.since), live.reason, metrics)
 
 
 def _tried(workspace: Workspace) -> Tried | None:
@@ -122,14 +125,10 @@ def _tried(workspace: Workspace) -> Tried | None:
         canary.mode,
         canary.share,
         canary.since,
-        _age_s(canary.since),
+        age_s(canary.since),
         canary.reason,
         answers_needed=workspace.config.deploy.canary_requests,
         num_servers=observed.num_servers,
         canary=side(canary.version, observed.challenger),
         champion=side(live.version, observed.champion),
     )
-
-
-def _age_s(since: str) -> float:
-    return round((datetime.now(UTC) - datetime.fromisoformat(since)).total_seconds(), 1)

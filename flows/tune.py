@@ -11,10 +11,11 @@ from noria.tuning.report import Summary
 from noria.tuning.search import Limits, begin_search
 from noria.tuning.worker import Ended
 from noria.workspace import Workspace
+from tasks.notify import tell_failure
 from tasks.search import publish, run_trial
 
 
-@flow(name="tune", persist_result=False)
+@flow(name="tune", persist_result=False, on_failure=[tell_failure], on_crashed=[tell_failure])
 def tune(
     directory: str = ".",
     trials: int | None = None,

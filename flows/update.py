@@ -17,11 +17,13 @@ from noria.workspace import Workspace
 from tasks.arrivals import arrivals
 from tasks.decide import decide
 from tasks.monitor import monitor
+from tasks.notify import changed, tell, tell_change, tell_failure
 from tasks.propose import propose
+from tasks.record import recorded
 from tasks.update import update
 
 
-@flow(name="evaluate-and-update", persist_result=False)
+@flow(name="evaluate-and-update", persist_result=False, on_failure=[tell_failure], on_crashed=[tell_failure])
 def evaluate_and_update(directory: str = ".", wait_s: float = 3600.0) -> State[str]:
     """From what arrived to a better model in production, where one is called for.
 
@@ -33,21 +35,25 @@ def evaluate_and_update(directory: str = ".", wait_s: float = 3600.0) -> State[s
         How long to wait for another run in it.
     """
     workspace = Workspace.at(directory)
-    with hold(workspace, wait_s=wait_s):
-        arrived = arrivals(workspace)
-        monitored = monitor(workspace, arrived)
-        decided = decide(workspace, arrived, monitored)
-        if action(decided) == "none":
-            return ended("Nothing to do", decided)
-        if action(decided) == "call":
-            return ended("Called a person", decided)
-        deployed, evaluation = new_model(workspace, decided)
-        proposed = propose(workspace, deployed, evaluation) if needs_approval(workspace) else None
-    if proposed is not None and is_better(proposed):
-        ask_person(workspace, proposed.result())
-    with hold(workspace, wait_s=wait_s):
-        updated = update(workspace, deployed, evaluation)
-    return ended(f"Trained: {updated.result().facts['decision']}", decided)
+    with recorded(workspace):
+        with hold(workspace, wait_s=wait_s):
+            arrived = arrivals(workspace)
+            monitored = monitor(workspace, arrived)
+            decided = decide(workspace, arrived, monitored)
+            if action(decided) == "none":
+                return ended("Nothing to do", decided)
+            if action(decided) == "call":
+                tell(workspace, "call", title=f"{workspace.config.name}: somebody has to look", text=reasons(decided))
+                return ended("Called a person", decided)
+            deployed, evaluation = new_model(workspace, decided)
+            proposed = propose(workspace, deployed, evaluation) if needs_approval(workspace) else None
+        if proposed is not None and is_better(proposed):
+            ask_person(workspace, proposed.result())
+        with hold(workspace, wait_s=wait_s):
+            updated = update(workspace, deployed, evaluation).result()
+        if changed(updated):
+            tell_change(workspace, updated)
+        return ended(f"Trained: {updated.facts['decision']}", decided)
 
 
 def action(decided: PrefectFuture[Artifact]) -> str:
@@ -67,9 +73,14 @@ def is_better(proposed: PrefectFuture[Artifact]) -> bool:
 
 def ended(name: str, decided: PrefectFuture[Artifact]) -> State[str]:
     """The run's last state: what was done in its name, why in its message, what was decided in its data."""
-    reasons = decided.result().facts["reasons"]
-    assert isinstance(reasons, list)
-    return Completed(name=name, message="; ".join(map(str, reasons)), data=action(decided))
+    return Completed(name=name, message=reasons(decided), data=action(decided))
+
+
+def reasons(decided: PrefectFuture[Artifact]) -> str:
+    """Why, in words."""
+    found = decided.result().facts["reasons"]
+    assert isinstance(found, list)
+    return "; ".join(map(str, found))
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ SHOWS_ONLY = frozenset(
         "noria/errors.py",
         "noria/events.py",
         "noria/lease.py",
+        "noria/traces.py",
         "noria/workspace.py",
         "noria/data/report.py",
         "tasks/node.py",

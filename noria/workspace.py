@@ -103,6 +103,11 @@ class Workspace:
         return self.root / "reports" / "evaluation"
 
     @property
+    def run_reports(self) -> Path:
+        """A page a run, and `index.html`, that of the last."""
+        return self.root / "reports" / "run"
+
+    @property
     def bundle(self) -> Path:
         return self.root / "models" / "bundle"
 

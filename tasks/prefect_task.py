@@ -35,6 +35,7 @@ from noria.errors import (
     StageFailed,
     TrainingError,
 )
+from noria.traces import span
 from noria.workspace import Workspace
 from tasks.follow import Heard, follow
 from tasks.history import Attempt, Ended, remember
@@ -55,7 +56,9 @@ def build_task(node: Node) -> Task[..., Artifact]:
     logging.getLogger("dvc").setLevel(logging.WARNING)  # one line a node is enough
 
     def run(workspace: Workspace, *upstream: Artifact) -> Artifact:
-        artifact, ran = _run(node, workspace)
+        with span(node.name, attributes={"noria.stage": node.stage}) as traced:
+            artifact, ran = _run(node, workspace)
+            traced.note("noria.state", "ran" if ran else "cached")
         # Prefect unwraps a returned state: to whoever asks for the result, it is the artifact
         return artifact if ran else cast("Artifact", Completed(name="Cached", message="nothing changed", data=artifact))
 

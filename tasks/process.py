@@ -27,6 +27,7 @@ from noria.artifacts import Artifact
 from noria.errors import DiskFull, NoriaError, Preempted
 from noria.events import emit, record
 from noria.lease import LIFELINE
+from noria.traces import span
 from noria.workspace import Workspace
 from tasks.node import Node
 
@@ -53,8 +54,10 @@ def run_node(first: Node, *, again: Node | None) -> None:
     if LIFELINE in os.environ:  # under a runner: a group of our own, which ends with it
         os.setpgid(0, 0)
         threading.Thread(target=_end_with_runner, args=(Path(os.environ[LIFELINE]),), daemon=True).start()
-    with record(workspace.events(chosen.stage)):
-        sys.exit(_run(chosen, workspace))
+    with record(workspace.events(chosen.stage)), span(f"process {chosen.stage}") as traced:
+        if status := _run(chosen, workspace):
+            traced.fail(f"exit status {status}")
+    sys.exit(status)
 
 
 def _run(chosen: Node, workspace: Workspace) -> int:

@@ -19,6 +19,8 @@ COMMANDS = (
     "update",
     "plan",
     "status",
+    "report",
+    "metrics",
     "verify",
     "predict",
     "explain",

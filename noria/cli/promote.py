@@ -44,10 +44,12 @@ def _share_up_to(most: float) -> Callable[[str], float]:
 
 def run(args: argparse.Namespace) -> int:
     """Swap the pointer, once the version has loaded and answered."""
+    from noria.cli.model import tell_of_change
     from noria.serving.store import store_of
     from noria.workspace import Workspace
 
-    store = store_of(Workspace.at(args.directory))
+    workspace = Workspace.at(args.directory)
+    store = store_of(workspace)
     before = store.production()
     version = args.version or _canary_of(store, before)
     details = _forced(store, version, force=args.force)
@@ -62,6 +64,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"{live.version} is live" + (f", {before.version} was before" if before else ""))
         if before and before.canary and before.canary.version != version:
             print(f"the {before.canary.mode} {before.canary.version} is gone: it was compared with {before.version}")
+    tell_of_change(workspace, before, reason=args.reason)
     return 0
 
 

@@ -19,11 +19,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Take back what clients saw last: a canary, or else (a shadow they don't see) what is live."""
-    from noria.cli.model import live_version
+    from noria.cli.model import live_version, tell_of_change
     from noria.serving.store import store_of
     from noria.workspace import Workspace
 
-    store = store_of(Workspace.at(args.directory))
+    workspace = Workspace.at(args.directory)
+    store = store_of(workspace)
     before = live_version(store)
     canary = before.canary
     if canary is not None and (args.canary or canary.mode == "canary"):
@@ -34,4 +35,5 @@ def run(args: argparse.Namespace) -> int:
     else:
         live = store.rollback(reason=args.reason)
         print(f"{live.version} is live again in place of {before.version}")
+    tell_of_change(workspace, before, reason=args.reason)
     return 0

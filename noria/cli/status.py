@@ -1,4 +1,4 @@
-"""`noria status`: the last run, each stage, the row ledger, the champion."""
+"""`noria status`: runs, stages, rows, the champion, the server, the schedule and the last update."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ from noria.cli.options import add_directory, add_json, print_json
 
 if TYPE_CHECKING:
     from flows.status import Champion, StageStatus, Status, Tried
+    from flows.surroundings import Schedule, Seen
     from noria.serving.trial_verdict import Side
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command."""
-    parser = subparsers.add_parser("status", help="show the last run, each stage, the row ledger and the champion")
+    parser = subparsers.add_parser(
+        "status", help="show the last run, the stages, the rows, the champion, the server and the schedule"
+    )
     add_directory(parser)
     add_json(parser)
 
@@ -35,7 +38,9 @@ def run(args: argparse.Namespace) -> int:
 
 def _show(status: Status) -> None:
     print(f"{status.workspace} ({status.scenario})")
-    print(f"running: {status.running or 'no'}; last run: {status.last_run or 'none'}")
+    print(f"running: {status.running or 'no'}; last run: {_run(status)}")
+    if status.run is not None and status.run.error:
+        print(f"  {status.run.error}")
     for stage in status.stages:
         print(f"  {stage.stage:<12} {_state(stage)}")
     for kind, ledger in status.ledger.items():
@@ -46,6 +51,36 @@ def _show(status: Status) -> None:
     print(f"champion: {_champion(status.champion)}")
     if status.tried is not None:
         _show_tried(status.tried)
+    print(f"server: {status.server.url}: {status.server.said}")
+    print(f"next run: {_schedule(status.schedule)}")
+    _show_seen(status.seen)
+
+
+def _run(status: Status) -> str:
+    run = status.run
+    if run is None:
+        return status.last_run or "none"
+    return f"{run.flow} {run.state}, {run.ended or f'began {run.started}'} ({run.url or run.run})"
+
+
+def _schedule(schedule: Schedule) -> str:
+    waiting = f"; {schedule.late} late, {schedule.pending} pending" if schedule.late or schedule.pending else ""
+    if schedule.next_run is None:
+        return f"{schedule.said}{waiting}"
+    return f"{schedule.next_flow}, {schedule.next_run}{waiting}"
+
+
+def _show_seen(seen: Seen) -> None:
+    if seen.decision is not None:
+        print(f"last update: {seen.decision} ({seen.decided}): {'; '.join(seen.reasons)}")
+    if seen.metric is not None and seen.metric.get("value") is not None:
+        print(f"  {seen.metric['name']} {seen.metric['value']:.4g} on fresh rows, {seen.metric['baseline']:.4g} before")
+    if seen.decision is not None:
+        print(f"  drifted: {', '.join(seen.drifted) or 'nothing'}")
+    if (told := seen.feedback) is not None:
+        print(f"  feedback: {told['right']:,} right, {told['wrong']:,} wrong, {told['rows']:,} rows to learn from")
+    if seen.objects_refused:
+        print(f"refused objects: {seen.objects_refused:,} (sources/intake/refused.yaml)")
 
 
 def _state(stage: StageStatus) -> str:

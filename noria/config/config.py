@@ -14,6 +14,7 @@ from noria.config.serving import (
     DeployConfig,
     EvaluateConfig,
     FeedbackConfig,
+    NotifyConfig,
     OptimizeConfig,
     ServeConfig,
     UpdateConfig,
@@ -46,6 +47,7 @@ class Config(Section):
     feedback: FeedbackConfig = FeedbackConfig()
     update: UpdateConfig = UpdateConfig()
     serve: ServeConfig = ServeConfig()
+    notify: NotifyConfig = NotifyConfig()
 
     @model_validator(mode="after")
     def _can_be_compressed(self) -> Self:

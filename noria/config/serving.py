@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from noria.config.section import NonNegative, Positive, Section, Share
 
+NewsKind = Literal["failure", "promotion", "refusal", "call", "approval"]
 CandidateName = Literal["fp32", "fused", "fp16", "int8", "int8-static", "int8-weights", "int4-weights"]
 
 
@@ -240,3 +241,13 @@ class ServeConfig(Section):
     """After SIGTERM, how long requests are still taken while `/readyz` says 503, so that a balancer can look away."""
     access_log: bool = True
     """One JSON line a request: id, route, status, milliseconds; nothing of what was asked or answered."""
+
+
+class NotifyConfig(Section):
+    """What people are told of, at the addresses in the environment variable NORIA_NOTIFY (docs/alarms.md)."""
+
+    kinds: tuple[NewsKind, ...] = ("failure", "promotion", "refusal", "call", "approval")
+    """`failure`: a run failed or was killed. `promotion`: what clients get has changed. `refusal`: the gate refused
+    data as a whole. `call`: somebody should look. `approval`: a promotion waits for somebody's word."""
+    timeout_s: Annotated[float, Field(gt=0)] = 20.0
+    """A run waits no longer than this for its news to be delivered."""

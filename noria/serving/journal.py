@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -81,6 +82,10 @@ class Journal:
         known, names = self._latest, self._objects.names(self._prefix)[-most:]
         self._latest = {name: known.get(name) or self._read(name) for name in names}
         return list(self._latest.values())
+
+    def num_events(self) -> Mapping[str, int]:
+        """How often each kind of event happened, by the names of the objects alone."""
+        return Counter(name.partition("-")[2].removesuffix(".json") for name in self._objects.names(self._prefix))
 
     def has(self, kind: EventKind, version: str) -> bool:
         """Whether this happened to this version before."""

@@ -7,11 +7,13 @@ from dataclasses import asdict
 
 import pytest
 import tiny
+from listeners import posted, webhook
 
 from flows.status import _tried
 from noria.cli import main
 from noria.cli.status import _show_tried
 from noria.errors import StoreError
+from noria.notify import ADDRESSES
 from noria.serving.bundle import open_bundle, version_of
 from noria.serving.lineup import Lineup, Serving, Trial
 from noria.serving.objects import open_objects
@@ -95,6 +97,23 @@ def test_a_shadow_is_no_reason_to_leave_a_bad_version_live(workspace, versions, 
     _, told = command("rollback", "--canary")
     assert "there is no canary" in told
     assert state(workspace) == (second, None)
+
+
+def test_what_is_changed_by_hand_is_told_and_what_is_not_changed_is_not(workspace, versions, command, monkeypatch):
+    first, second, third = versions
+    with webhook() as hook:
+        monkeypatch.setenv(ADDRESSES, f"json://127.0.0.1:{hook.port}")
+        command("promote", first, "--reason", "again")
+        command("promote", third, "--canary", "0.1", "--reason", "look at it")
+        command("rollback", "--reason", "no")
+        command("rollback", "--reason", "back")
+    titles = [news["title"].partition("] ")[2] for news in posted(hook)]
+    assert titles == [
+        f"{third} is tried as a canary beside {first}",
+        f"what was tried beside {first} is withdrawn",
+        f"{second} is live in place of {first}",
+    ]
+    assert "By hand: back" in posted(hook)[-1]["message"]
 
 
 @pytest.mark.parametrize("way", [("--canary", "0"), ("--canary", "0.6"), ("--shadow", "1.1"), ("--shadow", "x")])

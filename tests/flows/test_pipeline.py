@@ -2,13 +2,19 @@
 
 import json
 import os
+import re
+import shutil
 import sqlite3
 import sys
 from contextlib import chdir
 from pathlib import Path
 
 import pytest
+from listeners import posted, webhook
 from workspaces import QUIET, good_rows, hopeless_rows, last_run, make_workspace, noria
+
+from noria.workspace import Workspace
+from tasks.runs import read_runs
 
 pytestmark = pytest.mark.slow
 
@@ -34,6 +40,7 @@ EDGES = {
     ("optimize", "deploy"),
     ("deploy", "update"),
     ("evaluate", "update"),
+    ("update", "tell of the change"),
 }
 
 
@@ -94,9 +101,17 @@ def test_data_that_fails_twice_stops_the_run_and_dvc_and_says_why(tmp_path, stag
     from dvc.exceptions import ReproductionError
 
     root = make_workspace(tmp_path / "hopeless", hopeless_rows(150))
-    done = noria("run", cwd=root)
+    with webhook() as hook:
+        done = noria("run", cwd=root, NORIA_NOTIFY=f"json://127.0.0.1:{hook.port}")
     assert done.returncode == 5
     assert "smallest_class_share" in done.stderr
+    (news,) = posted(hook)
+    assert news["title"] == "[hopeless] pipeline: the gate refused the data"
+    assert "smallest_class_share" in news["message"] and "noria quarantine list" in news["message"]
+    (run,) = read_runs(Workspace.at(root))
+    assert run.state == "failed"
+    page = (root / "reports" / "run" / "index.html").read_text()
+    assert '<pre class="error">' in page and "Quality check, again" in page and "Training" not in page
     assert last_run(root)[-1] == ("recheck", "ran")
     with pytest.raises(ReproductionError, match="augment"):
         reproduced(root)
@@ -113,3 +128,25 @@ def test_a_failed_stage_gives_its_own_words_and_code(tmp_path):
     assert "text" in done.stderr and "review" in done.stderr
     assert "Traceback" not in done.stderr
     assert last_run(root) == [("ingest", "failed")]
+
+
+def test_a_promotion_is_told_and_the_run_is_linked_to_its_report(dirty, tmp_path):
+    root = dirty.parent / "told"  # as far from the code as the first
+    shutil.copytree(dirty, root, symlinks=True)
+    shutil.rmtree(root / "store")
+    try:
+        with webhook() as hook:
+            done = noria("run", cwd=root, NORIA_NOTIFY=f"json://127.0.0.1:{hook.port}")
+        assert done.returncode == 0, done.stderr
+        (news,) = posted(hook)
+        assert re.fullmatch(r"\[dirty\] [0-9a-f]{12} goes live", news["title"])
+        assert news["type"] == "success" and "it has learned" in news["message"] and str(root) in news["message"]
+        with sqlite3.connect(root / ".noria" / "prefect" / "prefect.db") as database:
+            query = "select data, flow_run_id from artifact where key = ? order by created desc"
+            link, run = database.execute(query, ("report",)).fetchone()
+            table, same = database.execute(query, ("run",)).fetchone()
+        page = Path(json.loads(link).partition("](")[0].removeprefix("["))
+        assert page.parent == root / "reports" / "run" and page.exists()
+        assert run == same and "| update | ran |" in json.loads(table)
+    finally:
+        shutil.rmtree(root)

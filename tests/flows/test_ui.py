@@ -52,11 +52,11 @@ def server(dirty, tmp_path):
         process.wait()
 
 
-def test_a_run_shows_its_nodes_and_its_learning_curve(server):
+def test_a_run_shows_its_nodes_its_learning_curve_its_decision_and_its_report(server):
     address, path = server
     with closing(sqlite3.connect(path)) as database:
         (run,) = database.execute("select id from flow_run order by created").fetchone()
-        (curve,) = database.execute("select id from artifact where key = 'train'").fetchone()
+        shown = dict(database.execute("select key, id from artifact where key in ('train', 'run', 'report', 'update')"))
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET_BROWSER)
         page = browser.new_page()
@@ -64,6 +64,12 @@ def test_a_run_shows_its_nodes_and_its_learning_curve(server):
         page.get_by_text("Task Runs", exact=True).first.click()
         for node in NODES:
             expect(page.get_by_text(node, exact=True).first).to_be_attached(timeout=30_000)
-        page.goto(f"{address}/artifacts/artifact/{curve}")
+        page.goto(f"{address}/artifacts/artifact/{shown['train']}")
         expect(page.get_by_role("img", name="learning curve")).to_be_visible(timeout=30_000)
+        page.goto(f"{address}/artifacts/artifact/{shown['update']}")
+        expect(page.get_by_role("cell", name="challenger")).to_be_visible(timeout=30_000)
+        page.goto(f"{address}/artifacts/artifact/{shown['run']}")
+        expect(page.get_by_role("cell", name="optimize")).to_be_visible(timeout=30_000)
+        page.goto(f"{address}/artifacts/artifact/{shown['report']}")
+        expect(page.get_by_role("link").filter(has_text="/reports/run/")).to_be_visible(timeout=30_000)
         browser.close()

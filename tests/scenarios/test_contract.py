@@ -4,7 +4,9 @@ A scenario brings `tests/scenarios/tiny_<name>.py`: `SETTINGS` of a tiny model, 
 """
 
 import json
+import re
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,8 @@ from noria.model.pruning import num_parameters
 from noria.monitoring.baseline import read_baseline
 from noria.monitoring.monitor import monitor
 from noria.monitoring.report import SHIFTS, write_monitoring
+from noria.report.page import render
+from noria.report.run import ReportedRun, Step
 from noria.scenarios import load_scenario, scenario_names
 from noria.serving.app import create_app
 from noria.serving.bundle import open_bundle
@@ -115,6 +119,21 @@ def _train_ids(workspace: Workspace) -> set[object]:
 def test_the_model_learned_more_than_a_trivial_answer(run: tuple[Workspace, dict[str, Artifact]]) -> None:
     _, made = run
     assert made["update"].facts["decision"] == "promote"
+
+
+def test_the_report_of_a_run_tells_of_every_node_in_one_file(run: tuple[Workspace, dict[str, Artifact]]) -> None:
+    workspace, made = run
+    begun = datetime.now(UTC)
+    steps = tuple(Step(stage, "ran", begun, 1.0, 0.5) for stage in made)
+    page = render(workspace, ReportedRun("a", "pipeline", "completed", begun, steps=steps))
+    titles = re.findall(r"<h2>(.*?)</h2>", page)
+    assert titles == [
+        *("What ran", "Verdict", "Rows", "Quality check", "Quality check, again", "Quarantine"),
+        *("Training", "Evaluation", "Optimization", "Lineage", "Environment"),
+    ]
+    assert "Of an earlier run" not in page
+    assert page.count("data:image/png") >= 3
+    assert not re.findall(r'(?:src|href)="(?!data:|#)', page)
 
 
 def test_the_graph_computes_what_pytorch_computes_row_by_row_and_in_batches(
