@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import ExitStack
 
 from prefect import flow
 from prefect.client.schemas.objects import State
@@ -35,8 +36,9 @@ def evaluate_and_update(directory: str = ".", wait_s: float = 3600.0) -> State[s
         How long to wait for another run in it.
     """
     workspace = Workspace.at(directory)
-    with recorded(workspace):
+    with ExitStack() as run:
         with hold(workspace, wait_s=wait_s):
+            run.enter_context(recorded(workspace))  # once it is this one's turn, and to its end
             arrived = arrivals(workspace)
             monitored = monitor(workspace, arrived)
             decided = decide(workspace, arrived, monitored)
