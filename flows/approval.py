@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from prefect import pause_flow_run
+from uuid import UUID
+
+from prefect import get_client, pause_flow_run
 from prefect.exceptions import FlowPauseTimeout
 from prefect.input import RunInput
+from prefect.runtime import flow_run
+from prefect.states import Running
 
 from noria.artifacts import Artifact
 from noria.serving.consent import Consent, write_consent
 from noria.workspace import Workspace
+from tasks.record import waiting
 
 _POLL_S = 2
 
@@ -28,12 +33,20 @@ def ask_person(workspace: Workspace, proposal: Artifact) -> Consent:
     version, hours = str(proposal.facts["version"]), workspace.config.update.approval_hours
     question = Approval.with_initial_data(description=_question(proposal, version))
     try:
-        said = pause_flow_run(wait_for_input=question, timeout=max(1, round(hours * 3600)), poll_interval=_POLL_S)
+        with waiting(workspace):
+            said = pause_flow_run(wait_for_input=question, timeout=max(1, round(hours * 3600)), poll_interval=_POLL_S)
         consent = Consent(version, said.approve, said.reason)
     except FlowPauseTimeout:
+        _go_on()
         consent = Consent(version, approved=False, reason=f"nobody answered within {hours:g} hours", answered=False)
     write_consent(workspace.consent, consent)
     return consent
+
+
+def _go_on() -> None:
+    """Back to Running: the server takes any other end of a pause that nobody answered for a failure."""
+    with get_client(sync_client=True) as client:
+        client.set_flow_run_state(UUID(str(flow_run.id)), Running(), force=True)
 
 
 def _question(proposal: Artifact, version: str) -> str:

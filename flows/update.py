@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import ExitStack
 
 from prefect import flow
 from prefect.client.schemas.objects import State
@@ -19,7 +20,7 @@ from tasks.decide import decide
 from tasks.monitor import monitor
 from tasks.notify import changed, tell_approval, tell_call, tell_change, tell_failure, tell_refusal
 from tasks.propose import propose
-from tasks.record import recorded, waiting
+from tasks.record import recorded
 from tasks.update import update
 
 
@@ -35,8 +36,9 @@ def evaluate_and_update(directory: str = ".", wait_s: float = 3600.0) -> State[s
         How long to wait for another run in it.
     """
     workspace = Workspace.at(directory)
-    with recorded(workspace):
+    with ExitStack() as run:
         with run_alone(workspace, wait_s=wait_s):
+            run.enter_context(recorded(workspace))  # once it is this one's turn, and to its end
             arrived = arrivals(workspace)
             monitored = monitor(workspace, arrived)
             decided = decide(workspace, arrived, monitored)
@@ -51,12 +53,11 @@ def evaluate_and_update(directory: str = ".", wait_s: float = 3600.0) -> State[s
             proposed = propose(workspace, deployed, evaluation) if needs_approval(workspace) else None
         if proposed is not None and is_better(proposed):
             tell_approval(workspace, proposed.result())
-            with waiting(workspace):
-                ask_person(workspace, proposed.result())
+            ask_person(workspace, proposed.result())
         with run_alone(workspace, wait_s=wait_s):
             updated = update(workspace, deployed, evaluation)
-            if changed(updated.result()):
-                tell_change(workspace, updated.result())
+        if changed(updated.result()):
+            tell_change(workspace, updated.result())
         return ended(f"Trained: {updated.result().facts['decision']}", decided)
 
 
@@ -82,9 +83,14 @@ def is_better(proposed: PrefectFuture[Artifact]) -> bool:
 
 def ended(name: str, decided: PrefectFuture[Artifact]) -> State[str]:
     """The run's last state: what was done in its name, why in its message, what was decided in its data."""
-    reasons = decided.result().facts["reasons"]
-    assert isinstance(reasons, list)
-    return Completed(name=name, message="; ".join(map(str, reasons)), data=action(decided))
+    return Completed(name=name, message=reasons(decided), data=action(decided))
+
+
+def reasons(decided: PrefectFuture[Artifact]) -> str:
+    """Why, in words."""
+    found = decided.result().facts["reasons"]
+    assert isinstance(found, list)
+    return "; ".join(map(str, found))
 
 
 if __name__ == "__main__":

@@ -42,8 +42,10 @@ def waiting(workspace: Workspace) -> Iterator[None]:
     """Say that the run of this flow waits for a person, and holds nothing meanwhile."""
     (run,) = (run for run in read_runs(workspace) if run.run == flow_run.id)
     remember_run(workspace, replace(run, state="waiting"))
-    yield
-    remember_run(workspace, replace(run, state="running"))
+    try:
+        yield
+    finally:  # also when nobody answered in time
+        remember_run(workspace, replace(run, state="running"))
 
 
 def _close(workspace: Workspace, run: Run) -> None:

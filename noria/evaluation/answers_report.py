@@ -27,7 +27,8 @@ def write_answers_report(directory: Path, judged: Judged) -> None:
 def _draw_lengths(judged: Judged, path: Path) -> None:
     """Bins of equally many rows, with 95 % bootstrap intervals, and the trivial answer beside them."""
     lengths_N = np.array(judged.columns[LENGTH], np.int64)
-    edges = np.unique(np.quantile(lengths_N, np.linspace(0, 1, min(_MOST_BINS, judged.num_rows) + 1)).astype(int))
+    shares = np.linspace(0, 1, min(_MOST_BINS, judged.num_rows) + 1)
+    edges = np.unique(np.quantile(lengths_N, shares, method="inverted_cdf"))  # lengths that rows have: no bin is empty
     edges[-1] += 1
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()

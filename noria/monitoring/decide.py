@@ -42,12 +42,15 @@ class Situation:
         Of the champion, since it went live; None while nothing is.
     tries:
         Trainings in a row, since the last promotion, without a better model.
+    unjudged:
+        The version that was staged last, where the run that made it was killed before it was judged.
     """
 
     monitoring: Monitoring
     arrived: Arrived
     age_days: float | None
     tries: int
+    unjudged: str | None = None
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,13 @@ def tries_since_promotion(events: Sequence[Event]) -> int:
     return len(tried)
 
 
+def staged_and_not_judged(events: Sequence[Event]) -> str | None:
+    """The version that was staged last, if no verdict on it followed, by the journal's events, oldest first."""
+    staged = next((event.version for event in reversed(events) if event.kind == "staged"), None)
+    judged = {event.version for event in events if event.kind in (*_TRIES, "promoted", "canary")}
+    return None if staged in judged else staged
+
+
 def decide(situation: Situation, *, config: UpdateConfig) -> Decision:
     """The rule."""
     stops, calls = _stops(situation, config.stop), _triggers(situation, config.triggers)
@@ -91,6 +101,9 @@ def decide(situation: Situation, *, config: UpdateConfig) -> Decision:
         if not found.rows:
             return Decision("none", ("nothing is live, and nothing came",), rules)
         return Decision("retrain", ("nothing is live yet: the first training",), rules)
+    if situation.unjudged is not None:
+        reason = f"{situation.unjudged} was staged and never judged: its run ended before; what is done is not repeated"
+        return Decision("retrain", (reason,), rules)
     if not found.untried:
         seen = f"nothing came that version {found.tried} was not trained on"
         known = f" ({found.rows:,} rows that the champion does not know)" if found.rows else ""

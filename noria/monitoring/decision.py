@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from noria.artifacts import Artifact, read_artifact, write_artifact
-from noria.monitoring.decide import Arrived, Decision, Situation, tries_since_promotion
+from noria.monitoring.decide import Arrived, Decision, Situation, staged_and_not_judged, tries_since_promotion
 from noria.monitoring.report import read_monitoring
 from noria.serving.store import ModelStore
 
@@ -30,13 +30,14 @@ def situation_of(arrivals: Artifact, monitoring: Artifact, store: ModelStore) ->
     StoreError
         When the pointer or the journal can't be read.
     """
-    live = store.production()
+    live, events = store.production(), store.journal.events()
     since = datetime.fromisoformat(live.since) if live else None
     return Situation(
         monitoring=read_monitoring(monitoring.path),
         arrived=Arrived(_number(arrivals.facts, "objects_new"), _number(arrivals.facts, "objects_refused")),
         age_days=(datetime.now(UTC) - since).total_seconds() / _DAY_S if since else None,
-        tries=tries_since_promotion(store.journal.events()),
+        tries=tries_since_promotion(events),
+        unjudged=staged_and_not_judged(events),
     )
 
 

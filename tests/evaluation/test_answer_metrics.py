@@ -94,3 +94,20 @@ def test_the_report_has_a_picture_and_a_table_that_no_text_breaks(tmp_path):
     table = [line for line in (tmp_path / "examples.md").read_text().splitlines() if line.startswith("|")]
     assert len(table) == 2 + 3 and all(line.replace("\\|", "").count("|") == 6 for line in table)
     assert "x \\| y" in table[-1] and "| – |" in table[-1]
+
+
+@pytest.mark.parametrize("lengths", [[5], [3, 3, 3], [1, 1, 100, 100], [1, 2, 900, 1_000, 5_000]])
+def test_the_picture_has_rows_in_every_bin_whatever_the_lengths_are(tmp_path, lengths):
+    rows = [
+        {
+            "id": str(n),
+            "context": "a" * length,
+            "question": "?",
+            "answer": "a",
+            "answer_start": "0",
+            "other_answers": "",
+        }
+        for n, length in enumerate(lengths)
+    ]
+    write_answers_report(tmp_path, judge_answers(rows, ["a"] * len(rows), confidence=[0.5] * len(rows)))
+    assert (tmp_path / "f1_by_length.png").read_bytes().startswith(b"\x89PNG")

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from noria.config import StopConfig, TriggersConfig, UpdateConfig
-from noria.monitoring.decide import Arrived, Situation, decide, tries_since_promotion
+from noria.monitoring.decide import Arrived, Situation, decide, staged_and_not_judged, tries_since_promotion
 from noria.monitoring.decision import decision_markdown
 from noria.monitoring.drift import Feature, LabelShift
 from noria.monitoring.monitor import FreshMetric, Monitoring
@@ -64,6 +64,8 @@ def lost(drop: float, margin: float, *, judged: bool = True) -> FreshMetric:
         (replace(QUIET, arrived=Arrived(3, 1)), "none", "no trigger fired"),
         (replace(QUIET, tries=3), "call", "3 trainings in a row"),
         (replace(seen(rows=500, untried=0), tries=3), "none", "nothing came"),
+        (replace(seen(rows=500, untried=0), unjudged="ba9876543210"), "retrain", "ba9876543210 was staged and never"),
+        (replace(seen(metric=lost(0.4, 0.1)), unjudged="ba9876543210"), "call", "lost at least 30.0%"),
     ],
 )
 def test_each_situation_has_its_action_and_its_reason(situation, action, word):
@@ -132,3 +134,15 @@ def test_tries_count_versions_since_the_last_that_went_live():
     assert tries_since_promotion([*events, event("inconclusive", "d")]) == 2
     assert tries_since_promotion([*events, event("canary", "d")]) == 0
     assert tries_since_promotion([]) == 0
+
+
+def test_a_version_whose_run_was_killed_before_the_verdict_is_known():
+    def event(kind, version):
+        return Event(kind, version, "2026-01-01T00:00:00+00:00")
+
+    first = [event("staged", "a"), event("promoted", "a"), event("published", "b"), event("staged", "b")]
+    assert staged_and_not_judged(first) == "b"
+    for kind in ("promoted", "kept", "inconclusive", "canary"):
+        assert staged_and_not_judged([*first, event(kind, "b")]) is None
+    assert staged_and_not_judged([*first, event("rolled-back", "a")]) == "b"
+    assert staged_and_not_judged([]) is None

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 
 import pytest
+import tiny
 from arriving import arrive, rows_like_known
 
 from noria.data.rows import read_rows
 from noria.monitoring.baseline import read_baseline
 from noria.monitoring.report import read_monitoring
+from noria.serving.deployment import stage_bundle
 from noria.serving.store import store_of
 from tasks.decide import decide
 from tasks.deploy import deploy
@@ -120,3 +122,11 @@ def test_before_the_first_model_whatever_came_is_trained_on(workspace):
     found, decided = look(workspace)
     assert found.version is None
     assert decided["action"] == "retrain"
+
+
+def test_a_challenger_whose_run_was_killed_before_the_verdict_is_not_forgotten(live, tmp_path):
+    arrive(live, [])
+    stage_bundle(store_of(live), tiny.inverted_bundle(live.bundle, tmp_path / "bad", honest=True))
+    _, decided = look(live)
+    assert decided["action"] == "retrain"
+    assert "never judged" in decided["reasons"][0]

@@ -1,0 +1,123 @@
+"""What an update costs when there is nothing to train, and what the stack holds while nothing happens.
+
+    python -m benchmarks.update [WORKSPACE]
+
+A workspace on the sample reviews learns from all but the last lines of both files; `noria up` then runs its stack.
+What was held back arrives as new objects, a hundred lines a time, too few for a training: measured are the seconds
+from the moment that an object is there to the end of `noria update`, which has judged it, held the champion against
+it and decided. Between two of them the processes of the stack are looked at: their proportional set size, in which
+pages that several share count once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+
+from benchmarks.results import Row, write_results
+
+_BIN = Path(sys.executable).parent
+_LINES, _REPEATS = 100, 5
+_BAR_S = 20.0
+_SETTLES_S = 45.0
+_UP = re.compile(r"up \| .*http", re.IGNORECASE)
+
+
+def make_workspace(root: Path, held_back: Path) -> None:
+    """A finished workspace on the sample, without the last lines of its files, which lie in `held_back`."""
+    noria = str(_BIN / "noria")
+    subprocess.run([noria, "init", str(root)], check=True)
+    for file in sorted((root / "sources" / "reviews").glob("*.txt")):
+        lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+        kept = len(lines) - _LINES * _REPEATS
+        file.write_text("".join(lines[:kept]), encoding="utf-8")
+        (held_back / file.name).write_text("".join(lines[kept:]), encoding="utf-8")
+    subprocess.run([noria, "run", "-C", str(root)], check=True)
+
+
+def arrive(root: Path, held_back: Path, turn: int) -> None:
+    """The lines of one turn, as a new object of each label."""
+    for file in sorted(held_back.glob("*.txt")):
+        lines = file.read_text(encoding="utf-8").splitlines(keepends=True)[turn * _LINES : (turn + 1) * _LINES]
+        place = root / "sources" / "reviews" / f"{turn:02d}"
+        place.mkdir(exist_ok=True)
+        (place / file.name).write_text("".join(lines), encoding="utf-8")
+
+
+@contextmanager
+def stack(root: Path) -> Iterator[psutil.Process]:
+    """`noria up` in a workspace, once all of it is there."""
+    command = [str(_BIN / "noria"), "up", "-C", str(root), "--port", "0", "--serve-port", "0"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"}
+    ) as up:
+        assert up.stdout is not None
+        try:
+            time.sleep(_SETTLES_S)
+            assert up.poll() is None, up.stdout.read()
+            yield psutil.Process(up.pid)
+        finally:
+            up.send_signal(signal.SIGINT)
+            up.communicate(timeout=60)
+
+
+def memory_mb(parent: psutil.Process) -> dict[str, float]:
+    """Proportional set size of each process of the stack, and of all, by what it runs."""
+    found = {}
+    for process in (parent, *parent.children(recursive=True)):
+        command = " ".join(process.cmdline())
+        name = next(
+            (word for word in ("server start", "worker start", "flows.watch", "serve") if word in command), "up"
+        )
+        found[name] = found.get(name, 0.0) + process.memory_full_info().pss / 1e6
+    return found | {"all": sum(found.values())}
+
+
+def measure(root: Path, held_back: Path) -> list[Row]:
+    seconds = []
+    with stack(root) as parent:
+        idle = memory_mb(parent)
+        for turn in range(_REPEATS):
+            arrive(root, held_back, turn)
+            start_s = time.perf_counter()
+            done = subprocess.run(
+                [str(_BIN / "noria"), "update", "-C", str(root)], capture_output=True, text=True, check=False
+            )
+            seconds.append(time.perf_counter() - start_s)
+            assert done.returncode == 0 and "Nothing to do" in done.stdout, done.stdout + done.stderr
+    taken = round(statistics.median(seconds), 2)
+    claim = f"{2 * _LINES} rows arrive: to the decision that there is nothing to do"
+    rows = [Row(claim, "s", taken, bar=_BAR_S, higher_is_better=False, repeats=_REPEATS)]
+    return rows + [
+        Row(f"memory of the idle stack: {name}", "MB", round(value), higher_is_better=False)
+        for name, value in idle.items()
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.parse_args()
+    with tempfile.TemporaryDirectory() as directory:
+        root, held_back = Path(directory) / "reviews", Path(directory) / "held-back"
+        held_back.mkdir()
+        make_workspace(root, held_back)
+        rows = measure(root, held_back)
+    for row in rows:
+        print(f"{row.claim:<70} {row.ours:>8,} {row.unit}" + (f"  (bar {row.bar})" if row.bar else ""))
+    print(write_results("update", rows, packages=("prefect", "dvc", "great-expectations")))
+
+
+if __name__ == "__main__":
+    main()
