@@ -5,9 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-import socket
 import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -16,6 +14,7 @@ from pathlib import Path
 import pytest
 from workspaces import change_params, dirty_rows, environment, good_rows, last_run, noria, noria_command, write_rows
 
+from benchmarks.services import prefect_server
 from noria.serving.store import store_of
 from noria.workspace import Workspace
 
@@ -37,28 +36,12 @@ def live(dirty, tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def prefect(tmp_path_factory) -> Iterator[str]:
     """The API of a server that people answer at."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    url = f"http://127.0.0.1:{port}/api"
-    server = subprocess.Popen(
-        [sys.executable, "-m", "prefect", "server", "start", "--port", str(port)],
-        env=environment(PREFECT_HOME=str(tmp_path_factory.mktemp("prefect"))),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    server, api = prefect_server(tmp_path_factory.mktemp("prefect"))
     try:
-        until = time.monotonic() + WAIT_S
-        while True:
-            try:
-                urllib.request.urlopen(f"{url}/health", timeout=1).close()
-                break
-            except OSError:
-                assert server.poll() is None and time.monotonic() < until
-                time.sleep(0.2)
-        yield url
+        server.start()
+        yield api
     finally:
-        server.terminate()
-        server.wait()
+        server.end()
 
 
 def ask(url: str, body: object) -> object:
