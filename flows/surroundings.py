@@ -119,7 +119,7 @@ def read_seen(workspace: Workspace) -> Seen:
         drifted=tuple(str(one["name"]) for one in monitoring.get("features", ()) if one["drifted"]),
         metric=monitoring.get("metric"),
         feedback=feedback if isinstance(feedback, Mapping) else None,
-        objects_refused=_num_refused(workspace.root / "sources" / "intake" / "refused.yaml"),
+        objects_refused=_num_refused(workspace.intake / "refused.yaml"),
     )
 
 

@@ -39,19 +39,19 @@ def workspace(tmp_path) -> Workspace:
     judgement = Judgement(HOSTILE, "rows", "text", HOSTILE, "", False, HOSTILE, None, 9, 3, samples=(sample,))
     with write_artifact(workspace.quality("check"), kind="verdict") as draft:
         write_verdict(draft.path, Verdict(9, (judgement,)))
-    with write_artifact(workspace.scratch / "arrivals", kind="arrivals") as draft:
+    with write_artifact(workspace.arrivals, kind="arrivals") as draft:
         said = {"rows": 4, "refused": {HOSTILE: 2}, "right": 5, "wrong": 6}
         draft.facts |= {"objects_new": 2, "objects_refused": 1, "rows": 90, "feedback": said}
         batch = {"batch": HOSTILE, "objects": [HOSTILE], "rows": 90, "quarantined": 1, "passed": False, "time": "now"}
         (draft.path / "batches.json").write_text(json.dumps([{**batch, "reasons": [HOSTILE]}]))
-    with write_artifact(workspace.root / "reports" / "monitoring", kind="monitoring") as draft:
+    with write_artifact(workspace.monitoring, kind="monitoring") as draft:
         feature = {"name": HOSTILE, "kind": "number", "statistic": "psi", "value": 0.4, "p_value": 0.001, "rows": 90}
         metric = {"name": "accuracy", "value": 0.8, "low": 0.7, "high": 0.9, "baseline": 0.9, "drop": 0.1}
         found = {"version": "v", "time": "now", "rows": 90, "metric": metric}
         found["feedback"] = {"right": 5, "wrong": 6, "agreement": {"value": 0.4545, "low": 0.2, "high": 0.7}}
         features = [{**feature, "threshold": 0.2, "drifted": True, "text": HOSTILE}]
         (draft.path / "monitoring.json").write_text(json.dumps({**found, "features": features}))
-    with write_artifact(workspace.scratch / "decision", kind="decision") as draft:
+    with write_artifact(workspace.decision, kind="decision") as draft:
         trigger = {"name": "drift", "value": None, "threshold": 0.2, "fired": True, "text": HOSTILE}
         decision = {"action": "retrain", "reasons": [HOSTILE], "triggers": [trigger], "time": "now", "version": "v"}
         (draft.path / "decision.json").write_text(json.dumps(decision))
