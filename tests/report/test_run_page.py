@@ -104,3 +104,11 @@ def test_intervals_share_a_scale_that_holds_zero():
 def test_tables_of_markdown_are_read_with_their_escapes():
     (table,) = tables_of_markdown("words\n\n| a | b |\n|---|---|\n| `x\\|y` | **1** |\n")
     assert (table.header, table.rows) == (("a", "b"), (("x|y", "1"),))
+
+
+def test_a_row_of_markdown_that_is_longer_than_its_header_takes_no_page_away(workspace):
+    workspace.evaluation.mkdir(parents=True)
+    values = {"rows": 9, "accuracy": 0.5, "accuracy_interval": {"low": 0.4, "high": 0.6}, "slices": {}}
+    (workspace.evaluation / "metrics.json").write_text(json.dumps(values))
+    (workspace.evaluation / "kinds.md").write_text("| kind | rows |\n|---|---|\n| a|b | 9 |\n")
+    assert "<h2>Evaluation</h2>" in render(workspace, RUN)
