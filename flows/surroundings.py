@@ -136,7 +136,7 @@ def _num_refused(path: Path) -> int:
 def _is_of(run: Mapping[str, Any], workspace: Workspace) -> bool:
     """Whether it would run here: a relative directory is of the deployment, which has one workspace."""
     directory = str(run.get("parameters", {}).get("directory", "."))
-    return not Path(directory).is_absolute() or Path(directory) == workspace.root
+    return not Path(directory).is_absolute() or Path(directory).resolve() == workspace.root
 
 
 def _flow_name(api: str, flow_id: str) -> str:
