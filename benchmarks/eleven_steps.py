@@ -54,7 +54,8 @@ class Contender:
         return self._seconds(self.first), self._seconds(self.again)
 
     def _seconds(self, command: tuple[str, ...]) -> float:
-        environment = {**os.environ, "PYTHONPATH": str(_CODE), **self.environment}
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+        environment = {**inherited, "PYTHONPATH": str(_CODE), **self.environment}
         start_s = time.perf_counter()
         done = subprocess.run(command, cwd=self.directory, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr

@@ -1,19 +1,18 @@
 """What an update costs when there is nothing to train, and what the stack holds while nothing happens.
 
-    python -m benchmarks.update [WORKSPACE]
+    python -m benchmarks.update
 
 A workspace on the sample reviews learns from all but the last lines of both files; `noria up` then runs its stack.
 What was held back arrives as new objects, a hundred lines a time, too few for a training: measured are the seconds
 from the moment that an object is there to the end of `noria update`, which has judged it, held the champion against
-it and decided. Between two of them the processes of the stack are looked at: their proportional set size, in which
-pages that several share count once.
+it and decided. Before the first arrives the processes of the stack are looked at: their proportional set size, in
+which pages that several share count once.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import re
 import signal
 import statistics
 import subprocess
@@ -32,7 +31,7 @@ _BIN = Path(sys.executable).parent
 _LINES, _REPEATS = 100, 5
 _BAR_S = 20.0
 _SETTLES_S = 45.0
-_UP = re.compile(r"up \| .*http", re.IGNORECASE)
+_PARTS = ("server start", "worker start", "flows.watch", "noria.cli serve")
 
 
 def make_workspace(root: Path, held_back: Path) -> None:
@@ -60,28 +59,24 @@ def arrive(root: Path, held_back: Path, turn: int) -> None:
 def stack(root: Path) -> Iterator[psutil.Process]:
     """`noria up` in a workspace, once all of it is there."""
     command = [str(_BIN / "noria"), "up", "-C", str(root), "--port", "0", "--serve-port", "0"]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"}
-    ) as up:
-        assert up.stdout is not None
+    path = root.parent / "up.log"
+    with path.open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log, env=os.environ) as up:
         try:
             time.sleep(_SETTLES_S)
-            assert up.poll() is None, up.stdout.read()
+            assert up.poll() is None, path.read_text(errors="replace")
             yield psutil.Process(up.pid)
         finally:
             up.send_signal(signal.SIGINT)
-            up.communicate(timeout=60)
+            up.wait(120)
 
 
 def memory_mb(parent: psutil.Process) -> dict[str, float]:
-    """Proportional set size of each process of the stack, and of all, by what it runs."""
-    found = {}
-    for process in (parent, *parent.children(recursive=True)):
-        command = " ".join(process.cmdline())
-        name = next(
-            (word for word in ("server start", "worker start", "flows.watch", "serve") if word in command), "up"
-        )
-        found[name] = found.get(name, 0.0) + process.memory_full_info().pss / 1e6
+    """Proportional set size of `noria up` and of each part of the stack, with all that it started; and of all."""
+    found = {"up": parent.memory_full_info().pss / 1e6}
+    for child in parent.children():
+        command = " ".join(child.cmdline())
+        (name,) = (part for part in _PARTS if part in command)
+        found[name] = sum(one.memory_full_info().pss for one in (child, *child.children(recursive=True))) / 1e6
     return found | {"all": sum(found.values())}
 
 

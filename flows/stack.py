@@ -14,18 +14,20 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from flows.children import Child, Say
-from flows.server import QUIET, published_api
+from flows.server import QUIET, credentials, published_api
 from noria.errors import NoriaError, StageFailed
 from noria.serving.store import store_of
 from noria.workspace import Workspace
 
 POOL, QUEUES = "noria", ("cpu", "gpu")
 _START_S = 180.0
+_ENDS_S = 60.0
 _ANSWER_S = 5.0
 _POLL_S = 0.5
 
@@ -97,7 +99,8 @@ class Stack:
 
     def _register(self) -> None:
         """Make the pool and its queues, and tell the server what `prefect.yaml` says; again: no change."""
-        self._prefect("work-pool", "create", POOL, "--type", "process", "--overwrite")
+        if _ask(f"{self._api}/work_pools/{POOL}") is None:  # one that is there stays as its owners have it
+            self._prefect("work-pool", "create", POOL, "--type", "process")
         for queue in QUEUES:  # a worker gets nothing from any of its queues while one does not exist
             _ask(f"{self._api}/work_pools/{POOL}/queues", {"name": queue})  # it refuses one that exists
         self._prefect("--no-prompt", "deploy", "--all")
@@ -150,9 +153,10 @@ class Stack:
         for child in reversed(self._children[len(server) :]):
             child.end()
         if len(self._children) > len(server):
-            subprocess.run(
-                [sys.executable, "-m", "flows.watch", "--once"], env=self._env, check=False, timeout=_START_S
-            )
+            with suppress(subprocess.TimeoutExpired):  # the server is ended all the same
+                subprocess.run(
+                    [sys.executable, "-m", "flows.watch", "--once"], env=self._env, check=False, timeout=_ENDS_S
+                )
         for child in server:
             child.end()
 
@@ -178,7 +182,7 @@ def free_port() -> int:
 def _ask(url: str, body: object = None) -> bytes | None:
     """What a server of ours answers, or None while it does not."""
     data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url, data=data, headers={"Content-Type": "application/json"})
+    request = urllib.request.Request(url, data=data, headers={"Content-Type": "application/json", **credentials()})
     try:
         with urllib.request.urlopen(request, timeout=_ANSWER_S) as answer:
             return bytes(answer.read())

@@ -5,7 +5,6 @@ Whoever is asked over the network has a second: a status that waits is no status
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import urllib.error
@@ -18,6 +17,7 @@ from typing import Any
 
 import yaml
 
+from flows.server import credentials, running_api
 from noria.report.operations import arrivals_facts, read_decision, read_monitoring
 from noria.workspace import Workspace
 
@@ -84,10 +84,10 @@ def ask_server(workspace: Workspace) -> Server:
 
 
 def ask_prefect(workspace: Workspace) -> Schedule:
-    """What is planned for this workspace, and what waits."""
-    api = os.environ.get("PREFECT_API_URL")
+    """What is planned for this workspace, and what waits, by the given server or that of `noria up`."""
+    api = os.environ.get("PREFECT_API_URL") or running_api(workspace)
     if not api:
-        return Schedule(said="PREFECT_API_URL is not set: nothing is scheduled here")
+        return Schedule(said="PREFECT_API_URL is not set, and `noria up` does not run: nothing is scheduled here")
     wanted = {
         "flow_runs": {"state": {"type": {"any_": ["SCHEDULED", "PENDING"]}}},
         "sort": "EXPECTED_START_TIME_ASC",
@@ -119,7 +119,7 @@ def read_seen(workspace: Workspace) -> Seen:
         drifted=tuple(str(one["name"]) for one in monitoring.get("features", ()) if one["drifted"]),
         metric=monitoring.get("metric"),
         feedback=feedback if isinstance(feedback, Mapping) else None,
-        objects_refused=_num_refused(workspace.root / "sources" / "intake" / "refused.yaml"),
+        objects_refused=_num_refused(workspace.intake / "refused.yaml"),
     )
 
 
@@ -136,7 +136,7 @@ def _num_refused(path: Path) -> int:
 def _is_of(run: Mapping[str, Any], workspace: Workspace) -> bool:
     """Whether it would run here: a relative directory is of the deployment, which has one workspace."""
     directory = str(run.get("parameters", {}).get("directory", "."))
-    return not Path(directory).is_absolute() or Path(directory) == workspace.root
+    return not Path(directory).is_absolute() or Path(directory).resolve() == workspace.root
 
 
 def _flow_name(api: str, flow_id: str) -> str:
@@ -145,16 +145,7 @@ def _flow_name(api: str, flow_id: str) -> str:
 
 
 def _post(url: str, body: Mapping[str, object]) -> Any:  # noqa: ANN401 - Prefect's answer
-    headers = {"Content-Type": "application/json", **_credentials()}
+    headers = {"Content-Type": "application/json", **credentials()}
     request = urllib.request.Request(url, data=json.dumps(body).encode(), headers=headers)
     with urllib.request.urlopen(request, timeout=_ANSWER_S) as answer:
         return json.load(answer)
-
-
-def _credentials() -> dict[str, str]:
-    """As Prefect's own client sends them."""
-    if key := os.environ.get("PREFECT_API_KEY"):
-        return {"Authorization": f"Bearer {key}"}
-    if pair := os.environ.get("PREFECT_API_AUTH_STRING"):
-        return {"Authorization": f"Basic {base64.b64encode(pair.encode()).decode()}"}
-    return {}

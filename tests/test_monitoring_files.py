@@ -60,13 +60,13 @@ def told(workspace) -> Workspace:
     store = store_of(workspace)
     other = store.publish(tiny.inverted_bundle(workspace.bundle, workspace.root / "other").path)
     store.try_out(version_of(other), mode="canary", share=0.1, reason="why not", over=store.production())
-    with write_artifact(workspace.scratch / "arrivals", kind="arrivals") as draft:
+    with write_artifact(workspace.arrivals, kind="arrivals") as draft:
         draft.facts["feedback"] = {"rows": 4, "refused": {}, "right": 5, "wrong": 6}
-    with write_artifact(workspace.root / "reports" / "monitoring", kind="monitoring") as draft:
+    with write_artifact(workspace.monitoring, kind="monitoring") as draft:
         feature = {"name": "num_chars", "statistic": "psi", "value": 0.4, "drifted": True}
         found = {"features": [feature], "metric": {"name": "accuracy", "value": 0.8, "baseline": 0.9}}
         (draft.path / "monitoring.json").write_text(json.dumps(found))
-    with write_artifact(workspace.scratch / "decision", kind="decision") as draft:
+    with write_artifact(workspace.decision, kind="decision") as draft:
         decision = {"action": "call", "reasons": ["because"], "triggers": [], "time": NOW, "version": "v"}
         (draft.path / "decision.json").write_text(json.dumps(decision))
     return workspace

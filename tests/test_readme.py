@@ -26,6 +26,18 @@ def test_every_command_is_one_that_the_command_line_knows(arguments):
     assert build_parser().parse_args(arguments).command == arguments[0]
 
 
+@pytest.mark.parametrize(
+    "path", [*sorted((ROOT / "docs").glob("*.md")), ROOT / "infra" / "README.md"], ids=lambda p: p.stem
+)
+def test_every_command_of_a_guide_is_one_that_the_command_line_knows(path):
+    typed = re.findall(
+        r"^\$ (?:.*-- |noria-stack .* worker-cpu )?(noria .*)", path.read_text(encoding="utf-8"), re.MULTILINE
+    )
+    for line in typed:
+        arguments = shlex.split(re.split(r" &&|[>|&]|  #", line)[0])[1:]
+        assert build_parser().parse_args(arguments).command == arguments[0]
+
+
 def test_every_make_target_exists():
     targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
     assert {line.split()[1] for line in TYPED if line.startswith("make ")} <= set(targets)

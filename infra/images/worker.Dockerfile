@@ -15,7 +15,7 @@ RUN python -m venv /opt/venv
 COPY requirements/ requirements/
 RUN /opt/venv/bin/pip install --no-deps --require-hashes --requirement requirements/base.txt
 # `noria init` writes workspaces from the repository's own files, and the stages of a workspace lead to this path.
-COPY pyproject.toml README.md LICENSE dvc.yaml params.yaml params.schema.json .gitignore .dvcignore ./
+COPY pyproject.toml README.md LICENSE dvc.yaml params.yaml params.schema.json prefect.yaml .gitignore .dvcignore ./
 COPY .dvc/config .dvc/config
 COPY expectations/ expectations/
 COPY workspaces/ workspaces/

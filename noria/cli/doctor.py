@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _FLOORS = {
     "torch": "2.10",
     "onnx": "1.21",
-    "onnxruntime": "1.20",
+    "onnxruntime": "1.32",
     "great-expectations": "1.18.1",
     "prefect": "3.6.14",
     "dvc": "3.67",

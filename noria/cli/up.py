@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
     check_workspace(workspace)
     serve_port = workspace.config.serve.port if args.serve_port is None else args.serve_port
     addresses = Addresses(
-        api=os.environ.get("PREFECT_API_URL"),
+        api=os.environ.get("PREFECT_API_URL", "").rstrip("/") or None,
         host=args.host,
         port=args.port or free_port(),
         serve_port=serve_port or free_port(),

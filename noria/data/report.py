@@ -93,7 +93,7 @@ def split_table(splits: Artifact) -> str:
     assert isinstance(labels, Mapping)
     total = counts["train"] + counts["validation"]
     names = sorted(labels["train"].keys() | labels["validation"].keys())
-    lines = ["| side | rows | share | " + " | ".join(f"{name}" for name in names) + " |"]
+    lines = ["| side | rows | share | " + " | ".join(map(_cell, names)) + " |"]
     lines.append("|---|---:|---:|" + "---:|" * len(names))
     for side in ("train", "validation"):
         shares = [f"{_share(labels[side].get(name, 0), counts[side])}" for name in names]

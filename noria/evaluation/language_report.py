@@ -97,7 +97,7 @@ def _documents(rows: Sequence[Row], judged: Judged) -> str:
     for kind in sorted(set(kinds.tolist()), key=lambda kind: -sizes[kinds == kind].sum())[:_MOST_KINDS]:
         member = kinds == kind
         rate = bits[member].sum() / max(sizes[member].sum(), 1)
-        lines.append(f"| {kind} | {member.sum():,} | {int(sizes[member].sum()):,} | {rate:.3f} |")
+        lines.append(f"| {cell(kind)} | {member.sum():,} | {int(sizes[member].sum()):,} | {rate:.3f} |")
     order = np.argsort(bits / np.maximum(sizes, 1), kind="stable")
     lines += ["", "From the cheapest to the dearest:", "", "| document | bytes | bits per byte |", "|---|---:|---:|"]
     for row in order[np.unique(np.linspace(0, len(order) - 1, min(20, len(order))).astype(int))]:

@@ -16,6 +16,7 @@ from noria.artifacts import Artifact, read_artifact, write_artifact
 from noria.config import EvaluateConfig
 from noria.evaluation.bootstrap import Estimate, interval
 from noria.evaluation.judged import Judged
+from noria.evaluation.markdown import cell
 from noria.evaluation.metrics import class_scores, main_metric
 from noria.evaluation.slices import SliceScore, slice_scores
 
@@ -166,5 +167,5 @@ def _markdown_rows(title: str, parts: dict[str, dict[str, object]]) -> list[str]
     lines = ["", f"| {title} | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
     for name, values in parts.items():
         cells = (f"{v:,}" if isinstance(v, int) else f"{v:.4f}" for v in (values[column] for column in columns))
-        lines.append(f"| {name} | {' | '.join(cells)} |")
+        lines.append(f"| {cell(name)} | {' | '.join(cells)} |")
     return lines

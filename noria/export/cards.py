@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from noria.artifacts import Ancestor, Artifact, Ledger
 from noria.config import Config
+from noria.evaluation.markdown import cell
 from noria.evaluation.report import Evaluation
 from noria.export.candidates import Candidate
 from noria.scenarios.base import Scenario
@@ -65,7 +66,7 @@ def model_card(evaluation: Evaluation, chosen: Candidate, *, config: Config, sce
     name = next(iter(evaluation.metrics))
     lines += ["", f"| slice | rows | {name} | interval |", "|---|---|---|---|"]
     lines += [
-        f"| {part.name} | {part.rows:,} | {e.value:.4f} | {e.low:.4f} to {e.high:.4f} |"
+        f"| {cell(part.name)} | {part.rows:,} | {e.value:.4f} | {e.low:.4f} to {e.high:.4f} |"
         for part in evaluation.slices
         for e in (part.estimate,)
     ]
@@ -160,7 +161,7 @@ def _sides(splits: Artifact, config: Config) -> Iterator[str]:
         yield from (f"- {side}: {splits.counts.get(side, 0):,} rows" for side in ("train", "validation"))
         return
     names = sorted({label for counts in labels.values() for label in counts})
-    yield from ("| side | " + " | ".join(names) + " |", "|---" + "|---:" * len(names) + "|")
+    yield from ("| side | " + " | ".join(map(cell, names)) + " |", "|---" + "|---:" * len(names) + "|")
     yield from (
         f"| {side} | " + " | ".join(f"{counts.get(label, 0):,}" for label in names) + " |"
         for side, counts in labels.items()

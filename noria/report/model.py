@@ -110,7 +110,9 @@ def evaluation_section(workspace: Workspace) -> Section | None:
         ]
         parts.append(table("class | precision# | recall# | F1# | rows#", rows))
     told = [
-        found for path in sorted(workspace.evaluation.glob("*.md")) for found in tables_of_markdown(path.read_text())
+        found
+        for path in sorted(workspace.evaluation.glob("*.md"))
+        for found in tables_of_markdown(path.read_text(encoding="utf-8"))
     ]
     shown = [Table(one.header, one.rows[:_MOST_ROWS], one.caption) for one in told]
     lead = f"{main} {values[main]:.4f} ({_between(values[f'{main}_interval'])}) on {values['rows']:,} validation rows."

@@ -28,7 +28,6 @@ def decision_section(workspace: Workspace) -> Section | None:
 
 def drift_section(workspace: Workspace) -> Section | None:
     """The champion's metric on fresh rows, and how far each feature is from what it was trained on."""
-    directory = workspace.root / "reports" / "monitoring"
     found = read_monitoring(workspace)
     if found is None:
         return None
@@ -52,7 +51,7 @@ def drift_section(workspace: Workspace) -> Section | None:
     parts.append(table("feature | kind | statistic | value# | threshold# | p-value# | rows# | ", rows))
     note = f" {found['note']}." if found.get("note") else ""
     lead = f"{found['rows']:,} fresh rows, judged by {found['version'] or 'nobody: nothing is live'}; {told}.{note}"
-    return Section("Drift", lead, (*parts, *pictures(directory)), stage="monitor")
+    return Section("Drift", lead, (*parts, *pictures(workspace.monitoring)), stage="monitor")
 
 
 def _metric(metric: Mapping[str, Any] | None) -> list[Table]:
@@ -92,7 +91,7 @@ def feedback_section(workspace: Workspace) -> Section | None:
 
 def arrivals_section(workspace: Workspace) -> Section | None:
     """The batches that arrived since the champion's data were read, and what the gate said of each."""
-    batches = _json(_arrivals(workspace) / "batches.json")
+    batches = _json(workspace.arrivals / "batches.json")
     if not batches:
         return None
     rows = [
@@ -115,24 +114,20 @@ def arrivals_section(workspace: Workspace) -> Section | None:
 
 def read_decision(workspace: Workspace) -> dict[str, Any] | None:
     """What the last update decided; None before the first."""
-    found = _json(workspace.scratch / "decision" / "decision.json")
+    found = _json(workspace.decision / "decision.json")
     return found if isinstance(found, dict) else None
 
 
 def read_monitoring(workspace: Workspace) -> dict[str, Any] | None:
     """What the last update saw of fresh rows; None before the first."""
-    found = _json(workspace.root / "reports" / "monitoring" / "monitoring.json")
+    found = _json(workspace.monitoring / "monitoring.json")
     return found if isinstance(found, dict) else None
 
 
 def arrivals_facts(workspace: Workspace) -> Mapping[str, Any] | None:
     """The figures of what arrived, and of feedback; None before the first update."""
-    manifest = _json(_arrivals(workspace) / "manifest.json")
+    manifest = _json(workspace.arrivals / "manifest.json")
     return manifest["facts"] if isinstance(manifest, dict) else None
-
-
-def _arrivals(workspace: Workspace) -> Path:
-    return workspace.scratch / "arrivals"
 
 
 def _number(value: object) -> str:

@@ -117,7 +117,7 @@ def pictures(directory: Path) -> list[Picture]:
 
 
 def tables_of_markdown(text: str) -> list[Table]:
-    """The tables of a Markdown text, their cells as plain text."""
+    """The tables of a Markdown text, their cells as plain text; what a row has beyond the header is left out."""
     found: list[list[tuple[str, ...]]] = [[]]
     for line in text.splitlines():
         if line.startswith("|"):
@@ -125,4 +125,5 @@ def tables_of_markdown(text: str) -> list[Table]:
             found[-1].append(tuple(re.sub(r"\\(.)|[*`]", r"\1", cell).strip() for cell in cells))
         elif found[-1]:
             found.append([])
-    return [Table(header, tuple(rows)) for header, _, *rows in (block for block in found if len(block) > 2)]
+    blocks = (block for block in found if len(block) > 2)
+    return [Table(header, tuple(row[: len(header)] for row in rows)) for header, _, *rows in blocks]

@@ -6,10 +6,12 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 
 import pytest
 import yaml
 from declared import INFRA, KUBERNETES, assembled
+from workspaces import environment
 
 ROOT = INFRA.parent
 VALIDATORS = ROOT / ".venv-infra" / "bin"
@@ -95,6 +97,37 @@ def test_every_container_is_hardened():
         assert not re.search(r":(latest)?$", service["image"]), name
 
 
+def test_compose_refuses_no_secret_and_prometheus_has_one_token_where_it_looks_for_it(tmp_path):
+    document = yaml.safe_load((INFRA / "compose.yaml").read_text())
+    for name, service in document["services"].items():
+        for kind in ("secrets", "configs"):  # copied into the container, which a read-only root does not take
+            for given in service.get(kind, ()):
+                assert "file" in document[kind][given] or not service["read_only"], f"{name}: {given}"
+    prometheus = document["services"]["prometheus"]
+    (job,) = (
+        job
+        for job in yaml.safe_load((INFRA / "prometheus" / "prometheus.yml").read_text())["scrape_configs"]
+        if "authorization" in job
+    )
+    directory, _, name = job["authorization"]["credentials_file"].rpartition("/")
+    assert directory in {place.split(":")[0] for place in prometheus["tmpfs"]}
+    shell, option, script, *rest = (part.replace("$$", "$") for part in prometheus["entrypoint"])
+    script = script.replace(directory, str(tmp_path)).replace("/bin/prometheus", "echo")
+    command = [shell, option, script, *rest, *prometheus["command"]]
+    done = subprocess.run(command, env={"NORIA_TOKEN": "one,another"}, capture_output=True, text=True, check=True)
+    assert (tmp_path / name).read_text() == "one"
+    assert done.stdout.split() == prometheus["command"]
+
+
+def test_who_tells_of_runs_knows_whom():
+    """A worker tells how runs end, a watch which were killed."""
+    services = yaml.safe_load((INFRA / "compose.yaml").read_text())["services"]
+    (worker,) = (resource for resource in assembled("base") if resource["kind"] == "StatefulSet")
+    containers = worker["spec"]["template"]["spec"]["containers"]
+    assert all("NORIA_NOTIFY" in services[name]["environment"] for name in ("worker-cpu", "worker-gpu", "watch"))
+    assert all("NORIA_NOTIFY" in {variable["name"] for variable in each["env"]} for each in containers)
+
+
 def test_images_hold_what_they_copy_and_run_as_nobody_in_particular():
     ignored = (ROOT / ".dockerignore").read_text()
     for path in sorted((INFRA / "images").glob("*.Dockerfile")):
@@ -105,6 +138,24 @@ def test_images_hold_what_they_copy_and_run_as_nobody_in_particular():
                 assert f"!{source.split('/')[0]}" in ignored or f"!{source}" in ignored, f"{source} never gets there"
         assert re.findall(r"(?m)^USER (.+)$", text) == ["10001:10001"]
         assert text.count("--require-hashes") == text.count("--requirement")
+
+
+@pytest.mark.slow
+def test_the_worker_s_image_holds_what_makes_a_workspace(tmp_path):
+    text, image = (INFRA / "images" / "worker.Dockerfile").read_text(), tmp_path / "image"
+    for sources, target in re.findall(r"(?m)^COPY (?!--from|requirements)(.+) (\S+)$", text):
+        for source in (ROOT / name for name in sources.split()):
+            if source.is_dir():
+                shutil.copytree(source, image / target, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                place = image / target / source.name if target.endswith("/") else image / target
+                place.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(source, place)
+    command = [sys.executable, "-m", "noria.cli", "init", str(tmp_path / "workspace")]
+    env = environment(PYTHONPATH=str(image))
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "- name: workspace\n" in (tmp_path / "workspace" / "prefect.yaml").read_text()
 
 
 def test_the_server_s_requirements_are_those_of_the_worker_without_torch():

@@ -39,19 +39,19 @@ def workspace(tmp_path) -> Workspace:
     judgement = Judgement(HOSTILE, "rows", "text", HOSTILE, "", False, HOSTILE, None, 9, 3, samples=(sample,))
     with write_artifact(workspace.quality("check"), kind="verdict") as draft:
         write_verdict(draft.path, Verdict(9, (judgement,)))
-    with write_artifact(workspace.scratch / "arrivals", kind="arrivals") as draft:
+    with write_artifact(workspace.arrivals, kind="arrivals") as draft:
         said = {"rows": 4, "refused": {HOSTILE: 2}, "right": 5, "wrong": 6}
         draft.facts |= {"objects_new": 2, "objects_refused": 1, "rows": 90, "feedback": said}
         batch = {"batch": HOSTILE, "objects": [HOSTILE], "rows": 90, "quarantined": 1, "passed": False, "time": "now"}
         (draft.path / "batches.json").write_text(json.dumps([{**batch, "reasons": [HOSTILE]}]))
-    with write_artifact(workspace.root / "reports" / "monitoring", kind="monitoring") as draft:
+    with write_artifact(workspace.monitoring, kind="monitoring") as draft:
         feature = {"name": HOSTILE, "kind": "number", "statistic": "psi", "value": 0.4, "p_value": 0.001, "rows": 90}
         metric = {"name": "accuracy", "value": 0.8, "low": 0.7, "high": 0.9, "baseline": 0.9, "drop": 0.1}
         found = {"version": "v", "time": "now", "rows": 90, "metric": metric}
         found["feedback"] = {"right": 5, "wrong": 6, "agreement": {"value": 0.4545, "low": 0.2, "high": 0.7}}
         features = [{**feature, "threshold": 0.2, "drifted": True, "text": HOSTILE}]
         (draft.path / "monitoring.json").write_text(json.dumps({**found, "features": features}))
-    with write_artifact(workspace.scratch / "decision", kind="decision") as draft:
+    with write_artifact(workspace.decision, kind="decision") as draft:
         trigger = {"name": "drift", "value": None, "threshold": 0.2, "fired": True, "text": HOSTILE}
         decision = {"action": "retrain", "reasons": [HOSTILE], "triggers": [trigger], "time": "now", "version": "v"}
         (draft.path / "decision.json").write_text(json.dumps(decision))
@@ -104,3 +104,11 @@ def test_intervals_share_a_scale_that_holds_zero():
 def test_tables_of_markdown_are_read_with_their_escapes():
     (table,) = tables_of_markdown("words\n\n| a | b |\n|---|---|\n| `x\\|y` | **1** |\n")
     assert (table.header, table.rows) == (("a", "b"), (("x|y", "1"),))
+
+
+def test_a_row_of_markdown_that_is_longer_than_its_header_takes_no_page_away(workspace):
+    workspace.evaluation.mkdir(parents=True)
+    values = {"rows": 9, "accuracy": 0.5, "accuracy_interval": {"low": 0.4, "high": 0.6}, "slices": {}}
+    (workspace.evaluation / "metrics.json").write_text(json.dumps(values))
+    (workspace.evaluation / "kinds.md").write_text("| kind | rows |\n|---|---|\n| a|b | 9 |\n")
+    assert "<h2>Evaluation</h2>" in render(workspace, RUN)
