@@ -27,7 +27,15 @@ def code(tmp_path: Path) -> Path:
     for name in ("noria", "tasks", "flows", "expectations", "workspaces"):
         shutil.copytree(ROOT / name, code / name, ignore=shutil.ignore_patterns("__pycache__"))
     (code / ".dvc").mkdir()
-    for name in (".dvc/config", ".dvcignore", ".gitignore", "dvc.yaml", "params.yaml", "params.schema.json"):
+    for name in (
+        ".dvc/config",
+        ".dvcignore",
+        ".gitignore",
+        "dvc.yaml",
+        "params.yaml",
+        "params.schema.json",
+        "prefect.yaml",
+    ):
         shutil.copy(ROOT / name, code / name)
     for path, body in FILES.items():
         (code / path).write_text(body, encoding="utf-8")

@@ -85,6 +85,7 @@ def test_a_fresh_clone_has_its_results_from_s3_and_every_digest_is_right(root, t
         clone = tmp_path / "clone"
         git(tmp_path, "clone", "--quiet", str(root), str(clone))
         dvc(clone, "pull", **server.environment)
+    assert noria("init", str(clone), cwd=clone).returncode == 0  # the intake is in no repository
     assert server.secret_key not in (root / ".dvc" / "config").read_text()
     bundle = Path("models", "bundle", "manifest.json")
     assert (clone / bundle).read_bytes() == (root / bundle).read_bytes()

@@ -86,7 +86,8 @@ def test_called_again_a_finished_search_runs_nothing(searched):
 def test_killed_and_started_again_it_ends_as_if_it_had_not_been(searched, tmp_path, orphan):
     workspace = make_workspace(tmp_path / "ws")
     command = [sys.executable, str(Path(tuned.__file__)), str(workspace.root), str(TRIALS)]
-    with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
+    paths = {"PYTHONPATH": str(Path(tuned.__file__).parents[1])}  # tests/benchmarks is not what it imports
+    with subprocess.Popen(command, stderr=subprocess.PIPE, env={**os.environ, **paths}) as process:
         wait_for(lambda: list(workspace.tuning.glob("*/trial-0001/scratch/state/*")) or process.poll() is not None)
         process.kill()
     assert process.returncode == -signal.SIGKILL
