@@ -312,6 +312,11 @@ class ModelStore:
         """
         return read_observations(self._objects, self.name, canary)
 
+    def tried_last(self) -> str | None:
+        """The version with a baseline that was staged last: its rows are no news, whatever became of it."""
+        staged = (event.version for event in reversed(self.journal.events()) if event.kind == "staged")
+        return next((version for version in staged if self.baselines.has(version)), None)
+
     def place(self, version: str | None = None) -> str:
         """URL or path of the model or of one version, for people."""
         return f"{self.url}/{self._key(version) if version else self.name}"
