@@ -10,7 +10,7 @@ from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
 from prefect.states import Completed
 
-from flows.approval import ask_person
+from flows.approval import ask_person, is_asked
 from flows.crashes import run_alone
 from flows.pipeline import new_model
 from noria.artifacts import Artifact
@@ -53,6 +53,8 @@ def evaluate_and_update(directory: str = ".", wait_s: float = 3600.0) -> State[s
                 tell_refusal(workspace, arrived.result())
             if action(decided) == "none":
                 return ended("Nothing to do", decided)
+            if needs_approval(workspace) and is_asked(workspace):
+                return ended("A person is asked already", decided)
             deployed, evaluation = new_model(workspace, decided)
             proposed = propose(workspace, deployed, evaluation) if needs_approval(workspace) else None
         if proposed is not None and is_better(proposed):
