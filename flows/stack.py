@@ -19,7 +19,7 @@ from datetime import datetime
 from pathlib import Path
 
 from flows.children import Child, Say
-from flows.server import QUIET, published_api
+from flows.server import QUIET, credentials, published_api
 from noria.errors import NoriaError, StageFailed
 from noria.serving.store import store_of
 from noria.workspace import Workspace
@@ -178,7 +178,7 @@ def free_port() -> int:
 def _ask(url: str, body: object = None) -> bytes | None:
     """What a server of ours answers, or None while it does not."""
     data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url, data=data, headers={"Content-Type": "application/json"})
+    request = urllib.request.Request(url, data=data, headers={"Content-Type": "application/json", **credentials()})
     try:
         with urllib.request.urlopen(request, timeout=_ANSWER_S) as answer:
             return bytes(answer.read())

@@ -5,7 +5,6 @@ Whoever is asked over the network has a second: a status that waits is no status
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import urllib.error
@@ -18,6 +17,7 @@ from typing import Any
 
 import yaml
 
+from flows.server import credentials, running_api
 from noria.report.operations import arrivals_facts, read_decision, read_monitoring
 from noria.workspace import Workspace
 
@@ -85,9 +85,9 @@ def ask_server(workspace: Workspace) -> Server:
 
 def ask_prefect(workspace: Workspace) -> Schedule:
     """What is planned for this workspace, and what waits."""
-    api = os.environ.get("PREFECT_API_URL")
+    api = os.environ.get("PREFECT_API_URL") or running_api(workspace)
     if not api:
-        return Schedule(said="PREFECT_API_URL is not set: nothing is scheduled here")
+        return Schedule(said="no `noria up` runs here, and PREFECT_API_URL is not set: nothing is scheduled")
     wanted = {
         "flow_runs": {"state": {"type": {"any_": ["SCHEDULED", "PENDING"]}}},
         "sort": "EXPECTED_START_TIME_ASC",
@@ -145,16 +145,7 @@ def _flow_name(api: str, flow_id: str) -> str:
 
 
 def _post(url: str, body: Mapping[str, object]) -> Any:  # noqa: ANN401 - Prefect's answer
-    headers = {"Content-Type": "application/json", **_credentials()}
+    headers = {"Content-Type": "application/json", **credentials()}
     request = urllib.request.Request(url, data=json.dumps(body).encode(), headers=headers)
     with urllib.request.urlopen(request, timeout=_ANSWER_S) as answer:
         return json.load(answer)
-
-
-def _credentials() -> dict[str, str]:
-    """As Prefect's own client sends them."""
-    if key := os.environ.get("PREFECT_API_KEY"):
-        return {"Authorization": f"Bearer {key}"}
-    if pair := os.environ.get("PREFECT_API_AUTH_STRING"):
-        return {"Authorization": f"Basic {base64.b64encode(pair.encode()).decode()}"}
-    return {}
