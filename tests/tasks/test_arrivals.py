@@ -316,3 +316,22 @@ def fetches(monkeypatch) -> list[str]:
 
     monkeypatch.setattr(s3fs.S3FileSystem, "_get_file", counted)
     return seen
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "why"),
+    [
+        ("01.csv", hours.hour(1).decode().encode("utf-16"), "the header is not CSV"),
+        ("01.csv.bz2", b"BZh9" + bytes(30), "Invalid data stream"),
+        ("01.csv.gz", b"\x1f\x8b\x08" + bytes(7), "the source can't be read"),
+    ],
+)
+def test_a_file_that_can_never_be_read_is_refused_and_ends_no_update(workspace, source, name, data, why):
+    source.put("00.csv", hours.hour(0, 200))
+    ingest.fn(workspace)
+    source.put(name, data)
+    source.put("02.csv", hours.hour(2))
+    found = hours.Found(workspace)
+    assert found.objects == ["02.csv"]
+    assert why in found.batches[name]["reasons"][0]
+    assert read_all(workspace) == ["00.csv", "02.csv"]
