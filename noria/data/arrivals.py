@@ -171,24 +171,28 @@ def _standing(
 
     A verdict stands on objects that are still there and still not known to the live model. One that let them in stands
     by the rules of today; one that refused them as long as the intake says so of each: whoever deletes a line, or mends
-    an object, has all tried again that were refused together.
+    an object, has all tried again that were refused together. So has an update that was killed before it wrote there,
+    and what it found of parts of them does not stand: together they may be refused where each part passes.
     """
-    standing, again = [], set[State]()
-    for path in sorted(gate.batches.glob("*")):
-        batch = _whole(path)
-        states = set(_states(batch)) if batch is not None else set()
-        if batch is None or not states & fresh:
-            stands = False
-        elif batch.facts["passed"]:
-            stands = batch.facts["rules"] == gate.rules
-        else:
-            stands = states <= refused
-            again |= set() if stands else states
-        if stands and batch is not None:
-            standing.append(batch)
-        else:
-            shutil.rmtree(path)
+    found = [(path, _whole(path)) for path in sorted(gate.batches.glob("*"))]
+    batches = [batch for _, batch in found if batch is not None and set(_states(batch)) & fresh]
+    again = set[State]()
+    for batch in batches:
+        again |= set() if batch.facts["passed"] else _unless_within(set(_states(batch)), refused)
+    standing = [
+        batch
+        for batch in batches
+        if again.isdisjoint(_states(batch)) and (not batch.facts["passed"] or batch.facts["rules"] == gate.rules)
+    ]
+    stays = {batch.path for batch in standing}
+    found.sort(key=lambda each: each[1] is not None and not each[1].facts["passed"])  # parts before what failed
+    for path in (path for path, _ in found if path not in stays):
+        shutil.rmtree(path)
     return sorted(standing, key=batch_time), again
+
+
+def _unless_within(states: set[State], refused: AbstractSet[State]) -> set[State]:
+    return set() if states <= refused else states
 
 
 def _whole(path: Path) -> Artifact | None:

@@ -9,6 +9,7 @@ import random
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import hours
 import pytest
@@ -105,6 +106,30 @@ def test_objects_that_fail_together_and_pass_apart_are_refused_and_tried_again_t
     source.put("04.csv", hours.table(negative[:40]))
     again = hours.Found(workspace)
     assert (len(again.rows), again.facts["objects_new"], refused(workspace)) == (160, 4, [])
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_who_is_killed_while_the_parts_of_what_failed_are_removed_lets_nothing_in(
+    workspace, source, monkeypatch, number
+):
+    source.put("00.csv", hours.hour(0, 200))
+    ingest.fn(workspace)
+    rows = good_rows(320, seed=1)
+    positive, negative = ([row for row in rows if row[1] == label] for label in ("pos", "neg"))
+    source.put("01.csv", hours.table(positive[:80]))
+    source.put("02.csv", hours.table([*positive[80:120], *negative[:10]]))
+    remove, left = shutil.rmtree, itertools.count(1)
+
+    def die(path, **settings):
+        if Path(path).parent == workspace.batches and next(left) == number:
+            raise KeyboardInterrupt
+        remove(path, **settings)
+
+    with monkeypatch.context() as dying, pytest.raises(KeyboardInterrupt):
+        dying.setattr(shutil, "rmtree", die)
+        arrivals.fn(workspace)
+    found = hours.Found(workspace)
+    assert (found.rows, found.facts["objects_refused"]) == ([], 2)
 
 
 def test_a_bad_object_holds_back_no_good_one_and_can_be_tried_again(workspace, source):
