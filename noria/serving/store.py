@@ -64,7 +64,7 @@ class ModelStore:
         self.journal = Journal(self._objects, name)
         self.checkpoints = Checkpoints(self._objects, name, place=self.place(), cache=cache)
         self.baselines = Baselines(self._objects, name, place=self.place(), cache=cache)
-        self.intakes = Intakes(self._objects, name, cache=cache)
+        self.intakes = Intakes(self._objects, name, place=self.place(), cache=cache)
         self._pointer = Pointer(self._objects, name, journal=self.journal, place=self.place())
 
     def publish(self, bundle: Path) -> Artifact:
