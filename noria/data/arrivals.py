@@ -18,11 +18,9 @@ import pyarrow as pa
 
 from noria.artifacts import Artifact, Ledger, read_artifact, write_artifact
 from noria.data.gate import ROWS, Gate, batch_line
-from noria.data.ingest import content_schema
 from noria.data.intake import Refused, read_refused, write_refused
-from noria.data.preprocess import measured_schema
 from noria.data.quarantine import QUARANTINED, gather_quarantines
-from noria.data.rows import ShardWriter, read_batches, row_schema
+from noria.data.rows import ShardWriter, read_batches
 from noria.data.source_objects import SourceObject
 from noria.data.sources import INTAKE
 from noria.errors import ArtifactError
@@ -103,11 +101,10 @@ def write_arrivals(
     (`objects_new`: of other batches than those `decided`, by name and time) and of these the refused
     (`objects_refused`), `rows`, and `feedback`; `refused` names all that the intake lists.
     """
-    schema = row_schema(content_schema(gate.config.source, gate.scenario.schema))
     fresh = {_state(each) for each in arrived.fresh}
     num_gone, num_feedback = 0, 0
     with write_artifact(target, kind="arrivals", parents=arrived.batches) as draft:
-        with ShardWriter(draft.path / ROWS, measured_schema(schema, gate.scenario.measure)) as shards:
+        with ShardWriter(draft.path / ROWS, gate.schema) as shards:
             for batch in arrived.passed:
                 before = shards.num_rows
                 num_gone += sum(_copy(batch, fresh, shards))

@@ -9,9 +9,11 @@ import random
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import hours
+import pyarrow as pa
 import pytest
 import s3fs
 import tiny
@@ -360,3 +362,20 @@ def test_a_file_that_can_never_be_read_is_refused_and_ends_no_update(workspace, 
     assert found.objects == ["02.csv"]
     assert why in found.batches[name]["reasons"][0]
     assert read_all(workspace) == ["00.csv", "02.csv"]
+
+
+def test_what_an_earlier_release_measured_otherwise_is_judged_again(workspace, source):
+    source.put("00.csv", hours.hour(0, 200))
+    ingest.fn(workspace)
+    source.put("01.csv", hours.hour(1))
+    before = hours.Found(workspace)
+    measure = workspace.scenario.measure
+
+    def more(rows):
+        measured = measure(rows)
+        return measured.append_column("num_rows_before", pa.array([0] * measured.num_rows, pa.int64()))
+
+    workspace.__dict__["scenario"] = replace(workspace.scenario, measure=more)
+    after = hours.Found(workspace)
+    assert after.ids == before.ids
+    assert {row["num_rows_before"] for row in after.rows} == {0}
