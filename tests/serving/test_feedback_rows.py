@@ -205,6 +205,16 @@ def test_servers_that_start_at_once_have_one_secret_and_none_an_empty_one(tmp_pa
     assert [path.name for path in tmp_path.iterdir()] == ["clients.key"]
 
 
+def test_an_answer_of_a_version_that_answered_otherwise_is_counted_and_ends_no_update(place):
+    workspace, shelf = place
+    event = {"client": "c1", "request": {"text": "早餐很好"}, "model_version": "0123456789ab"}
+    shelf.keep({**event, "response": {"class": "pos"}, "is_right": True, "correction": None})
+    shelf.keep({**event, "response": {"class": "neg"}, "is_right": False, "correction": "pos"})
+    (intake,) = taker_of(workspace, use="all").take()
+    assert intake.said == {"0123456789ab": {"right": 1, "wrong": 1}}
+    assert rows_of(workspace) == [("早餐很好", "pos")]
+
+
 def test_another_store_has_intakes_of_its_own(place):
     workspace, shelf = place
     say(shelf, "这个酒店真的不错", right="pos")
