@@ -5,6 +5,14 @@ from __future__ import annotations
 from uuid import UUID
 
 from prefect import get_client, pause_flow_run
+from prefect.client.schemas.filters import (
+    FlowFilter,
+    FlowFilterName,
+    FlowRunFilter,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import StateType
 from prefect.exceptions import FlowPauseTimeout
 from prefect.input import RunInput
 from prefect.runtime import flow_run
@@ -41,6 +49,15 @@ def ask_person(workspace: Workspace, proposal: Artifact) -> Consent:
         consent = Consent(version, approved=False, reason=f"nobody answered within {hours:g} hours", answered=False)
     write_consent(workspace.consent, consent)
     return consent
+
+
+def is_asked(workspace: Workspace) -> bool:
+    """Whether an update of this workspace waits for a person already: the next ones do not ask beside it."""
+    paused = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.PAUSED]))
+    ours = FlowFilter(name=FlowFilterName(any_=[str(flow_run.flow_name)]))
+    with get_client(sync_client=True) as client:
+        runs = client.read_flow_runs(flow_filter=ours, flow_run_filter=FlowRunFilter(state=paused))
+    return any(run.parameters.get("directory") == str(workspace.root) for run in runs)
 
 
 def _go_on() -> None:

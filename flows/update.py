@@ -10,10 +10,11 @@ from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
 from prefect.states import Completed
 
-from flows.approval import ask_person
+from flows.approval import ask_person, is_asked
 from flows.crashes import run_alone
 from flows.pipeline import new_model
 from noria.artifacts import Artifact
+from noria.serving.store import store_of
 from noria.workspace import Workspace
 from tasks.arrivals import arrivals
 from tasks.decide import decide
@@ -21,6 +22,7 @@ from tasks.monitor import monitor
 from tasks.notify import changed, tell_approval, tell_call, tell_change, tell_failure, tell_refusal
 from tasks.propose import propose
 from tasks.record import recorded
+from tasks.trial import trial
 from tasks.update import update
 
 
@@ -39,6 +41,8 @@ def evaluate_and_update(directory: str = ".", wait_s: float = 3600.0) -> State[s
     with ExitStack() as run:
         with run_alone(workspace, wait_s=wait_s):
             run.enter_context(recorded(workspace))  # once it is this one's turn, and to its end
+            if is_tried(workspace) and changed((tried := trial(workspace)).result()):
+                tell_change(workspace, tried.result())
             arrived = arrivals(workspace)
             monitored = monitor(workspace, arrived)
             decided = decide(workspace, arrived, monitored)
@@ -49,6 +53,8 @@ def evaluate_and_update(directory: str = ".", wait_s: float = 3600.0) -> State[s
                 tell_refusal(workspace, arrived.result())
             if action(decided) == "none":
                 return ended("Nothing to do", decided)
+            if needs_approval(workspace) and is_asked(workspace):
+                return ended("A person is asked already", decided)
             deployed, evaluation = new_model(workspace, decided)
             proposed = propose(workspace, deployed, evaluation) if needs_approval(workspace) else None
         if proposed is not None and is_better(proposed):
@@ -59,6 +65,12 @@ def evaluate_and_update(directory: str = ".", wait_s: float = 3600.0) -> State[s
         if changed(updated.result()):
             tell_change(workspace, updated.result())
         return ended(f"Trained: {updated.result().facts['decision']}", decided)
+
+
+def is_tried(workspace: Workspace) -> bool:
+    """Whether a canary stands beside the champion: it is judged at every update, whether anything came or not."""
+    live = store_of(workspace).production()
+    return live is not None and live.canary is not None
 
 
 def action(decided: PrefectFuture[Artifact]) -> str:

@@ -187,6 +187,11 @@ class Workspace:
         return self.scratch / "verdict"
 
     @property
+    def trial(self) -> Path:
+        """What the last look at the canary decided, and why."""
+        return self.scratch / "trial"
+
+    @property
     def store_cache(self) -> Path:
         """Versions of a remote store, on this machine."""
         return self.scratch / "store-cache"

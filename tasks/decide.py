@@ -20,7 +20,7 @@ def decision(workspace: Workspace) -> str:
 @node("decide", summary=decision, pure=False)
 def decide(workspace: Workspace) -> Artifact:
     arrivals, monitoring = read_artifact(workspace.arrivals), read_artifact(workspace.monitoring)
-    situation = situation_of(arrivals, monitoring, store_of(workspace))
+    situation = situation_of(arrivals, monitoring, store_of(workspace), raw=workspace.raw)
     decided = rule(situation, config=workspace.config.update)
     logger.info("%s: %s", decided.action, "; ".join(decided.reasons))
     return write_decision(workspace.decision, decided, situation, parents=(arrivals, monitoring))

@@ -62,21 +62,27 @@ def tell_approval(workspace: Workspace, proposed: Artifact) -> int:
 
 def changed(updated: Artifact) -> bool:
     """The diamond after an update: whether clients get another version now, or some of them."""
-    verdict = json.loads((updated.path / VERDICT).read_text(encoding="utf-8"))
-    trial = verdict.get("trial") or {}
-    return verdict["decision"] in _CHANGES or trial.get("decision") in _CHANGES_OF_A_TRIAL
+    return bool(_changes(json.loads((updated.path / VERDICT).read_text(encoding="utf-8"))))
 
 
 def change_in_words(verdict: Mapping[str, Any]) -> tuple[str, str]:
     """Title and text of a verdict that changed something."""
-    changes = []
-    if (trial := verdict.get("trial")) and (change := _CHANGES_OF_A_TRIAL.get(trial["decision"])):
-        changes.append((f"{trial['canary']['version']} {change}", "; ".join(trial["reasons"])))
-    if change := _CHANGES.get(verdict["decision"]):
-        changes.append((f"{verdict['challenger']} {change}", "; ".join(verdict["reasons"])))
+    changes = _changes(verdict)
     title = "; ".join(what for what, _ in changes)
     over = f"\nThe champion was {verdict['champion']}." if verdict["champion"] else ""
     return title, "\n".join(f"{what}: {why}." for what, why in changes) + over
+
+
+def _changes(verdict: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What changed of the canary, then by the contest, each with its reasons; a trial that goes on is no change."""
+    changes, tried = [], None
+    if trial := verdict.get("trial"):
+        tried = trial["canary"]["version"]
+        if change := _CHANGES_OF_A_TRIAL.get(trial["decision"]):
+            changes.append((f"{tried} {change}", "; ".join(trial["reasons"])))
+    if verdict["challenger"] != tried and (change := _CHANGES.get(verdict["decision"])):
+        changes.append((f"{verdict['challenger']} {change}", "; ".join(verdict["reasons"])))
+    return changes
 
 
 def tell_failure(flow: Flow[Any, Any], flow_run: FlowRun, state: State[Any]) -> None:

@@ -116,7 +116,7 @@ class DeployConfig(Section):
 class DriftConfig(Section):
     """When arrivals differ from what the champion was made of: surely, and by so much that it matters."""
 
-    alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.01
+    alpha: Annotated[float, Field(ge=0.001, lt=0.5)] = 0.01
     """Chance of any false alarm among all features of one look (Holm's correction)."""
     min_psi: Annotated[float, Field(ge=0)] = 0.2
     """Of a number or a category, the population stability index from which on a difference matters."""

@@ -18,11 +18,9 @@ import pyarrow as pa
 
 from noria.artifacts import Artifact, Ledger, read_artifact, write_artifact
 from noria.data.gate import ROWS, Gate, batch_line
-from noria.data.ingest import content_schema
 from noria.data.intake import Refused, read_refused, write_refused
-from noria.data.preprocess import measured_schema
 from noria.data.quarantine import QUARANTINED, gather_quarantines
-from noria.data.rows import ShardWriter, read_batches, row_schema
+from noria.data.rows import ShardWriter, read_batches
 from noria.data.source_objects import SourceObject
 from noria.data.sources import INTAKE
 from noria.errors import ArtifactError
@@ -103,11 +101,10 @@ def write_arrivals(
     (`objects_new`: of other batches than those `decided`, by name and time) and of these the refused
     (`objects_refused`), `rows`, and `feedback`; `refused` names all that the intake lists.
     """
-    schema = row_schema(content_schema(gate.config.source, gate.scenario.schema))
     fresh = {_state(each) for each in arrived.fresh}
     num_gone, num_feedback = 0, 0
     with write_artifact(target, kind="arrivals", parents=arrived.batches) as draft:
-        with ShardWriter(draft.path / ROWS, measured_schema(schema, gate.scenario.measure)) as shards:
+        with ShardWriter(draft.path / ROWS, gate.schema) as shards:
             for batch in arrived.passed:
                 before = shards.num_rows
                 num_gone += sum(_copy(batch, fresh, shards))
@@ -171,24 +168,28 @@ def _standing(
 
     A verdict stands on objects that are still there and still not known to the live model. One that let them in stands
     by the rules of today; one that refused them as long as the intake says so of each: whoever deletes a line, or mends
-    an object, has all tried again that were refused together.
+    an object, has all tried again that were refused together. So has an update that was killed before it wrote there,
+    and what it found of parts of them does not stand: together they may be refused where each part passes.
     """
-    standing, again = [], set[State]()
-    for path in sorted(gate.batches.glob("*")):
-        batch = _whole(path)
-        states = set(_states(batch)) if batch is not None else set()
-        if batch is None or not states & fresh:
-            stands = False
-        elif batch.facts["passed"]:
-            stands = batch.facts["rules"] == gate.rules
-        else:
-            stands = states <= refused
-            again |= set() if stands else states
-        if stands and batch is not None:
-            standing.append(batch)
-        else:
-            shutil.rmtree(path)
+    found = [(path, _whole(path)) for path in sorted(gate.batches.glob("*"))]
+    batches = [batch for _, batch in found if batch is not None and set(_states(batch)) & fresh]
+    again = set[State]()
+    for batch in batches:
+        again |= set() if batch.facts["passed"] else _unless_within(set(_states(batch)), refused)
+    standing = [
+        batch
+        for batch in batches
+        if again.isdisjoint(_states(batch)) and (not batch.facts["passed"] or batch.facts["rules"] == gate.rules)
+    ]
+    stays = {batch.path for batch in standing}
+    found.sort(key=lambda each: each[1] is not None and not each[1].facts["passed"])  # parts before what failed
+    for path in (path for path, _ in found if path not in stays):
+        shutil.rmtree(path)
     return sorted(standing, key=batch_time), again
+
+
+def _unless_within(states: set[State], refused: AbstractSet[State]) -> set[State]:
+    return set() if states <= refused else states
 
 
 def _whole(path: Path) -> Artifact | None:

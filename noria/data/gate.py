@@ -10,15 +10,18 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
+
+import pyarrow as pa
 
 from noria.artifacts import Artifact, Ledger, digest_of, read_artifact, write_artifact
 from noria.config import Config
 from noria.data.clean import clean_rows
-from noria.data.ingest import ingest_objects
-from noria.data.preprocess import preprocess_rows
+from noria.data.ingest import content_schema, ingest_objects
+from noria.data.preprocess import measured_schema, preprocess_rows
 from noria.data.quarantine import QUARANTINED, QuarantineWriter, gather_quarantines, read_quarantine
-from noria.data.rows import link_shards, read_rows
+from noria.data.rows import link_shards, read_rows, row_schema
 from noria.data.source_objects import SourceObject, read_rows_of_objects
 from noria.data.verdict import Verdict, read_verdict
 from noria.errors import ArtifactError, SourceEmpty, SourceError, SourceUnavailable
@@ -52,9 +55,16 @@ class Gate:
 
     @property
     def rules(self) -> str:
-        """A digest of all that a verdict depends on beside the objects."""
+        """A digest of all that a verdict depends on beside the objects; another release may measure other columns."""
         sections = self.config.model_dump_json(include={"scenario", "source", "preprocess", "clean", "arrivals"})
-        return hashlib.sha256(self.suite.read_bytes() + sections.encode()).hexdigest()[:16]
+        schema = self.schema.to_string(show_field_metadata=False)
+        return hashlib.sha256(self.suite.read_bytes() + sections.encode() + schema.encode()).hexdigest()[:16]
+
+    @cached_property
+    def schema(self) -> pa.Schema:
+        """Of the rows that pass."""
+        content = content_schema(self.config.source, self.scenario.schema)
+        return measured_schema(row_schema(content), self.scenario.measure)
 
     def admit(self, objects: Sequence[SourceObject]) -> list[Artifact]:
         """Judge objects together; if they fail, each half of them by itself, so that bad ones hold back no good ones.

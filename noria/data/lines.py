@@ -1,10 +1,13 @@
-"""Lines of a byte stream in bounded memory, whatever their length or bytes."""
+"""Lines of a byte stream in bounded memory, whatever their length or bytes; the names in the first one of a table."""
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, Literal
+
+from noria.errors import SourceError
 
 _CHUNK_BYTES = 1 << 20
 _KEPT_BYTES = 4_096
@@ -109,3 +112,22 @@ def _decode(raw: bytes, lines: list[bytes], encoding: str) -> list[str]:
     except UnicodeDecodeError:  # line by line, so that a broken character can't swallow a line end
         texts = [line.decode(encoding, "surrogateescape") for line in lines]
     return [text.removesuffix("\r") for text in texts] if b"\r" in raw else texts
+
+
+def header_names(line: str, *, delimiter: str, quoting: Literal[0, 3], where: str) -> list[str]:
+    """The names of the columns that the first line of a table has.
+
+    Raises
+    ------
+    SourceError
+        When it is no CSV: text of another encoding has lone carriage returns in it.
+    """
+    try:
+        return next(csv.reader([line], delimiter=delimiter, quoting=quoting))
+    except csv.Error as error:
+        raise SourceError(
+            f"the header is not CSV: {error}",
+            where=f"{where}: {line[:60]!r}",
+            expected="names of columns, in the encoding that `source.encoding` names",
+            next_step="set `source.encoding`, or mend the file",
+        ) from error

@@ -18,7 +18,7 @@ from noria.data.bitexts import read_aligned, read_gettext, read_tmx, read_xliff
 from noria.data.blocks import Block, Rejected, Wanted
 from noria.data.document_files import read_document
 from noria.data.idx import read_idx
-from noria.data.lines import LongLine, is_ascii_compatible, read_lines
+from noria.data.lines import LongLine, header_names, is_ascii_compatible, read_lines
 from noria.data.media import is_optional, read_media, read_named_media, with_files
 from noria.data.sources import SourceFile
 from noria.data.squad import is_squad, read_squad
@@ -270,7 +270,7 @@ class _CsvReader:
 
     def _read_header(self, line: str) -> None:
         def columns_by(delimiter: str) -> list[str]:
-            names = next(csv.reader([line], delimiter=delimiter, quoting=self._quoting))
+            names = header_names(line, delimiter=delimiter, quoting=self._quoting, where=self.file.path)
             return [name.rpartition(":")[0] or name for name in names] if self._is_atomic else names
 
         keys = set(self.wanted.columns.values())

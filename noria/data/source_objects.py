@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -149,7 +150,8 @@ class _Tags:
         self._known: dict[str, list[Any]] = {}
         self._seen: dict[str, list[Any]] = {}
         if remembered is not None and remembered.exists():
-            self._known = json.loads(remembered.read_text(encoding="utf-8"))
+            with suppress(ValueError):  # cut short as the machine stopped: it is computed again
+                self._known = json.loads(remembered.read_text(encoding="utf-8"))
 
     def of(self, filesystem: AbstractFileSystem, path: str) -> tuple[str, int]:
         """The tag and the bytes of one file."""

@@ -63,6 +63,7 @@ _RECORDS = (".jsonl", ".ndjson", ".parquet")
 _MEDIA = (".wav", ".flac", ".ogg", ".oga", ".mp3", ".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
 """Files that are a row each (`label_from: pattern`), or that rows name."""
 _IDX = re.compile(r"[-.]idx[0-9]-ubyte$")
+_BAD_BZ2 = "Invalid data stream"  # of all errors, bz2 says no more than an OSError without a number
 _COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
 _BLOCK_BYTES = 8 << 20  # read-ahead of remote files; s3fs would hold 50 MB
 INTAKE = "sources/intake"
@@ -365,6 +366,6 @@ def _unreadable(path: str, error: Exception) -> SourceError:
         if isinstance(error, FileNotFoundError) and isinstance(error.__cause__, Exception):
             error = error.__cause__  # fsspec calls everything not found
         advice = "check the URL, and that its host answers; a host that it redirects to must be in source.hosts too"
-    is_damaged = isinstance(error, (EOFError, zlib.error, lzma.LZMAError, BadGzipFile))
+    is_damaged = isinstance(error, (EOFError, zlib.error, lzma.LZMAError, BadGzipFile)) or str(error) == _BAD_BZ2
     kind = SourceError if is_damaged else SourceUnavailable
     return kind(f"the source can't be read: {error or type(error).__name__}", where=path, next_step=advice)

@@ -32,7 +32,7 @@ def draw_misread(judged: Judged, payloads: Sequence[object], path: Path) -> None
         if not isinstance(found, Fault):
             axes.imshow(found.pixels.squeeze(), cmap="gray", vmin=0, vmax=255)
         said, truth = _said_and_truth(judged, int(row))
-        axes.set_title(f"said {said} ({judged.outputs[row].max():.0%})\ntrue {truth}", fontsize=9)
+        axes.set_title(f"said {said} ({judged.outputs[row].max():.0%})\ntrue {truth}", fontsize=9, parse_math=False)
     save_figure(figure, path)
 
 

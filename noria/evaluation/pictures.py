@@ -30,8 +30,8 @@ def draw_confusion(judged: Judged, path: Path) -> None:
     axes = figure.subplots()
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     axes.set(xlabel="predicted", ylabel="actual", title=f"{judged.num_rows:,} validation rows")
-    axes.set_xticks(range(len(judged.labels)), judged.labels)
-    axes.set_yticks(range(len(judged.labels)), judged.labels)
+    axes.set_xticks(range(len(judged.labels)), judged.labels, parse_math=False)
+    axes.set_yticks(range(len(judged.labels)), judged.labels, parse_math=False)
     if len(judged.labels) <= _MOST_CELLS_WITH_NUMBERS:
         for (row, column), count in np.ndenumerate(counts):
             colour = "white" if shares[row, column] > 0.5 else "black"
@@ -69,7 +69,9 @@ def draw_slices(scores: Sequence[SliceScore], overall: float, name: str, path: P
         colour = GREY if not score.judged else RED if estimate.high < overall else BLUE
         axes.plot([estimate.low, estimate.high], [place, place], color=colour, linewidth=2)
         axes.plot(estimate.value, place, "o", color=colour)
-    axes.set_yticks(range(len(scores)), [f"{score.name} ({score.rows:,})" for score in reversed(scores)])
+    axes.set_yticks(
+        range(len(scores)), [f"{score.name} ({score.rows:,})" for score in reversed(scores)], parse_math=False
+    )
     axes.set(xlabel=name)
     figure.suptitle("Slices; grey ones are too small to judge")  # over the names of the slices too, which may be long
     axes.legend(frameon=False, loc="lower left")

@@ -128,7 +128,7 @@ def draw_error_rates(judged: Judged, path: Path) -> None:
     bars = [100 * rates[speaker][0] for speaker in shown]
     axes.barh(places, bars, color=[RED if bar > 200 * overall else BLUE for bar in bars])
     axes.axvline(100 * overall, color=GREY, linestyle="--", label=f"all rows {100 * overall:.1f} %")
-    axes.set_yticks(places, [f"{speaker} ({rates[speaker][1]:,} words)" for speaker in shown])
+    axes.set_yticks(places, [f"{speaker} ({rates[speaker][1]:,} words)" for speaker in shown], parse_math=False)
     more = f"; {len(rates) - len(shown):,} better ones left out" if len(rates) > len(shown) else ""
     axes.set(xlabel="word error rate, %", title=f"By speaker; red is more than twice the average{more}")
     axes.set_xlim(0, max(1.0, 1.1 * max(bars)))

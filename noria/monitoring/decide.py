@@ -44,6 +44,8 @@ class Situation:
         Trainings in a row, since the last promotion, without a better model.
     unjudged:
         The version that was staged last, where the run that made it was killed before it was judged.
+    unfinished:
+        Whether the source was read, and no run came so far as to stage a version.
     """
 
     monitoring: Monitoring
@@ -51,6 +53,7 @@ class Situation:
     age_days: float | None
     tries: int
     unjudged: str | None = None
+    unfinished: bool = False
 
 
 @dataclass(frozen=True)
@@ -97,15 +100,17 @@ def decide(situation: Situation, *, config: UpdateConfig) -> Decision:
     rules, found = (*stops, *calls), situation.monitoring
     if fired := [rule.text for rule in stops if rule.fired]:
         return Decision("call", tuple(fired), rules)
-    if found.version is None:
-        if not found.rows:
-            return Decision("none", ("nothing is live, and nothing came",), rules)
-        return Decision("retrain", ("nothing is live yet: the first training",), rules)
+    if found.version is None and situation.unfinished:
+        reason = "nothing is live yet: the run that read the source ended before it was done"
+        return Decision("retrain", (reason,), rules)
     if situation.unjudged is not None:
         reason = f"{situation.unjudged} was staged and never judged: its run ended before; what is done is not repeated"
         return Decision("retrain", (reason,), rules)
+    if found.version is None and found.untried:
+        return Decision("retrain", ("nothing is live yet: the first training",), rules)
     if not found.untried:
-        seen = f"nothing came that version {found.tried} was not trained on"
+        tried = found.tried or found.version
+        seen = f"nothing came that version {tried} was not trained on" if tried else "nothing is live, and nothing came"
         known = f" ({found.rows:,} rows that the champion does not know)" if found.rows else ""
         return Decision("none", (seen + known,), rules)
     if fired := [rule.text for rule in calls if rule.fired]:

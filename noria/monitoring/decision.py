@@ -8,7 +8,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
-from noria.artifacts import Artifact, read_artifact, write_artifact
+from noria.artifacts import MANIFEST, Artifact, read_artifact, write_artifact
 from noria.monitoring.decide import Arrived, Decision, Situation, staged_and_not_judged, tries_since_promotion
 from noria.monitoring.report import read_monitoring
 from noria.serving.store import ModelStore
@@ -22,8 +22,8 @@ _HEADLINES = {
 }
 
 
-def situation_of(arrivals: Artifact, monitoring: Artifact, store: ModelStore) -> Situation:
-    """What a decision rests on.
+def situation_of(arrivals: Artifact, monitoring: Artifact, store: ModelStore, *, raw: Path) -> Situation:
+    """What a decision rests on; `raw` is where the source is read to.
 
     Raises
     ------
@@ -38,6 +38,7 @@ def situation_of(arrivals: Artifact, monitoring: Artifact, store: ModelStore) ->
         age_days=(datetime.now(UTC) - since).total_seconds() / _DAY_S if since else None,
         tries=tries_since_promotion(events),
         unjudged=staged_and_not_judged(events),
+        unfinished=(raw / MANIFEST).exists() and not any(event.kind == "staged" for event in events),
     )
 
 

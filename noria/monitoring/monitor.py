@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from noria.artifacts import Artifact
@@ -137,15 +138,15 @@ def monitor(
     said, rows = _said(arrivals, config), arrivals.path / ROWS
     ids, live = row_hashes(rows), store.production()
     if live is None:
-        return Monitoring(None, now, len(ids), len(ids), feedback=said, note="nothing is live yet")
+        tried, note = store.tried_last(), "nothing is live yet"
+        return Monitoring(None, now, len(ids), _num_unknown(ids, tried, store), tried, feedback=said, note=note)
     if not store.baselines.has(live.version):
         note = f"{live.version} has no baseline to compare with; the next training makes one"
         return Monitoring(live.version, now, len(ids), len(ids), feedback=said, note=note)
     baseline = read_baseline(store.baselines.fetch(live.version))
     fresh = ids[~np.isin(ids, baseline.known)]
-    tried = _tried_last(store) or live.version
-    trained_on = baseline.known if tried == live.version else read_known(store.baselines.fetch(tried))
-    untried = int((~np.isin(fresh, trained_on)).sum())
+    tried = store.tried_last() or live.version
+    untried = len(fresh) if tried == live.version else _num_unknown(fresh, tried, store)
     found = Monitoring(live.version, now, len(fresh), untried, tried, feedback=said)
     chosen = sample(_asked(rows, set(fresh.tolist())), config.update.drift.sample_rows) if len(fresh) else []
     if not chosen:
@@ -230,10 +231,10 @@ def _asked(directory: Path, wanted: AbstractSet[int]) -> Iterator[Row]:
         ).to_pylist()
 
 
-def _tried_last(store: ModelStore) -> str | None:
-    """The version that was staged last: what it was trained on is no news, whatever became of it."""
-    staged = (event.version for event in reversed(store.journal.events()) if event.kind == "staged")
-    return next((version for version in staged if store.baselines.has(version)), None)
+def _num_unknown(ids: npt.NDArray[np.uint64], version: str | None, store: ModelStore) -> int:
+    """How many rows, by `hashes_of` their ids, a version was not trained on; without one, all."""
+    known = read_known(store.baselines.fetch(version)) if version else ids[:0]
+    return int((~np.isin(ids, known)).sum())
 
 
 def _rows(directory: Path, columns: Sequence[str]) -> list[dict[str, object]]:

@@ -31,7 +31,7 @@ def draw_drift(features: Sequence[Feature], path: Path) -> None:
     axes.axvline(1, color="black", linestyle="--", linewidth=1)
     for place, one in enumerate(shown):
         axes.text(max(times[place], 0) + 0.03, place, f"{one.value:.3f}  p {one.p_value:.2g}", va="center", fontsize=8)
-    axes.set_yticks(range(len(shown)), [one.name for one in shown])
+    axes.set_yticks(range(len(shown)), [one.name for one in shown], parse_math=False)
     axes.set(xlim=(0, _MOST_TIMES + 0.7), xlabel="difference, in thresholds")
     figure.suptitle("Drift from the champion's baseline; red counts")
     save_figure(figure, path)
@@ -53,7 +53,7 @@ def draw_shifts(old: Sample, new: Sample, features: Sequence[Feature], path: Pat
             _draw_numbers(axes, *(side[one.name] for side in numbers))
         else:
             _draw_categories(axes, *(side[one.name] for side in categories))
-        axes.set_title(one.name, color=RED if one.drifted else "black", fontsize=10)
+        axes.set_title(one.name, color=RED if one.drifted else "black", fontsize=10, parse_math=False)
     for axes in grid[len(chosen) :]:
         axes.set_visible(False)
     grid[0].legend(frameon=False, fontsize=8)
@@ -80,7 +80,7 @@ def _draw_categories(axes: Axes, old: Sequence[str], new: Sequence[str]) -> None
         axes.bar(places, [side.get(name, 0.0) for name in names], width=0.4, color=colour, label=label)
     written = lettering([name[:_MOST_LETTERS] for name in names])
     rotation, family = 30 if len(names) > 3 else 0, list(written.families)
-    axes.set_xticks(range(len(names)), written.names, rotation=rotation, fontfamily=family)
+    axes.set_xticks(range(len(names)), written.names, rotation=rotation, fontfamily=family, parse_math=False)
 
 
 def _counts(values: Sequence[str]) -> Mapping[str, float]:

@@ -11,6 +11,7 @@ far off at ten rows.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -23,6 +24,8 @@ Vectors = npt.NDArray[np.floating]
 
 PERMUTATIONS = 9_999
 _VECTOR_PERMUTATIONS = 4_999
+_PER_ALPHA = 49
+"""Permutations times alpha, at least: p-values are never smaller than one in so many, and shared by all features."""
 _CHUNK = 500
 _MOST_BINS = 10
 _ROWS_PER_BIN = 5
@@ -97,12 +100,13 @@ def compare_counts(old_B: Counts, new_B: Counts, *, alpha: float, seed: int) -> 
     if len(pooled_B) < 2:
         return Difference(0.0, 1.0, 0.0, 0.0)
     generator = np.random.default_rng(seed)
-    drawn_RB = generator.multivariate_hypergeometric(pooled_B, num_new, size=PERMUTATIONS, method="marginals")
+    times = max(PERMUTATIONS, math.ceil(_PER_ALPHA / alpha))
+    drawn_RB = generator.multivariate_hypergeometric(pooled_B, num_new, size=times, method="marginals")
     found = _log_likelihood_ratio(pooled_B, new_B[None])[0]
     hits = int((_log_likelihood_ratio(pooled_B, drawn_RB) >= found - _TINY).sum())
     by_chance = np.quantile(_stability_index(pooled_B - drawn_RB, drawn_RB), 1 - alpha)
     value = float(_stability_index(old_B[None], new_B[None])[0])
-    return Difference(value, (1 + hits) / (1 + PERMUTATIONS), float(by_chance), _divergence(old_B, new_B))
+    return Difference(value, (1 + hits) / (1 + times), float(by_chance), _divergence(old_B, new_B))
 
 
 def _log_likelihood_ratio(pooled_B: Counts, new_RB: Counts) -> Floats:
@@ -150,7 +154,7 @@ def compare_vectors(old_ND: Vectors, new_MD: Vectors, *, alpha: float, seed: int
     distances = np.sqrt(np.maximum(squares[:, None] + squares[None] - 2 * pooled @ pooled.T, 0)).astype(np.float32)
     np.fill_diagonal(distances, 0)
     is_new = np.concatenate([np.zeros(len(old_ND), bool), np.ones(len(new_MD), bool)])
-    generator, drawn = np.random.default_rng(seed), np.empty(_VECTOR_PERMUTATIONS)
+    generator, drawn = np.random.default_rng(seed), np.empty(max(_VECTOR_PERMUTATIONS, math.ceil(_PER_ALPHA / alpha)))
     for start in range(0, len(drawn), _CHUNK):
         size = min(_CHUNK, len(drawn) - start)
         drawn[start : start + size] = _energy(distances, generator.permuted(np.tile(is_new, (size, 1)), axis=1).T)

@@ -55,8 +55,12 @@ def collect_arrivals(workspace: Workspace, *, judge: Judge) -> Artifact:
 
 
 def known_objects(store: ModelStore, raw: Path) -> dict[str, str]:
-    """Tags of the objects that the live model's data was read from; of a model without a baseline, those read last."""
+    """Tags of the objects that the live model's data was read from; of a model without a baseline, those read last.
+
+    While nothing is live, those of the version that was tried last.
+    """
     production = store.production()
-    if production is not None and store.baselines.has(production.version):
-        return read_objects(store.baselines.fetch(production.version).path)
+    version = production.version if production else store.tried_last()
+    if version is not None and store.baselines.has(version):
+        return read_objects(store.baselines.fetch(version).path)
     return read_objects(raw)

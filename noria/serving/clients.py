@@ -7,7 +7,9 @@ import hmac
 import ipaddress
 import os
 import secrets
+import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 KEY = "NORIA_CLIENTS_KEY"
@@ -38,11 +40,12 @@ def clients_key(path: Path, environment: Mapping[str, str]) -> bytes:
     """The secret behind pseudonyms: the environment's, or that of this machine, made when there is none."""
     if given := environment.get(KEY):
         return given.encode()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return path.read_bytes()
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(secrets.token_bytes(_KEY_BYTES))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)  # for its owner alone
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(secrets.token_bytes(_KEY_BYTES))
+        with suppress(FileExistsError):
+            os.link(temporary, path)  # whole or not at all: an empty secret would be none
+        Path(temporary).unlink()
     return path.read_bytes()

@@ -152,10 +152,8 @@ class Taker:
             if intake.accepted and not path.exists():
                 rows = []
                 for event in self.intakes.events(intake.accepted):
-                    right = event["correction"] or str(
-                        event["response"][next(iter(self.scenario.response.model_fields))]
-                    )
-                    row = row_of(event, right, scenario=self.scenario)
+                    right = right_by(event, scenario=self.scenario)
+                    row = row_of(event, right, scenario=self.scenario) if right is not None else None
                     assert row is not None, "an accepted opinion has a row"
                     rows.append((str(event["id"]), row))
                 write_feedback(path, rows)
@@ -185,7 +183,8 @@ def right_by(event: Event, *, scenario: Scenario) -> str | None:
     if not event["is_right"]:
         correction: str | None = event["correction"]
         return correction
-    return str(event["response"][next(iter(scenario.response.model_fields))]) or None
+    answer = event["response"].get(next(iter(scenario.response.model_fields)))  # another version may answer otherwise
+    return str(answer) or None if answer is not None else None
 
 
 def row_of(event: Event, right: str, *, scenario: Scenario) -> Row | None:

@@ -8,6 +8,7 @@ A record is written once and never again; it is what an intake is: the rows and 
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -59,12 +60,15 @@ class Intake:
 
 
 class Intakes:
-    """The intakes of one model's feedback; `cache` keeps their records on this machine."""
+    """The intakes of one model's feedback; `cache` keeps their records on this machine, of each `place` its own.
 
-    def __init__(self, objects: Objects, name: str, *, cache: Path) -> None:
+    The place is the URL or path of the model in the store: another store has other intakes of the same numbers.
+    """
+
+    def __init__(self, objects: Objects, name: str, *, place: str, cache: Path) -> None:
         self._objects = objects
         self._name = name
-        self._cache = cache / name / "intakes"
+        self._cache = cache / name / "intakes" / hashlib.sha256(place.encode()).hexdigest()[:12]
 
     def all(self) -> list[Intake]:
         """The intakes so far, in order."""
@@ -81,9 +85,10 @@ class Intakes:
         return [name for name in self._objects.names(f"{self._name}/feedback") if name not in taken]
 
     def events(self, names: Sequence[str]) -> Iterator[Event]:
-        """The feedback of these names, in their order."""
+        """The feedback of these names, in their order; few are in memory at once, since each may be an image."""
         with ThreadPoolExecutor(_AT_ONCE) as pool:
-            yield from pool.map(self._event, names)
+            for start in range(0, len(names), _AT_ONCE):
+                yield from pool.map(self._event, names[start : start + _AT_ONCE])
 
     def _event(self, name: str) -> Event:
         stored = self._objects.read(f"{self._name}/feedback/{name}")

@@ -107,13 +107,18 @@ class Watched:
 
 
 class Lease:
-    """A lease that is held, and confirmed by a thread until it is released or lost."""
+    """A lease that is held, and confirmed by a thread until it is released or lost.
+
+    Another thread holds the clock against it: a store that takes minutes not to answer keeps the first one waiting.
+    """
 
     def __init__(self, watched: Watched, holder: Holder, tag: str, *, lost: Callable[[str], None]) -> None:
         self._watched, self._holder, self._tag, self._lost = watched, holder, tag, lost
-        self._done = threading.Event()
+        self._done, self._confirmed = threading.Event(), time.monotonic()
         self._thread = threading.Thread(target=self._beat, name="lease", daemon=True)
+        self._clock = threading.Thread(target=self._count, name="lease clock", daemon=True)
         self._thread.start()
+        self._clock.start()
 
     def release(self) -> None:
         """Give it back, if it is still ours. A store that does not answer lets it expire."""
@@ -125,17 +130,25 @@ class Lease:
             logger.warning("the lease is left to expire within %g s: %s", EXPIRY_S, error.what)
 
     def _beat(self) -> None:
-        confirmed, why = time.monotonic(), ""
-        while not why and not self._done.wait(BEAT_S):
+        while not self._done.wait(BEAT_S):
             asked = time.monotonic()
             try:
-                why = "" if self._confirm(replace(self._holder, beat=_now())) else "another run has taken it over"
-                confirmed = asked
+                if not self._confirm(replace(self._holder, beat=_now())):
+                    self._lose("another run has taken it over")
+                self._confirmed = asked
             except StoreError as error:
                 logger.warning("the lease could not be confirmed: %s", error.what)
-                if asked - confirmed > EXPIRY_S - BEAT_S:
-                    why = f"the store has not answered for {asked - confirmed:.0f} s"
-        if why:
+
+    def _count(self) -> None:
+        most_s = EXPIRY_S - BEAT_S
+        while (left_s := self._confirmed + most_s - time.monotonic()) > 0:
+            if self._done.wait(left_s):
+                return
+        self._lose(f"the store has not answered for {most_s:g} s")
+
+    def _lose(self, why: str) -> None:
+        if not self._done.is_set():
+            self._done.set()
             self._lost(why)
 
     def _confirm(self, holder: Holder) -> bool:

@@ -64,7 +64,7 @@ class ModelStore:
         self.journal = Journal(self._objects, name)
         self.checkpoints = Checkpoints(self._objects, name, place=self.place(), cache=cache)
         self.baselines = Baselines(self._objects, name, place=self.place(), cache=cache)
-        self.intakes = Intakes(self._objects, name, cache=cache)
+        self.intakes = Intakes(self._objects, name, place=self.place(), cache=cache)
         self._pointer = Pointer(self._objects, name, journal=self.journal, place=self.place())
 
     def publish(self, bundle: Path) -> Artifact:
@@ -311,6 +311,11 @@ class ModelStore:
             When an object of theirs can't be read.
         """
         return read_observations(self._objects, self.name, canary)
+
+    def tried_last(self) -> str | None:
+        """The version with a baseline that was staged last: its rows are no news, whatever became of it."""
+        staged = (event.version for event in reversed(self.journal.events()) if event.kind == "staged")
+        return next((version for version in staged if self.baselines.has(version)), None)
 
     def place(self, version: str | None = None) -> str:
         """URL or path of the model or of one version, for people."""

@@ -11,7 +11,7 @@ from noria.evaluation.inference import num_cores
 from noria.scenarios.base import Row
 from noria.serving.bundle import open_bundle
 from noria.serving.consent import Consent
-from noria.serving.contest import Verdict, already_live, contest, was_taken_back
+from noria.serving.contest import Decision, Verdict, already_live, contest, was_taken_back
 from noria.serving.journal import EventKind
 from noria.serving.pointer import Canary, Mode, Production
 from noria.serving.predictor import Predictor
@@ -19,6 +19,8 @@ from noria.serving.store import ModelStore
 from noria.serving.trial_verdict import TrialVerdict, judge_trial
 
 logger = logging.getLogger(__name__)
+
+_OF_A_TRIAL: Mapping[str, Decision] = {"promote": "promote", "withdraw": "keep", "go on": "canary"}
 
 
 def update_production(
@@ -46,29 +48,52 @@ def update_production(
     BundleError
         When either model is damaged.
     """
-    before, judging = store.settled(), Judging(config, evaluate, seed, consent)
+    judged, judging = judge_canary(store, deploy=deploy, config=config), Judging(config, evaluate, seed, consent)
+    if judged is None:
+        return _update(store, challenger, rows, store.settled(), deploy=deploy, judging=judging)
+    if judged.challenger == challenger and judged.decision == "promote":
+        return judged
+    verdict = _update(store, challenger, rows, store.settled(), deploy=deploy, judging=judging)
+    return replace(verdict, trial=judged.trial)
+
+
+def judge_canary(store: ModelStore, *, deploy: DeployConfig, config: UpdateConfig) -> Verdict | None:
+    """Judge the canary that stands by what the servers counted, and carry it out; None where none stands.
+
+    promote, keep (it was withdrawn), or canary (it goes on).
+
+    Raises
+    ------
+    StoreError, BundleError
+        As `update_production`.
+    """
+    before = store.settled()
     if before is None or before.canary is None:
-        return _update(store, challenger, rows, before, deploy=deploy, judging=judging)
+        return None
     canary = before.canary
     trial = judge_trial(canary, store.observed(canary), champion=before.version, deploy=deploy, config=config)
-    live = _carry_out(store, canary, trial, over=before)
-    if canary.version == challenger and trial.decision == "promote":
-        return Verdict("promote", trial.reasons, challenger=challenger, champion=before.version, trial=trial)
-    verdict = _update(store, challenger, rows, live, deploy=deploy, judging=judging)
-    return replace(verdict, trial=trial)
+    _carry_out(store, canary, trial, over=before)
+    return Verdict(
+        _OF_A_TRIAL[trial.decision], trial.reasons, challenger=canary.version, champion=before.version, trial=trial
+    )
 
 
-def _carry_out(store: ModelStore, canary: Canary, trial: TrialVerdict, *, over: Production) -> Production:
+def nothing_is_tried(live: Production | None) -> Verdict:
+    """What is to be said where no canary stands."""
+    version = live.version if live else ""
+    return Verdict("keep", ("nothing is tried beside what is live",), challenger=version, champion=version or None)
+
+
+def _carry_out(store: ModelStore, canary: Canary, trial: TrialVerdict, *, over: Production) -> None:
     reason, details = f"as a {canary.mode}: {'; '.join(trial.reasons)}", {"trial": asdict(trial)}
     if trial.decision == "promote":
-        return store.promote(canary.version, reason=reason, over=over, details=details)
-    if trial.decision == "withdraw":
-        return store.withdraw(reason=reason, over=over, details=details)
-    if trial.is_overdue:
+        store.promote(canary.version, reason=reason, over=over, details=details)
+    elif trial.decision == "withdraw":
+        store.withdraw(reason=reason, over=over, details=details)
+    elif trial.is_overdue:
         logger.warning("the %s %s is overdue: %s", canary.mode, canary.version, trial.reasons[-1])
         if not store.journal.has("overdue", canary.version):
             store.journal.record("overdue", canary.version, reason=reason, details=details)
-    return over
 
 
 def propose(

@@ -145,3 +145,10 @@ def test_a_list_of_refused_objects_that_was_damaged_says_what_to_do(tmp_path):
     with pytest.raises(ConfigError, match="no list of refused objects") as caught:
         read_refused(tmp_path)
     assert "delete it" in str(caught.value)
+
+
+def test_digests_that_were_cut_short_are_computed_again(tmp_path):
+    write(tmp_path, {"s/rows.csv": b"a"})
+    (tmp_path / "tags.json").write_text('{"')
+    assert tags(tmp_path, path="s", remembered=tmp_path / "tags.json") == tags(tmp_path, path="s")
+    assert json.loads((tmp_path / "tags.json").read_text())

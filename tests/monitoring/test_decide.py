@@ -45,8 +45,12 @@ def lost(drop: float, margin: float, *, judged: bool = True) -> FreshMetric:
     [
         (QUIET, "none", "no trigger fired"),
         (seen(rows=0, untried=0), "none", "nothing came"),
-        (seen(version=None, rows=0), "none", "nothing is live"),
-        (seen(version=None), "retrain", "first training"),
+        (seen(version=None, rows=0, untried=0, tried=None), "none", "nothing is live"),
+        (seen(version=None, tried=None), "retrain", "first training"),
+        (seen(version=None, rows=500, untried=0), "none", "nothing came that version 0123456789ab was not trained on"),
+        (replace(seen(version=None, rows=0, untried=0), unfinished=True), "retrain", "ended before it was done"),
+        (replace(seen(version=None, rows=0, untried=0), unjudged="ba9876543210"), "retrain", "ba9876543210 was staged"),
+        (replace(seen(rows=0, untried=0), unfinished=True), "none", "nothing came"),
         (seen(untried=1000), "retrain", "1,000 rows came that no training has seen"),
         (seen(rows=5000, untried=0), "none", "5,000 rows that the champion does not know"),
         (seen(features=(DRIFTED,)), "retrain", "1 of 1 features drifted: num_chars"),
@@ -110,7 +114,7 @@ def test_whatever_is_decided_has_reasons_with_all_rules_behind_it(situation):
 @given(situations)
 def test_with_everything_off_only_the_first_training_is_called_for(situation):
     decided = decide(situation, config=ALL_OFF)
-    first = situation.monitoring.version is None and situation.monitoring.rows > 0
+    first = situation.monitoring.version is None and situation.monitoring.untried > 0
     assert decided.action == ("retrain" if first else "none")
     assert not any(rule.fired for rule in decided.triggers)
 

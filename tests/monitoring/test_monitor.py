@@ -8,9 +8,13 @@ import pytest
 import tiny
 from arriving import arrive, rows_like_known
 
+from noria.artifacts import write_artifact
 from noria.data.rows import read_rows
+from noria.data.source_objects import read_objects
 from noria.monitoring.baseline import read_baseline
 from noria.monitoring.report import read_monitoring
+from noria.serving.arriving import known_objects
+from noria.serving.bundle import read_bundle, version_of
 from noria.serving.deployment import stage_bundle
 from noria.serving.store import store_of
 from tasks.decide import decide
@@ -130,3 +134,28 @@ def test_a_challenger_whose_run_was_killed_before_the_verdict_is_not_forgotten(l
     _, decided = look(live)
     assert decided["action"] == "retrain"
     assert "never judged" in decided["reasons"][0]
+
+
+def test_a_first_run_that_was_killed_after_it_read_the_source_is_gone_on_with(workspace):
+    with write_artifact(workspace.raw, kind="raw"):
+        pass
+    arrive(workspace, [])
+    _, decided = look(workspace)
+    assert decided["action"] == "retrain"
+    assert "the run that read the source ended before it was done" in decided["reasons"][0]
+    stage_bundle(store_of(workspace), read_bundle(workspace.bundle))
+    _, decided = look(workspace)
+    assert decided["action"] == "retrain"
+    assert "never judged" in decided["reasons"][0]
+
+
+def test_a_first_model_that_was_no_better_than_guessing_is_not_trained_again_on_the_same(workspace):
+    deploy.fn(workspace)
+    store, version = store_of(workspace), version_of(read_bundle(workspace.bundle))
+    store.journal.record("kept", version)
+    arrive(workspace, [])
+    assert look(workspace)[1]["action"] == "none"
+    assert known_objects(store, workspace.root / "nowhere") == read_objects(store.baselines.fetch(version).path)
+    arrive(workspace, rows_like_known(50, seed=1))
+    found, decided = look(workspace)
+    assert (found.version, found.untried, found.tried, decided["action"]) == (None, 50, version, "retrain")

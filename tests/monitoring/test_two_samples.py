@@ -165,3 +165,13 @@ def test_every_row_is_in_one_bin(values, num_new):
     old_B, new_B = bin_numbers(old, new)
     assert (old_B.sum(), new_B.sum()) == (len(old), len(new))
     assert len(old_B) == len(new_B) <= 12
+
+
+def test_no_alpha_is_so_small_that_nothing_can_drift():
+    generator = np.random.default_rng(5)
+    numbers = [{f"f{place}": generator.normal(size=n) for place in range(20)} for n in (300, 200)]
+    numbers[1]["f3"] = numbers[1]["f3"] + 5
+    vectors = [generator.normal(size=(n, 3)).astype(np.float32) + shift for n, shift in ((60, 0), (50, 5))]
+    old, new = (Sample(Columns(side, {}), NOTHING, place) for side, place in zip(numbers, vectors, strict=True))
+    found = find_drift(old, new, config=DriftConfig(alpha=0.001), seed=0)
+    assert {one.name for one in found if one.drifted} == {"f3", "representation"}

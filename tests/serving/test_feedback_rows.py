@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import hours
 import httpx
@@ -17,6 +20,7 @@ from noria.scenarios import load_scenario
 from noria.serving.clients import clients_key, pseudonym_of
 from noria.serving.feedback import Shelf
 from noria.serving.feedback_rows import Taker, row_of, said_of
+from noria.serving.intakes import Intakes
 from noria.serving.objects import LocalObjects
 from noria.serving.store import ModelStore
 from tasks.ingest import ingest
@@ -192,6 +196,55 @@ def test_a_client_is_kept_as_a_pseudonym_that_the_store_does_not_tell(tmp_path):
     assert (tmp_path / "clients.key").stat().st_mode & 0o077 == 0
     assert pseudonym_of("10.0.0.1", key=key) == pseudonym_of("10.0.0.1", key=key) != pseudonym_of("10.0.0.2", key=key)
     assert clients_key(tmp_path / "clients.key", {"NORIA_CLIENTS_KEY": "shared"}) == b"shared"
+
+
+def test_servers_that_start_at_once_have_one_secret_and_none_an_empty_one(tmp_path):
+    with ThreadPoolExecutor(8) as pool:
+        keys = set(pool.map(lambda _: clients_key(tmp_path / "clients.key", {}), range(64)))
+    assert [len(key) for key in keys] == [32]
+    assert [path.name for path in tmp_path.iterdir()] == ["clients.key"]
+
+
+def test_an_answer_of_a_version_that_answered_otherwise_is_counted_and_ends_no_update(place):
+    workspace, shelf = place
+    event = {"client": "c1", "request": {"text": "早餐很好"}, "model_version": "0123456789ab"}
+    shelf.keep({**event, "response": {"class": "pos"}, "is_right": True, "correction": None})
+    shelf.keep({**event, "response": {"class": "neg"}, "is_right": False, "correction": "pos"})
+    (intake,) = taker_of(workspace, use="all").take()
+    assert intake.said == {"0123456789ab": {"right": 1, "wrong": 1}}
+    assert rows_of(workspace) == [("早餐很好", "pos")]
+
+
+def test_another_store_has_intakes_of_its_own(place):
+    workspace, shelf = place
+    say(shelf, "这个酒店真的不错", right="pos")
+    taker_of(workspace).take()
+    shutil.move(workspace.root / "store", workspace.root / "old")
+    other = ModelStore(str(workspace.root / "other"), name="reviews", cache=workspace.store_cache)
+    say(Shelf(LocalObjects(workspace.root / "other"), "reviews"), "早餐很好", right="pos")
+    taker = replace(taker_of(workspace), store=other)
+    (intake,) = taker.take()
+    assert len(intake.taken) == 1
+    assert other.intakes.all() == [intake]
+    fresh = ModelStore(str(workspace.root / "other"), name="reviews", cache=workspace.store_cache)
+    assert fresh.intakes.waiting(fresh.intakes.all()) == []
+
+
+def test_much_feedback_is_never_in_memory_at_once(tmp_path):
+    read = []
+
+    class Counted(LocalObjects):
+        def read(self, key):
+            read.append(key)
+            return super().read(key)
+
+    shelf = Shelf(LocalObjects(tmp_path), "reviews")
+    for number in range(40):
+        say(shelf, f"{number}", right="pos")
+    intakes = Intakes(Counted(tmp_path), "reviews", place="here", cache=tmp_path / "cache")
+    next(events := intakes.events(intakes.waiting([])))
+    assert len(read) <= 8
+    assert len(list(events)) == 39
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from s3_server import s3_server
 
-from noria.errors import WorkspaceBusy
+from noria.errors import StoreError, WorkspaceBusy
 from noria.lease import LIFELINE, hold
 from noria.serving import lease
 from noria.serving.lease import Holder, Lease, Watched, take
@@ -91,6 +91,31 @@ def test_who_does_not_confirm_it_loses_it_and_finds_out(objects, quick):
     assert why == ["another run has taken it over"]
     late.release()
     assert Watched(objects, "reviews").look()[0].run == OTHER.run
+
+
+class Silent(LocalObjects):
+    """A store that keeps whoever asks waiting, and does not answer."""
+
+    is_silent = False
+
+    def swap(self, key, data, tag):
+        if self.is_silent:
+            time.sleep(3)
+            raise StoreError("no answer")
+        return super().swap(key, data, tag)
+
+
+def test_a_store_that_does_not_answer_for_long_costs_the_lease_before_another_may_take_it(tmp_path, quick):
+    objects = Silent(tmp_path)
+    held, why = kept(objects, ONE)
+    time.sleep(0.5)
+    objects.is_silent, begun = True, time.monotonic()
+    while not why and time.monotonic() - begun < 5:
+        time.sleep(0.02)
+    assert time.monotonic() - begun < 1.0  # the expiry, that of who waits
+    assert why == ["the store has not answered for 0.9 s"]
+    held.release()
+    assert len(why) == 1
 
 
 def test_a_clock_that_is_a_year_off_changes_nothing(objects, quick):

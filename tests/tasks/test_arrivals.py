@@ -9,8 +9,11 @@ import random
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 import hours
+import pyarrow as pa
 import pytest
 import s3fs
 import tiny
@@ -105,6 +108,30 @@ def test_objects_that_fail_together_and_pass_apart_are_refused_and_tried_again_t
     source.put("04.csv", hours.table(negative[:40]))
     again = hours.Found(workspace)
     assert (len(again.rows), again.facts["objects_new"], refused(workspace)) == (160, 4, [])
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_who_is_killed_while_the_parts_of_what_failed_are_removed_lets_nothing_in(
+    workspace, source, monkeypatch, number
+):
+    source.put("00.csv", hours.hour(0, 200))
+    ingest.fn(workspace)
+    rows = good_rows(320, seed=1)
+    positive, negative = ([row for row in rows if row[1] == label] for label in ("pos", "neg"))
+    source.put("01.csv", hours.table(positive[:80]))
+    source.put("02.csv", hours.table([*positive[80:120], *negative[:10]]))
+    remove, left = shutil.rmtree, itertools.count(1)
+
+    def die(path, **settings):
+        if Path(path).parent == workspace.batches and next(left) == number:
+            raise KeyboardInterrupt
+        remove(path, **settings)
+
+    with monkeypatch.context() as dying, pytest.raises(KeyboardInterrupt):
+        dying.setattr(shutil, "rmtree", die)
+        arrivals.fn(workspace)
+    found = hours.Found(workspace)
+    assert (found.rows, found.facts["objects_refused"]) == ([], 2)
 
 
 def test_a_bad_object_holds_back_no_good_one_and_can_be_tried_again(workspace, source):
@@ -316,3 +343,39 @@ def fetches(monkeypatch) -> list[str]:
 
     monkeypatch.setattr(s3fs.S3FileSystem, "_get_file", counted)
     return seen
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "why"),
+    [
+        ("01.csv", hours.hour(1).decode().encode("utf-16"), "the header is not CSV"),
+        ("01.csv.bz2", b"BZh9" + bytes(30), "Invalid data stream"),
+        ("01.csv.gz", b"\x1f\x8b\x08" + bytes(7), "the source can't be read"),
+    ],
+)
+def test_a_file_that_can_never_be_read_is_refused_and_ends_no_update(workspace, source, name, data, why):
+    source.put("00.csv", hours.hour(0, 200))
+    ingest.fn(workspace)
+    source.put(name, data)
+    source.put("02.csv", hours.hour(2))
+    found = hours.Found(workspace)
+    assert found.objects == ["02.csv"]
+    assert why in found.batches[name]["reasons"][0]
+    assert read_all(workspace) == ["00.csv", "02.csv"]
+
+
+def test_what_an_earlier_release_measured_otherwise_is_judged_again(workspace, source):
+    source.put("00.csv", hours.hour(0, 200))
+    ingest.fn(workspace)
+    source.put("01.csv", hours.hour(1))
+    before = hours.Found(workspace)
+    measure = workspace.scenario.measure
+
+    def more(rows):
+        measured = measure(rows)
+        return measured.append_column("num_rows_before", pa.array([0] * measured.num_rows, pa.int64()))
+
+    workspace.__dict__["scenario"] = replace(workspace.scenario, measure=more)
+    after = hours.Found(workspace)
+    assert after.ids == before.ids
+    assert {row["num_rows_before"] for row in after.rows} == {0}

@@ -19,6 +19,8 @@ from noria.serving.store import store_of
 from noria.serving.update import update_production
 from noria.workspace import Workspace
 from tasks.deploy import deploy
+from tasks.notify import _changes, change_in_words, changed
+from tasks.trial import trial
 from tasks.update import update
 
 CANARY = "deploy: {canary: 0.05, canary_requests: 20}\n"
@@ -177,3 +179,36 @@ def decide(workspace, version):
         evaluate=config.evaluate,
         seed=config.seed,
     )
+
+
+def test_a_canary_is_judged_without_a_challenger_and_only_its_end_is_news(canary):
+    update.fn(canary)
+    assert [what for what, _ in _changes(verdict_of(canary))] == [f"{version_of_canary(canary)} is tried on requests"]
+    own = version_of_canary(canary)
+    assert trial.fn(canary).facts["decision"] == "canary"
+    assert not changed(read_artifact(canary.trial))
+    update.fn(canary)
+    assert not changed(read_artifact(canary.verdict))  # it stands there already
+    observe(canary, answers=30)
+    judged = trial.fn(canary)
+    assert judged.facts["decision"] == "promote"
+    verdict = json.loads((judged.path / "verdict.json").read_text())
+    assert change_in_words(verdict)[0] == f"{own} went live after its trial"
+    assert "it is no worse" in trial.summary(canary)
+    assert (store_of(canary).production().version, moves(canary)) == (own, ["promoted", "canary", "promoted"])
+    assert trial.fn(canary).facts["decision"] == "keep"  # a person was faster
+    assert not changed(read_artifact(canary.trial))
+
+
+def test_a_canary_that_errs_is_withdrawn_without_a_challenger(canary):
+    update.fn(canary)
+    own = version_of_canary(canary)
+    observe(canary, answers=10, errors=5)
+    judged = trial.fn(canary)
+    assert judged.facts["decision"] == "keep"
+    assert change_in_words(json.loads((judged.path / "verdict.json").read_text()))[0].startswith(f"{own} was withdrawn")
+    assert store_of(canary).production().canary is None
+
+
+def version_of_canary(workspace):
+    return store_of(workspace).production().canary.version
