@@ -25,7 +25,7 @@ SHOWS_ONLY = frozenset(
     {
         "noria/errors.py",
         "noria/events.py",
-        "noria/lease.py",
+        "noria/lifeline.py",
         "noria/traces.py",
         "noria/workspace.py",
         "noria/data/report.py",

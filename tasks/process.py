@@ -1,6 +1,6 @@
 """A stage's own process: events, a time limit, and an end when the runner that started it ends.
 
-The runner holds the write end of a FIFO open for as long as it lives (`noria.lease`), and the stage
+The runner holds the write end of a FIFO open for as long as it lives (`noria.lifeline`), and the stage
 reads from it: end of file means that the runner was cancelled, terminated or killed, and the stage
 ends its whole process group. The kernel closes the FIFO whatever happened, so no signal is missed.
 """
@@ -26,7 +26,7 @@ from types import FrameType
 from noria.artifacts import Artifact
 from noria.errors import DiskFull, NoriaError, Preempted
 from noria.events import emit, record
-from noria.lease import LIFELINE
+from noria.lifeline import LIFELINE
 from noria.traces import span
 from noria.workspace import Workspace
 from tasks.node import Node

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from noria.errors import WorkspaceBusy
-from noria.lease import LIFELINE, holder, occupy
+from noria.lease import holder, occupy
+from noria.lifeline import LIFELINE
 from noria.workspace import Workspace
 
 HOLDER = """

@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import atexit
 import gc
-import subprocess
 import sys
 from pathlib import Path
-
-import yaml
 
 from noria.artifacts import Artifact, read_artifact, write_artifact
 from noria.workspace import Workspace
@@ -42,6 +39,10 @@ NODES = tuple(_node(number) for number in range(NUM_STEPS))
 
 def write_workspace(root: Path) -> None:
     """Make a directory a workspace of these stages."""
+    import subprocess  # not for the stages, whose process this module is
+
+    import yaml
+
     root.mkdir(parents=True)
     git = ("git", "-c", "user.name=noria", "-c", "user.email=noria@localhost")
     subprocess.run([*git, "init", "--quiet"], cwd=root, check=True)

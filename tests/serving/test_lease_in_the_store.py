@@ -14,7 +14,8 @@ import pytest
 from s3_server import s3_server
 
 from noria.errors import StoreError, WorkspaceBusy
-from noria.lease import LIFELINE, hold
+from noria.lease import hold
+from noria.lifeline import LIFELINE
 from noria.serving import lease
 from noria.serving.lease import Holder, Lease, Watched, take
 from noria.serving.objects import LocalObjects

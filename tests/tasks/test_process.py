@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from noria.errors import Preempted
-from noria.lease import LIFELINE, occupy
+from noria.lease import occupy
+from noria.lifeline import LIFELINE
 from noria.workspace import Workspace
 
 STAGE = """
