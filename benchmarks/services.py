@@ -127,7 +127,7 @@ class Postgres:
 def s3(directory: Path) -> tuple[Service, dict[str, str]]:
     """SeaweedFS on free ports, and what its clients need to know."""
     directory.mkdir(parents=True, exist_ok=True)
-    ports = dict(zip(("s3", "master", "volume", "filer", "admin"), _free_ports(5), strict=True))
+    ports = dict(zip(("s3", "master", "volume", "filer", "admin"), free_ports(5), strict=True))
     keys = {"accessKey": S3_ENVIRONMENT["AWS_ACCESS_KEY_ID"], "secretKey": S3_ENVIRONMENT["AWS_SECRET_ACCESS_KEY"]}
     identity = {"name": "noria", "credentials": [keys], "actions": ["Admin", "Read", "Write", "List", "Tagging"]}
     config = directory / "s3.json"
@@ -202,10 +202,10 @@ def family_of(pid: int) -> list[psutil.Process]:
 
 def free_port() -> int:
     """A port that nobody listens on now."""
-    return _free_ports(1)[0]
+    return free_ports(1)[0]
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """Ports below 55,535 that are free together with those 10,000 above, where SeaweedFS has gRPC."""
     ports: list[int] = []
     while len(ports) < count:

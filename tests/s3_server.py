@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,8 +15,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.services import free_ports
+
 _START_S = 60.0
-_GRPC_OFFSET = 10_000
 
 
 @dataclass(frozen=True)
@@ -92,21 +92,3 @@ def _wait(endpoint: str, process: subprocess.Popen[bytes], log: Path) -> None:
             pass
         time.sleep(0.1)
     raise TimeoutError(log.read_text(errors="replace")[-2_000:])
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that are free together with their gRPC ports, 10,000 above."""
-    ports: list[int] = []
-    while len(ports) < count:
-        with socket.socket() as first, socket.socket() as second:
-            first.bind(("127.0.0.1", 0))
-            port = first.getsockname()[1]
-            if port + _GRPC_OFFSET > 65_535:
-                port -= 2 * _GRPC_OFFSET
-            try:
-                second.bind(("127.0.0.1", port + _GRPC_OFFSET))
-            except OSError:
-                continue
-        if port not in ports:
-            ports.append(port)
-    return ports

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from noria.cli.options import add_directory
+from noria.cli.options import add_directory, add_wait
 
 if TYPE_CHECKING:
     from noria.workspace import Workspace
@@ -22,9 +22,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Add the command."""
     parser = subparsers.add_parser("run", help="run what changed, from the sources to a model in production")
     add_directory(parser)
-    parser.add_argument(
-        "--wait-s", type=float, default=3600.0, metavar="S", help="how long to wait for another run (default: 3600)"
-    )
+    add_wait(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import time
 
-from noria.cli.options import add_directory
+from noria.cli.options import add_directory, add_wait
 from noria.cli.run import flow_ready, show_nodes
 
 _CALLED = 15
@@ -15,9 +15,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Add the command."""
     parser = subparsers.add_parser("update", help="evaluate the champion on what arrived; train anew if it should")
     add_directory(parser)
-    parser.add_argument(
-        "--wait-s", type=float, default=3600.0, metavar="S", help="how long to wait for another run (default: 3600)"
-    )
+    add_wait(parser)
 
 
 def run(args: argparse.Namespace) -> int:

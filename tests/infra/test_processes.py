@@ -6,7 +6,6 @@ No container engine is at hand, so what containers add (images, networks, limits
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import os
 import re
 import shutil
@@ -21,8 +20,8 @@ import httpx
 import pytest
 import s3fs
 from declared import INFRA, KUBERNETES, Addresses, Declared, compose_services, kubernetes_containers, running
-from s3_server import free_ports
 
+from benchmarks.services import free_ports
 from noria.serving.bundle import version_of
 from noria.serving.store import store_of
 from noria.workspace import Workspace
@@ -172,7 +171,6 @@ def test_the_containers_of_kubernetes_pass_their_probes(database, objects, serve
         check_prefect(addresses.here("http://prefect:4200"))
 
 
-@pytest.mark.skipif(importlib.util.find_spec("flows.watch") is None, reason="there is no watch yet")
 def test_the_watch_is_at_work_until_it_is_told_to_end(services, addresses, tmp_path):
     with (
         running(services["prefect"], addresses, cwd=tmp_path),
@@ -182,7 +180,6 @@ def test_the_watch_is_at_work_until_it_is_told_to_end(services, addresses, tmp_p
         watch.wait(5)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("noria.cli.metrics") is None, reason="there is no `noria metrics` yet")
 def test_the_metrics_of_runs_are_told(services, addresses, served):
     with running(services["runs"], addresses, cwd=served):
         assert "noria_" in httpx.get(addresses.here("http://127.0.0.1:9464/metrics"), timeout=60).text
