@@ -1,7 +1,7 @@
 """Training on one GPU, ours against its peers; it runs on a bare GPU host, from a plain copy of this repository.
 
-    python benchmarks/training_gpu.py [--wheels DIR] [--workloads DIR] [--minutes 25] [STAGE ...]
-    python benchmarks/training_gpu.py --tiny        (no GPU: everything once, small, to see that it runs)
+    python -m benchmarks.training_gpu [--wheels DIR] [--workloads DIR] [--minutes 25] [STAGE ...]
+    python -m benchmarks.training_gpu --tiny        (no GPU: everything once, small, to see that it runs)
 
 It uses the Python that runs it, and needs of its packages torch, numpy, pyarrow, pyyaml, safetensors and
 tokenizers; with transformers and accelerate the Trainer takes part. `--wheels` brings pydantic, which
@@ -13,14 +13,12 @@ benchmarks/gpu/stages.py.
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 import sys
 import tempfile
-import zipfile
 from pathlib import Path
 
-_REPOSITORY = Path(__file__).resolve().parent.parent
+from benchmarks.gpu.host import REPOSITORY, put_on_path
+
 _STAGES = ("decoder", "decoder-loss", "encoder-decoder")
 
 
@@ -36,7 +34,7 @@ def main() -> None:
             path = measure(
                 args.stages or _STAGES,
                 workloads=args.workloads or scratch / "workloads",
-                output=args.output or (scratch_results() if args.tiny else _REPOSITORY / "benchmarks" / "results"),
+                output=args.output or (scratch_results() if args.tiny else REPOSITORY / "benchmarks" / "results"),
                 seconds=60 * args.minutes,
                 rows=args.rows,
                 tiny=args.tiny,
@@ -45,32 +43,6 @@ def main() -> None:
             print(error, file=sys.stderr)
             sys.exit(error.exit_code)
         print(path)
-
-
-def put_on_path(wheels: Path | None, unzipped: Path) -> None:
-    """Make the repository and the wheels importable, here and in the processes of the contenders.
-
-    Exits with 2, and the command that downloads the wheels, when pydantic can't be imported then.
-    """
-    entries = [str(_REPOSITORY)]
-    for wheel in sorted(wheels.glob("*.whl")) if wheels else ():
-        with zipfile.ZipFile(wheel) as archive:
-            archive.extractall(unzipped)
-        entries = [str(_REPOSITORY), str(unzipped)]
-    sys.path[:1] = entries  # in place of this script's own directory
-    os.environ["PYTHONPATH"] = os.pathsep.join([*entries, *filter(None, [os.environ.get("PYTHONPATH")])])
-    try:
-        import pydantic  # noqa: F401 - whether it is there, with its compiled part
-    except ImportError as error:
-        version = f"{sys.version_info.major}.{sys.version_info.minor}"
-        print(
-            f"{error}. Noria reads its settings with pydantic, whose pydantic_core is compiled. Where there is a "
-            f"network, download wheels of this Python ({version}) and machine, bring them here and name their "
-            f"directory with --wheels:\n    pip download --dest wheels --only-binary=:all: --python-version {version} "
-            f"--platform manylinux2014_{platform.machine()} pydantic",
-            file=sys.stderr,
-        )
-        sys.exit(2)
 
 
 def scratch_results() -> Path:

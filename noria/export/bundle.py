@@ -17,6 +17,7 @@ from noria.scenarios.base import Encoder, Row, Scenario
 from noria.serving.bundle import CARD, CONFIG, DATA_CARD, ENCODER, GOLDEN, KIND, MODEL, Bundle
 from noria.serving.golden import golden_answers
 from noria.serving.predictor import Predictor
+from noria.serving.session import device_of, open_session
 
 _GOLDEN_PER_LABEL, _MOST_GOLDEN = 3, 50
 _MODEL_SECTIONS = {"name", "scenario", "seed", "clean", "augment", "split", "tokenizer", "model", "train"}
@@ -49,7 +50,8 @@ def write_bundle(
         (draft.path / CONFIG).write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         written = Artifact(KIND, draft.path, digest="")
         predictor = Predictor(
-            Bundle(written, scenario, encoder, config.split, config.train.holdout_share), device=config.optimize.device
+            Bundle(written, scenario, encoder, config.split, config.train.holdout_share),
+            device=device_of(open_session(draft.path / MODEL, device=config.optimize.device)),
         )
         answers = golden_answers(predictor, _golden_requests(rows, scenario))
         (draft.path / GOLDEN).write_text(json.dumps(answers, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+import torch
 
 from noria.config import EvaluateConfig, OptimizeConfig
 from noria.errors import ExportError
@@ -19,6 +22,7 @@ from noria.export.memory import peak_bytes
 from noria.export.onnx import check_parity, largest_difference
 from noria.export.reference import Reference
 from noria.serving.predictor import onnx_run
+from noria.serving.session import Device, cuda_is_here
 
 REFERENCE = "pytorch"
 SIZES = (1, 8, 32)
@@ -96,7 +100,7 @@ def judge_candidates(
     ExportError
         When fp32 does not compute what PyTorch computes.
     """
-    candidates, runs = [], {REFERENCE: torch_run(reference.model)}
+    candidates, runs = [], {REFERENCE: torch_run(_beside_candidates(reference.model, device=config.device))}
     for name, graph in graphs.items():
         if isinstance(graph, Exception):
             candidates.append(Candidate(name, verdict=f"can't be built: {in_a_line(graph)}"))
@@ -153,6 +157,13 @@ def choose(candidates: Sequence[Candidate], *, config: OptimizeConfig) -> tuple[
         f"{candidate.name} was passed over: {candidate.verdict}" for candidate in candidates[1:] if not candidate.passed
     ]
     return chosen, "; ".join([reason, *how, *refused])
+
+
+def _beside_candidates(model: torch.nn.Module, *, device: Device) -> torch.nn.Module:
+    """The model where the candidates are computed: its clock says what their graphs are worth there."""
+    if device == "cpu" or not (cuda_is_here() and torch.cuda.is_available()):
+        return model
+    return copy.deepcopy(model).to("cuda")
 
 
 def _candidate(name: str, graph: Path, loss: Loss, *, is_asked_for: bool) -> Candidate:

@@ -65,7 +65,7 @@ def _fused(source: Source, target: Path) -> None:
 
 FORMS: Mapping[str, Callable[[Source, Path], None]] = {
     "fused": _fused,
-    "fp16": lambda source, target: halve(source.graph, target),
+    "fp16": lambda source, target: halve(source.graph, target, inner=source.part.inner),
     "int8": lambda source, target: quantize(source.graph, target),
     CALIBRATED: lambda source, target: quantize_calibrated(source.graph, target, batches=source.calibration()),
     "int8-weights": lambda source, target: quantize_weights(source.graph, target, bits=8),

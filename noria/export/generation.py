@@ -69,22 +69,24 @@ def generation_parts(
         ]
     token_BK = start.prefix[:, :1].repeat(1, config.beams)
     memory = _memory(start)
-    layers = _layers("past", past)
-    made = for_runtime(model)
+    read, layers = _layers("read", start.read), _layers("past", past)
+    later = [f"next_{name}" for name in layers]
+    made = for_runtime(model, packs=True)
     step = _Step(_hiding(made, model.vocabulary), num_memory=len(memory), num_past=len(layers))
     turns = dict(zip(ANGLES, angles(_MOST_PLACES, past[0].keys.shape[3]), strict=True)) if step.is_rotary else {}
     step_inputs = {"token": token_BK, "place": torch.tensor([_PAST_TOKENS]), **memory, **layers, **turns}
     parts = (
-        Part(START, _Start(made), example, ("prefix", "limit", *memory, *_layers("read", start.read))),
+        Part(START, _Start(made), example, ("prefix", "limit", *memory, *read), inner=(*memory, *read)),
         Part(
             STEP,
             step,
             {name: tensor.numpy() for name, tensor in step_inputs.items()},
-            ("logits", *(f"next_{name}" for name in layers)),
+            ("logits", *later),
             fixed={"token": (1,), "place": (0,)}
             | dict.fromkeys(memory, (1, 3))
             | dict.fromkeys(layers, (1, 3))
             | dict.fromkeys(turns, (1,)),
+            inner=(*memory, *layers, *later, *turns),
         ),
     )
     joined = partial(join, vocabulary=model.vocabulary, config=config, sampled=sampled, judge=judge)
@@ -133,7 +135,7 @@ class _Step(nn.Module):
 
 
 def _memory(start: Start) -> dict[str, Tensor]:
-    return {} if start.memory_real is None else {"real": start.memory_real, **_layers("memory", start.memory)}
+    return {} if start.memory_real is None else {"real": start.memory_real.int(), **_layers("memory", start.memory)}
 
 
 def _layers(name: str, layers: Sequence[KeysValues]) -> dict[str, Tensor]:

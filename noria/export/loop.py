@@ -32,7 +32,7 @@ _STAGE_SHARE = 16  # one row in so many has ended: a stage is over
 _KINDS = {
     **dict.fromkeys(("token", "history", "length", "row", "answers"), TensorProto.INT64),
     **dict.fromkeys(("limit", "prefix", "num_given", "top_k"), TensorProto.INT64),
-    **dict.fromkeys(("done", "real"), TensorProto.BOOL),
+    "done": TensorProto.BOOL,
 }
 
 
@@ -103,16 +103,16 @@ def _places(graph: Nodes, known: Mapping[str, str]) -> dict[str, str]:
 
 def _angles(graph: Nodes, known: Mapping[str, str], step: onnx.ModelProto) -> dict[str, str]:
     """Cosines and sines of all places that there may be, where the step turns its queries and keys by them."""
-    sizes = {put.name: put.type.tensor_type.shape.dim[1].dim_value for put in step.graph.input if put.name in ANGLES}
-    if not sizes:
+    types = {put.name: put.type.tensor_type for put in step.graph.input if put.name in ANGLES}
+    if not types:
         return {}
-    num_pairs = sizes[ANGLES[0]]
+    num_pairs, kind = types[ANGLES[0]].shape.dim[1].dim_value, types[ANGLES[0]].elem_type
     frequency = (10_000.0 ** (-np.arange(num_pairs) / num_pairs)).astype(np.float32)
     one = graph.constant(np.array(1))
     place_L = graph.op("Range", graph.constant(np.array(0)), graph.op("Add", known["end"], one), one)
     place_L1 = graph.op("Unsqueeze", graph.op("Cast", place_L, to=TensorProto.FLOAT), graph.constant([1]))
     angle_LE = graph.op("Mul", place_L1, graph.constant(frequency))
-    return {"cos": graph.op("Cos", angle_LE), "sin": graph.op("Sin", angle_LE)}
+    return {name: graph.op("Cast", graph.op(name.capitalize(), angle_LE), to=kind) for name in ANGLES}
 
 
 def _add_stages(
@@ -142,8 +142,9 @@ def _add_stages(
     )
     outputs = [*_without_ended(stage, {**now, **finals}, num_beams=config.beams).values()]
     share_weights(stage)
+    kinds = _kinds(step)
     body = helper.make_graph(
-        stage.nodes, "stage", _loop_inputs("stage", now), _loop_outputs(outputs, carried), stage.weights
+        stage.nodes, "stage", _loop_inputs("stage", now, kinds), _loop_outputs(outputs, carried, kinds), stage.weights
     )
     names = [TOKENS if name == "answers" else f"final_{name}" for name in carried]
     most = graph.constant(np.array(np.iinfo(np.int64).max))
@@ -192,7 +193,8 @@ def _first_states(graph: Nodes, step: onnx.ModelProto, known: Mapping[str, str],
         if read is None:
             heads, dim = (put.type.tensor_type.shape.dim[axis].dim_value for axis in (1, 3))
             shape = graph.op("Concat", graph.op("Mul", batch, beams_1), graph.constant([heads, 0, dim]), axis=0)
-            states[put.name] = graph.op("ConstantOfShape", shape)
+            none = helper.make_tensor("none", put.type.tensor_type.elem_type, [1], [0])
+            states[put.name] = graph.op("ConstantOfShape", shape, value=none)
             continue
         if num_beams > 1:
             read_BKHPE = graph.op("Expand", graph.op("Unsqueeze", read, one), graph.constant([1, num_beams, 1, 1, 1]))
@@ -212,14 +214,18 @@ def _add_rounds(
     config: GenerationConfig,
 ) -> dict[str, str]:
     """Append the Loop of rounds; the names of the states behind it."""
-    place = stage.op("Squeeze", stage.op("Shape", states["history"], start=2))
+    place_1, one = stage.op("Shape", states["history"], start=2), stage.constant([1])
     num_rows = stage.op("Squeeze", stage.op("Shape", states["done"], end=1))
     parts = stage.constant(np.array(_STAGE_SHARE))
     most_done = stage.op("Div", stage.op("Add", num_rows, stage.constant(np.array(_STAGE_SHARE - 1))), parts)
-    trips = stage.op("Sub", known["end"], place)
+    trips = stage.op("Squeeze", stage.op("Sub", known["end"], place_1))
     going = stage.constant(np.array(True))
     body, now = Nodes("body/", inside=stage), {name: f"body/now_{name}" for name in states}
-    known = {**known, "place": body.op("Add", "body/round", place)}
+    known = {
+        **known,
+        "limit": stage.op("Unsqueeze", known["limit"], one),
+        "place": body.op("Shape", now["history"], start=2),  # on a GPU, too, sizes are known to the CPU
+    }
     later = _round(body, step, known, now, vocabulary=vocabulary, config=config)
     done_N1 = later["done"]
     if config.beams > 1:  # the best of a row is the last of its beams to be done
@@ -227,8 +233,9 @@ def _add_rounds(
     num_done = body.op("ReduceSum", body.op("Cast", done_N1, to=TensorProto.INT64), keepdims=0)
     outputs = [body.op("Less", num_done, most_done), *(later[name] for name in states)]
     share_weights(body)
+    kinds = _kinds(step)
     rounds = helper.make_graph(
-        body.nodes, "round", _loop_inputs("body", now), _loop_outputs(outputs, states), body.weights
+        body.nodes, "round", _loop_inputs("body", now, kinds), _loop_outputs(outputs, states, kinds), body.weights
     )
     finals = {name: f"stage/final_{name}" for name in states}
     stage.add(
@@ -247,9 +254,8 @@ def _round(
     config: GenerationConfig,
 ) -> dict[str, str]:
     """One round: a step and a choice; what the states are then."""
-    place = body.op("Reshape", known["place"], body.constant([1]))
-    add_part(body, step, name=STEP, inputs={**known, **now, "place": place})
-    next_place = body.op("Add", known["place"], body.constant(np.array(1)))
+    add_part(body, step, name=STEP, inputs={**known, **now})
+    next_place = body.op("Add", known["place"], body.constant([1]))
     logits_NKV = f"{STEP}/logits"
     past = {name: f"{STEP}/next_{name}" for name in now if name.startswith("past_")}
     if config.beams == 1:
@@ -257,8 +263,10 @@ def _round(
         if "uniform" in known:
             number_N = body.op("Sub", next_place, known["num_given"])
             best_N1 = drawn(body, logits_NKV, best_N1, number_N, known)
-        only_N1 = only_choice(body, now["done"], known.get("prefix"), next_place)
-        is_given = body.op("GreaterOrEqual", only_N1, body.constant(np.array(0)))
+        is_given, only_N1 = now["done"], body.constant(np.array(PADDING))
+        if "prefix" in known:
+            only_N1 = only_choice(body, now["done"], known["prefix"], next_place)
+            is_given = body.op("GreaterOrEqual", only_N1, body.constant(np.array(0)))
         later = {"token": body.op("Where", is_given, only_N1, best_N1), "history": now["history"], "done": now["done"]}
     else:
         only_NK = only_choice(body, now["done"], known.get("prefix"), next_place)
@@ -296,19 +304,24 @@ def _without_ended(stage: Nodes, now: Mapping[str, str], *, num_beams: int) -> d
     return {"any left": any_left, **kept}
 
 
-def _loop_inputs(prefix: str, now: Mapping[str, str]) -> list[ValueInfoProto]:
+def _kinds(step: onnx.ModelProto) -> dict[str, int]:
+    """The element type of what goes round, by name, where it is not float32: what only the steps see is as they are."""
+    return {put.name: put.type.tensor_type.elem_type for put in step.graph.input} | _KINDS
+
+
+def _loop_inputs(prefix: str, now: Mapping[str, str], kinds: Mapping[str, int]) -> list[ValueInfoProto]:
     return [
         helper.make_tensor_value_info(f"{prefix}/round", TensorProto.INT64, []),
         helper.make_tensor_value_info(f"{prefix}/going", TensorProto.BOOL, []),
-        *(_value(value, name) for name, value in now.items()),
+        *(_value(value, name, kinds) for name, value in now.items()),
     ]
 
 
-def _loop_outputs(outputs: list[str], names: Iterable[str]) -> list[ValueInfoProto]:
+def _loop_outputs(outputs: list[str], names: Iterable[str], kinds: Mapping[str, int]) -> list[ValueInfoProto]:
     going, *values = outputs
-    states = (_value(value, name) for value, name in zip(values, names, strict=True))
+    states = (_value(value, name, kinds) for value, name in zip(values, names, strict=True))
     return [helper.make_tensor_value_info(going, TensorProto.BOOL, []), *states]
 
 
-def _value(value: str, name: str) -> ValueInfoProto:
-    return helper.make_tensor_value_info(value, _KINDS.get(name, TensorProto.FLOAT), None)
+def _value(value: str, name: str, kinds: Mapping[str, int]) -> ValueInfoProto:
+    return helper.make_tensor_value_info(value, kinds.get(name, TensorProto.FLOAT), None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import onnx
@@ -23,8 +23,8 @@ _INT8_PRODUCTS = 4  # of MatMulNBits: activations are rounded to int8 as well, b
 _PRODUCTS, _TABLES = ("MatMul", "Gemm"), ("Gather",)
 
 
-def halve(source: Path, target: Path) -> None:
-    """Write `source` in half precision; what comes in and goes out stays as it is.
+def halve(source: Path, target: Path, *, inner: Collection[str] = ()) -> None:
+    """Write `source` in half precision; what comes in and goes out stays as it is, but for `inner`.
 
     For GPUs: on a CPU few operators know it, and ONNX Runtime casts to fp32 and back around the others. Numbers that
     fp16 can't hold become the nearest that it can.
@@ -35,7 +35,9 @@ def halve(source: Path, target: Path) -> None:
         When no weight became smaller.
     """
     with theirs("ONNX Runtime can't halve this graph"):
-        model = convert_float_to_float16(onnx.load(str(source)), keep_io_types=True)
+        whole = onnx.load(str(source))
+        outer = [put.name for put in (*whole.graph.input, *whole.graph.output) if put.name not in inner]
+        model = convert_float_to_float16(whole, keep_io_types=outer)
     if not any(weight.data_type == onnx.TensorProto.FLOAT16 for weight in model.graph.initializer):
         raise ExportError("no weight became smaller", where=str(source), next_step="leave `fp16` out")
     sorted_model = ir.from_proto(model)

@@ -32,14 +32,17 @@ Mix = Callable[[int, Block, Tensor], Tensor]
 """(number of the block, block, normalized input) -> what attention makes of it."""
 
 
-def for_runtime(model: Model) -> Model:
-    """A copy whose encoders and decoders are of these operators: it can be exported, and does not run in PyTorch."""
+def for_runtime(model: Model, *, packs: bool = False) -> Model:
+    """A copy whose encoders and decoders are of these operators: it can be exported, and does not run in PyTorch.
+
+    `packs` has encoders leave padding out.
+    """
     model = copy.deepcopy(model)
     assert isinstance(model, nn.Module)
     for module in list(model.modules()):
         for name, child in module.named_children():
             if isinstance(child, Decoder | Encoder) and _fits(child):
-                made = RuntimeDecoder(child) if isinstance(child, Decoder) else RuntimeEncoder(child)
+                made = RuntimeDecoder(child) if isinstance(child, Decoder) else RuntimeEncoder(child, packs=packs)
                 setattr(module, name, made)
     return model
 
@@ -58,25 +61,32 @@ def _fits(stack: Decoder | Encoder) -> bool:
 
 
 class RuntimeEncoder(nn.Module):
-    """An `Encoder` of the same weights."""
+    """An `Encoder` of the same weights.
 
-    def __init__(self, encoder: Encoder) -> None:
+    One that packs computes what is position by position of the R real ones alone; only attention sees the batch. It
+    pays where rows come as they are (of a batch a third is padding) and costs a few nodes where they are alike.
+    """
+
+    def __init__(self, encoder: Encoder, *, packs: bool) -> None:
         super().__init__()
         self.blocks = encoder.blocks
         self.norm = encoder.norm
+        self.packs = packs
 
     def forward(self, x_BTD: Tensor, real_BT: Tensor) -> Tensor:
         turns = _turns(self, x_BTD.shape[1])
+        packed, padded = _packing(real_BT) if self.packs else (_as_it_is, _as_it_is)
         real_BT = real_BT.to(torch.int32)
 
-        def mix(_: int, block: Block, normed_BTD: Tensor) -> Tensor:
+        def mix(_: int, block: Block, normed: Tensor) -> Tensor:
             attention = block.attention
-            q_BTD, k_BTD, v_BTD = linear(normed_BTD, attention.projections.flatten(0, 1)).chunk(3, dim=-1)
+            q_BTD, k_BTD, v_BTD = padded(linear(normed, attention.projections.flatten(0, 1))).chunk(3, dim=-1)
             if turns:
                 q_BTD, k_BTD = (_rotated(part, turns, num_heads=attention.num_heads) for part in (q_BTD, k_BTD))
-            return _multi_head(attention, q_BTD, KeysValues(k_BTD, v_BTD), real_BT)
+            mixed_BTD = _attended(attention, q_BTD, KeysValues(k_BTD, v_BTD), real_BT)
+            return linear(packed(mixed_BTD), attention.output)
 
-        return _through(self, x_BTD, mix)
+        return padded(_through(self, packed(x_BTD), mix))
 
 
 class RuntimeDecoder(ReadsMemory):
@@ -106,7 +116,8 @@ class RuntimeDecoder(ReadsMemory):
     ) -> tuple[Tensor, list[KeysValues]]:
         """The vectors of one more position, which stands at `place_1`, and the past of each layer with it."""
         num_beams, now = x_BKD.shape[1], list(past)
-        places = (place_1.to(torch.int32).expand(past[0].keys.shape[0]), (place_1 + 1).to(torch.int32))
+        place_1 = place_1.to(torch.int32)
+        places = (place_1.expand(past[0].keys.shape[0]), place_1 + 1)
         real_BS = None if memory_real_BS is None else memory_real_BS.to(torch.int32)
 
         def mix(number: int, block: Block, normed_BKD: Tensor) -> Tensor:
@@ -118,7 +129,8 @@ class RuntimeDecoder(ReadsMemory):
         def read(number: int, block: Block, normed_BKD: Tensor) -> Tensor:
             assert block.cross_attention is not None
             q_BKD = linear(normed_BKD, block.cross_attention.projections[0])
-            return _multi_head(block.cross_attention, q_BKD, memory[number], real_BS)
+            mixed_BKD = _attended(block.cross_attention, q_BKD, memory[number], real_BS)
+            return linear(mixed_BKD, block.cross_attention.output)
 
         return _through(self, x_BKD, mix, read), now
 
@@ -134,6 +146,22 @@ class RuntimeDecoder(ReadsMemory):
             return mixed_BTD
 
         return _through(self, x_BTD, mix), now
+
+
+def _packing(real_BT: Tensor) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
+    """From (B, T, D) to the real positions of all rows as one, (1, R, D), and back, with anything for padding.
+
+    The first of a row counts as real: of none there is no product. Without the axis of one the exporter would make a
+    Gemm of each product, which nobody quantizes.
+    """
+    is_there_BT = real_BT | (torch.arange(real_BT.shape[1]) == 0)
+    place_R = is_there_BT.flatten().nonzero()[:, 0]
+    number_BT = (is_there_BT.flatten().long().cumsum(0) - 1).view(real_BT.shape)
+    return lambda x_BTD: x_BTD.flatten(0, 1)[place_R][None], lambda x_1RD: x_1RD[0][number_BT]
+
+
+def _as_it_is(x_BTD: Tensor) -> Tensor:
+    return x_BTD
 
 
 def _through(stack: nn.Module, x_BTD: Tensor, mix: Mix, read: Mix | None = None) -> Tensor:
@@ -173,9 +201,9 @@ def _causal(
     return linear(mixed_NTD, attention.output), KeysValues(keys, values)
 
 
-def _multi_head(attention: Attention, q_BTD: Tensor, read: KeysValues, real_BS: Tensor | None) -> Tensor:
+def _attended(attention: Attention, q_BTD: Tensor, read: KeysValues, real_BS: Tensor | None) -> Tensor:
     """Attention over all real positions; keys and values (B, S, D), or (B, H, S, E) as they were remembered."""
-    mixed_BTD = symbolic(
+    return symbolic(
         f"{_DOMAIN}MultiHeadAttention",
         (q_BTD, *read, None, real_BS),
         {"num_heads": attention.num_heads},
@@ -183,7 +211,6 @@ def _multi_head(attention: Attention, q_BTD: Tensor, read: KeysValues, real_BS: 
         shape=q_BTD.shape,
         version=1,
     )
-    return linear(mixed_BTD, attention.output)
 
 
 def _rotated(x_BTD: Tensor, turns: Turns, *, num_heads: int) -> Tensor:

@@ -72,14 +72,13 @@ def _flat_beams(body: Nodes, beam_BK: str, *, num_beams: int) -> str:
     )
 
 
-def ended(body: Nodes, later: Mapping[str, str], limit_B: str, next_place: str, *, end: int, num_beams: int) -> str:
+def ended(body: Nodes, later: Mapping[str, str], limit_B1: str, next_place: str, *, end: int, num_beams: int) -> str:
     """A beam is done when it ends; all of a row are when the best is, or no token more may come."""
     one = body.constant([1])
     done_BK = body.op("Or", later["done"], body.op("Equal", later["token"], body.constant(np.array(end))))
     if num_beams > 1:
         done_BK = body.op("Or", done_BK, body.op("Slice", done_BK, body.constant([0]), one, one))
-    reached_B = body.op("LessOrEqual", limit_B, next_place)
-    return body.op("Or", done_BK, body.op("Unsqueeze", reached_B, one))
+    return body.op("Or", done_BK, body.op("LessOrEqual", limit_B1, next_place))
 
 
 def drawn(body: Nodes, logits_BKV: str, best_BK: str, number_B: str, known: Mapping[str, str]) -> str:

@@ -7,7 +7,7 @@ and the server never pay for it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
@@ -123,6 +123,9 @@ class Part:
         By input, the axes whose size is that of the example in every call; all others stay open.
     shared:
         By input, the axes whose size all rows share, such as the bands of a spectrum: the graph may fix them.
+    inner:
+        Inputs and outputs that only pass between parts or from round to round: they may be of any precision, in all
+        parts alike.
     """
 
     name: str
@@ -131,6 +134,7 @@ class Part:
     outputs: tuple[str, ...]
     fixed: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     shared: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    inner: Collection[str] = ()
 
 
 @dataclass(frozen=True)

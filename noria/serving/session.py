@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import logging
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Literal
 
@@ -10,8 +13,11 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort
 
 from noria.errors import BundleError
 
+logger = logging.getLogger(__name__)
+
 _ERRORS_ONLY = 3
-_SLOWER = ["SkipLayerNormFusion"]  # six times as long as the two nodes that it puts together (docs/log.md)
+onnxruntime.set_default_logger_severity(_ERRORS_ONLY)  # of what no session says: CUDA's kernels warn at every graph
+_SLOWER_ON_CPU = ["SkipLayerNormFusion"]  # six times as long as the two nodes that it puts together (docs/log.md)
 _ORT_ERRORS: tuple[type[Exception], ...] = (
     ort.Fail,
     ort.InvalidArgument,
@@ -23,7 +29,11 @@ _ORT_ERRORS: tuple[type[Exception], ...] = (
 Device = Literal["auto", "cpu", "cuda"]
 """What computes: `auto` is CUDA where this ONNX Runtime has it and it starts, and the CPU otherwise."""
 _CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
-_EXACT = {"use_tf32": "0"}  # fp32 is fp32, or its parity could not be told; who wants less has fp16
+_FLASH, _EFFICIENT, _UNFUSED = 1, 2, 16
+_CUDA_OPTIONS = {
+    "use_tf32": "0",  # fp32 is fp32, or its parity could not be told; who wants less has fp16
+    "sdpa_kernel": str(_FLASH | _EFFICIENT | _UNFUSED),  # cuDNN's attention is planned anew, 0.1 s, for each length
+}
 CANT_RUN: tuple[type[Exception], ...] = (BundleError, *_ORT_ERRORS)
 """What loading or running a bad graph raises."""
 
@@ -41,6 +51,9 @@ def open_session(model: Path, *, threads: int = 1, device: Device = "cpu") -> on
     found = onnxruntime.get_available_providers()
     if device == "cuda" and _CUDA not in found:
         raise _no_cuda(model, f"ONNX Runtime {onnxruntime.__version__} was built for {', '.join(found)}")
+    on_cuda = device != "cpu" and _CUDA in found
+    if on_cuda:
+        _load_cuda()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -49,8 +62,8 @@ def open_session(model: Path, *, threads: int = 1, device: Device = "cpu") -> on
         session = onnxruntime.InferenceSession(
             str(model),
             options,
-            providers=[(_CUDA, _EXACT), _CPU] if device != "cpu" and _CUDA in found else [_CPU],
-            disabled_optimizers=_SLOWER,
+            providers=[(_CUDA, _CUDA_OPTIONS), _CPU] if on_cuda else [_CPU],
+            disabled_optimizers=[] if on_cuda else _SLOWER_ON_CPU,
         )
     except _ORT_ERRORS as error:
         raise BundleError(
@@ -63,9 +76,22 @@ def open_session(model: Path, *, threads: int = 1, device: Device = "cpu") -> on
     return session
 
 
+def cuda_is_here() -> bool:
+    """Whether this ONNX Runtime was built for CUDA; that it starts is another matter."""
+    return _CUDA in onnxruntime.get_available_providers()
+
+
 def device_of(session: onnxruntime.InferenceSession) -> Device:
     """What computes a graph that was loaded: "cuda" or "cpu"."""
     return "cuda" if _CUDA in session.get_providers() else "cpu"
+
+
+def _load_cuda() -> None:
+    """Load CUDA's libraries that came as packages: the linker does not look there. What is missing is told later."""
+    with redirect_stdout(io.StringIO()) as said:
+        onnxruntime.preload_dlls()
+    if said.getvalue():
+        logger.debug("%s", said.getvalue().strip())
 
 
 def _no_cuda(model: Path, why: str) -> BundleError:

@@ -58,8 +58,8 @@ def copy(tmp_path):
 
 
 def run(host, copy, *arguments):
-    command = [str(host), str(copy / "benchmarks" / "training_gpu.py"), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=800, cwd=copy.parent)
+    command = [str(host), "-m", "benchmarks.training_gpu", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=800, cwd=copy)
 
 
 @pytest.mark.slow
