@@ -154,10 +154,18 @@ def _packing(real_BT: Tensor) -> tuple[Callable[[Tensor], Tensor], Callable[[Ten
     The first of a row counts as real: of none there is no product. Without the axis of one the exporter would make a
     Gemm of each product, which nobody quantizes.
     """
-    is_there_BT = real_BT | (torch.arange(real_BT.shape[1]) == 0)
-    place_R = is_there_BT.flatten().nonzero()[:, 0]
-    number_BT = (is_there_BT.flatten().long().cumsum(0) - 1).view(real_BT.shape)
-    return lambda x_BTD: x_BTD.flatten(0, 1)[place_R][None], lambda x_1RD: x_1RD[0][number_BT]
+    batch, length = real_BT.shape
+    is_there_N = (real_BT | (torch.arange(length) == 0)).flatten()
+    place_R = is_there_N.nonzero()[:, 0]
+    number_N = is_there_N.long().cumsum(0) - 1
+
+    def packed(x_BTD: Tensor) -> Tensor:
+        return x_BTD.view(1, -1, x_BTD.shape[2]).index_select(1, place_R)
+
+    def padded(x_1RD: Tensor) -> Tensor:
+        return x_1RD.index_select(1, number_N).view(batch, length, x_1RD.shape[2])
+
+    return packed, padded
 
 
 def _as_it_is(x_BTD: Tensor) -> Tensor:
