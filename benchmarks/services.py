@@ -20,7 +20,7 @@ import psutil
 _START_S = 180.0
 _GRPC_OFFSET = 10_000
 S3_ENVIRONMENT = {
-    "AWS_ACCESS_KEY_ID": "noria",
+    "AWS_ACCESS_KEY_ID": "noria-key",
     "AWS_SECRET_ACCESS_KEY": "noria-secret",
     "AWS_DEFAULT_REGION": "us-east-1",
 }
