@@ -29,11 +29,11 @@ else
 endif
 
 test: .venv/test.stamp .venv-infra/infra.stamp  ## everything this machine can run; fast tests first
-	pytest -n auto --dist loadfile -m "not slow"
-	pytest -n auto --dist loadfile -m slow
+	pytest -n auto -m "not slow"
+	pytest -n $$(( $$(nproc) * 3 / 2 )) -m slow  # they wait much
 
 test-fast: .venv/test.stamp
-	pytest -n auto --dist loadfile -m "not slow"
+	pytest -n auto -m "not slow"
 
 lint: .venv/test.stamp
 	ruff format --check .

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -20,7 +21,7 @@ import psutil
 _START_S = 180.0
 _GRPC_OFFSET = 10_000
 S3_ENVIRONMENT = {
-    "AWS_ACCESS_KEY_ID": "noria",
+    "AWS_ACCESS_KEY_ID": "noria-key",
     "AWS_SECRET_ACCESS_KEY": "noria-secret",
     "AWS_DEFAULT_REGION": "us-east-1",
 }
@@ -55,7 +56,13 @@ class Service:
         """Start it, and wait until it is ready."""
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                self._command, cwd=self.directory, env=self._env, stdout=log, stderr=log, start_new_session=True
+                self._command,
+                cwd=self.directory,
+                env=self._env,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                preexec_fn=heed_interrupts,
             )
         until = time.monotonic() + _START_S
         while not self._is_ready():
@@ -171,6 +178,15 @@ def watch(directory: Path, api: str, **env: str) -> Service:
     directory.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "flows.watch"]
     return Service("watch", command, directory=directory, env=quiet(PREFECT_API_URL=api, **env))
+
+
+def heed_interrupts() -> None:
+    """SIGINT in a child as systemd and containers have it, whoever started this.
+
+    A script lets what it starts with `&` ignore SIGINT; a worker then outlives SIGTERM, which it answers with SIGINT to
+    itself.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def quiet(**more: str) -> dict[str, str]:

@@ -21,6 +21,7 @@ from noria.errors import ArtifactError, LedgerError
 
 MANIFEST = "manifest.json"
 _CHUNK_BYTES = 1 << 20
+_TRAINING_CODE = ("data", "model", "recipes", "scenarios", "training")
 
 
 @dataclass(frozen=True)
@@ -238,6 +239,13 @@ def digest_of(files: Mapping[str, str]) -> str:
     for name in sorted(files):
         total.update(f"{name}\0{files[name]}\n".encode())
     return total.hexdigest()
+
+
+def digest_training_code() -> str:
+    """SHA-256 of what encodes rows, builds a model and trains it: another version of it starts anew."""
+    root = Path(__file__).parent
+    files = (path for package in _TRAINING_CODE for path in (root / package).glob("*.py"))
+    return digest_of({path.relative_to(root).as_posix(): digest_file(path) for path in files})
 
 
 def digest_file(path: Path) -> str:

@@ -7,8 +7,49 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler.loadscope import LoadScopeScheduling
 
 from noria.workspace import Workspace
+
+DIRTY = frozenset(
+    f"test_{name}"
+    for name in ("readme", "traces", "plan", "ui", "pipeline", "status", "dvc", "update_flow", "structure")
+)
+"""Files that need the workspace `dirty`, which takes a minute."""
+LONGEST = (
+    *("dirty", "test_distributed", "test_stack", "test_chaos", "test_contract", "test_tune", "test_compress_flow"),
+    *("test_processes", "test_search", "test_training_gpu", "test_run", "test_hostile_media", "test_growth"),
+)
+"""Groups of tests that take about a minute or more."""
+
+
+class Groups(LoadScopeScheduling):
+    """One process gets what shares a costly fixture: the tests of a file, or of a scenario, or all on `dirty`."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        group = group_of(nodeid)
+        return group + nodeid.rpartition("[")[2] if group == "test_contract" else group
+
+
+def group_of(nodeid: str) -> str:
+    """The tests that one process is to run together."""
+    stem = Path(nodeid.partition("::")[0]).stem
+    return "dirty" if stem in DIRTY else stem
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Groups:
+    """For `pytest -n`. (`--dist loadgroup` of xdist 3.8 makes no groups under pytest 9.2.)"""
+    return Groups(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes long begins first: at the end no process should be left with minutes of work."""
+    needing = {item.path.stem for item in items if "dirty" in getattr(item, "fixturenames", ())}
+    assert needing <= DIRTY, needing - DIRTY
+    place = {group: number for number, group in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(group_of(item.nodeid), len(place)))
 
 
 @pytest.fixture(scope="session")

@@ -19,6 +19,7 @@ QUIET = {
 }
 _GOOD = ["质量", "很好", "喜欢", "满意", "物流", "很快", "服务", "不错", "推荐", "干净", "舒适", "实惠"]
 _BAD = ["太差", "失望", "退货", "糟糕", "太慢", "很脏", "破损", "难用", "后悔", "噪音", "态度", "恶劣"]
+_NEW = {"neg": "屏闪卡顿死机发热异响", "pos": "流畅清晰轻薄静音耐用"}
 _COMMON = [
     "这个", "东西", "家人", "酒店", "电脑", "屏幕", "价格", "今天", "收到",
     "包装", "感觉", "真的", "非常", "有点", "总体", "房间", "早餐", "键盘",
@@ -49,6 +50,15 @@ def good_rows(num_rows: int, *, seed: int = 0) -> list[Row]:
         words = draw.choices(_COMMON, k=9) + draw.choices(_GOOD if label == "pos" else _BAD, k=5)
         draw.shuffle(words)
         rows.append(("".join(words), label))
+    return rows
+
+
+def new_rows(num_rows: int) -> list[Row]:
+    """Texts that a model of `good_rows` can't tell apart: their label is in words that it never saw."""
+    rows = []
+    for number, (text, label) in enumerate(good_rows(num_rows, seed=3)):
+        word = "".join(_NEW[label][(number * 7 + place * 3) % 10] for place in range(10))
+        rows.append((f"{text[:4]}{word}第{number}次", label))
     return rows
 
 

@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
         "artifacts": sum(1 for _ in verify_artifacts(workspace)),
         "cache_files": sum(1 for _ in verify_cache(workspace)),
         "versions": len([store.fetch(version, signed=False) for version in store.versions()]),
-        "checkpoints": len([store.checkpoints.fetch(digest) for digest in store.checkpoints.digests()]),
+        "checkpoints": len([store.checkpoints.fetch(digest) for digest in store.checkpoints.names()]),
     }
     if args.key is not None:
         store.check_signature(live_version(store).version, args.key)

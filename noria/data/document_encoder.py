@@ -11,9 +11,8 @@ Shapes: N tokens of a document, and its end; B batch, W windows, C context, P pr
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +20,9 @@ from tokenizers import Tokenizer
 
 from noria.config import GenerationConfig, TokenizerConfig
 from noria.data.byte_pairs import bytes_of_pieces, token_ids, train_byte_pairs
+from noria.data.encoder_files import load_encoder, save_encoder
 from noria.data.ragged import pad
-from noria.errors import ArtifactError, TrainingError
+from noria.errors import TrainingError
 
 PAD, BOUNDARY = 0, 1
 _RESERVED = ["[PAD]", "[BOUNDARY]"]
@@ -150,9 +150,7 @@ class DocumentEncoder:
 
     def save(self, directory: Path) -> None:
         """Write `tokenizer.json` and `encoder.json`."""
-        directory.mkdir(parents=True, exist_ok=True)
-        self._tokenizer.save(str(directory / "tokenizer.json"))
-        (directory / "encoder.json").write_text(json.dumps(asdict(self._settings), indent=2) + "\n", encoding="utf-8")
+        save_encoder(directory, self._tokenizer, self._settings)
 
     def _prompted(self, ids: Sequence[int], how: Sampling) -> dict[str, np.ndarray]:
         """A prompt that is too long for the context keeps its end, and is then no beginning of a document."""
@@ -237,10 +235,4 @@ def load_document_encoder(directory: Path) -> DocumentEncoder:
     ArtifactError
         When a file is missing.
     """
-    try:
-        values = json.loads((directory / "encoder.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ArtifactError(
-            "there is no encoder of documents here", where=str(directory), expected="encoder.json, tokenizer.json"
-        ) from None
-    return DocumentEncoder(Tokenizer.from_file(str(directory / "tokenizer.json")), _Settings(**values))
+    return DocumentEncoder(*load_encoder(directory, _Settings, of="documents"))

@@ -11,9 +11,8 @@ Shapes: S source tokens, T target tokens.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
@@ -23,9 +22,10 @@ from tokenizers import Tokenizer
 from noria.config import TokenizerConfig
 from noria.data.byte_pairs import token_ids, train_byte_pairs
 from noria.data.codepoints import HAN, LETTER, codepoints, count_flags
+from noria.data.encoder_files import load_encoder, save_encoder
 from noria.data.placeholders import placeholder_name, split_placeholders
 from noria.data.ragged import pad
-from noria.errors import ArtifactError, TrainingError
+from noria.errors import TrainingError
 
 PAD, BEGIN, END = 0, 1, 2
 _RESERVED = ["[PAD]", "[BEGIN]", "[END]"]
@@ -115,9 +115,7 @@ class PairEncoder:
 
     def save(self, directory: Path) -> None:
         """Write `tokenizer.json` and `encoder.json`."""
-        directory.mkdir(parents=True, exist_ok=True)
-        self._tokenizer.save(str(directory / "tokenizer.json"))
-        (directory / "encoder.json").write_text(json.dumps(asdict(self._settings), indent=2) + "\n", encoding="utf-8")
+        save_encoder(directory, self._tokenizer, self._settings)
 
     def _column(self, rows: Sequence[Mapping[str, object]], name: str) -> list[str]:
         return [str(row[name])[:_MOST_CHARS] for row in rows]
@@ -206,10 +204,4 @@ def load_pair_encoder(directory: Path) -> PairEncoder:
     ArtifactError
         When a file is missing.
     """
-    try:
-        values = json.loads((directory / "encoder.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ArtifactError(
-            "there is no encoder of pairs here", where=str(directory), expected="encoder.json, tokenizer.json"
-        ) from None
-    return PairEncoder(Tokenizer.from_file(str(directory / "tokenizer.json")), _Settings(**values))
+    return PairEncoder(*load_encoder(directory, _Settings, of="pairs"))

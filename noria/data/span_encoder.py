@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +20,11 @@ from tokenizers import Encoding, Regex, Tokenizer, models, pre_tokenizers, train
 
 from noria.config import SpansConfig, TokenizerConfig
 from noria.data.answers import place_of
+from noria.data.encoder_files import load_encoder, save_encoder
 from noria.data.ragged import pad
 from noria.data.squad import ANSWER, CONTEXT, QUESTION
 from noria.data.windows import Span, Window, best_span, windows_of
-from noria.errors import ArtifactError, TrainingError
+from noria.errors import TrainingError
 from noria.scenarios.base import Tensors
 
 PAD, NO_ANSWER, SEPARATOR = 0, 1, 2
@@ -185,9 +186,7 @@ class SpanEncoder:
 
     def save(self, directory: Path) -> None:
         """Write `tokenizer.json` and `encoder.json`."""
-        directory.mkdir(parents=True, exist_ok=True)
-        self._tokenizer.save(str(directory / "tokenizer.json"))
-        (directory / "encoder.json").write_text(json.dumps(asdict(self._settings), indent=2) + "\n", encoding="utf-8")
+        save_encoder(directory, self._tokenizer, self._settings)
 
     def tokens(self, text: str) -> Tokens:
         """A text in tokens, with where each of them is."""
@@ -287,13 +286,7 @@ def load_span_encoder(directory: Path) -> SpanEncoder:
     ArtifactError
         When a file is missing.
     """
-    try:
-        values = json.loads((directory / "encoder.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ArtifactError(
-            "there is no encoder of questions here", where=str(directory), expected="encoder.json, tokenizer.json"
-        ) from None
-    return SpanEncoder(Tokenizer.from_file(str(directory / "tokenizer.json")), _Settings(**values))
+    return SpanEncoder(*load_encoder(directory, _Settings, of="questions"))
 
 
 def _tokenizer(model: models.BPE) -> Tokenizer:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from noria.evaluation.slices import SliceScore
 
 BLUE, RED, GREY = "#2b6cb0", "#c53030", "#a0aec0"
 _MOST_CELLS_WITH_NUMBERS = 20
+_MOST_BINS, _DRAWS = 8, 500
 
 
 def save_figure(figure: Figure, path: Path) -> None:
@@ -75,4 +77,43 @@ def draw_slices(scores: Sequence[SliceScore], overall: float, name: str, path: P
     axes.set(xlabel=name)
     figure.suptitle("Slices; grey ones are too small to judge")  # over the names of the slices too, which may be long
     axes.legend(frameon=False, loc="lower left")
+    save_figure(figure, path)
+
+
+def draw_by_length(
+    judged: Judged,
+    path: Path,
+    *,
+    of: str,
+    lengths_N: np.ndarray,
+    metric: str,
+    score: Callable[[np.ndarray, int], np.ndarray],
+) -> None:
+    """A metric in bins of equally many rows, with 95 % bootstrap intervals, and the trivial answer beside it.
+
+    `score` takes sums of the outputs of rows, (R, C), and of how many rows they are; returns the metric, (R).
+    """
+    shares = np.linspace(0, 1, min(_MOST_BINS, judged.num_rows) + 1)
+    edges = np.unique(np.quantile(lengths_N, shares, method="inverted_cdf"))  # lengths that rows have: no bin is empty
+    edges[-1] += 1
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    rng = np.random.default_rng(0)
+    names: list[str] = []
+    for low, high in itertools.pairwise(edges.tolist() if len(edges) > 1 else [0, int(edges[0])]):
+        member = (lengths_N >= low) & (lengths_N < high)
+        num_rows = int(member.sum())
+        weights_RN = rng.multinomial(num_rows, np.full(num_rows, 1 / num_rows), size=_DRAWS)
+        for outputs, colour, shift in ((judged.outputs, BLUE, -0.08), (judged.trivial, GREY, 0.08)):
+            ends = np.quantile(score(weights_RN @ outputs[member], num_rows), [0.025, 0.975])
+            axes.plot([len(names) + shift] * 2, ends, color=colour, linewidth=2)
+            value = score(outputs[member].sum(axis=0, keepdims=True), num_rows)[0]
+            axes.plot(len(names) + shift, value, "o", color=colour)
+        names.append(f"{low:,}–{high - 1:,}\n({num_rows:,})")
+    axes.plot([], [], "o", color=BLUE, label="model")
+    axes.plot([], [], "o", color=GREY, label=judged.trivial_name)
+    axes.set_xticks(range(len(names)), names, fontsize=8)
+    title = f"{metric} by length of the {of}"
+    axes.set(xlabel=f"characters of the {of} (rows)", ylabel=metric, ylim=(0, None), title=title)
+    axes.legend(frameon=False)
     save_figure(figure, path)

@@ -32,7 +32,7 @@ from noria.evaluation.metrics import main_metric
 from noria.monitoring.features import answer_features, measured_features, repaired_rows
 from noria.monitoring.representation import Vectors, represent
 from noria.scenarios.base import Row, Scenario
-from noria.serving.baselines import KIND
+from noria.serving.companions import BASELINES
 from noria.serving.predictor import Predictor
 from noria.serving.reuse import hashes_of
 
@@ -94,7 +94,7 @@ def write_baseline(
     num_rows = config.update.drift.sample_rows
     judges = sample(read_validation(splits.path), num_rows)
     trained = sample((row for row in read_rows(splits.path / "train") if row["parent_id"] is None), num_rows)
-    with write_artifact(target, kind=KIND, parents=(splits,)) as draft:
+    with write_artifact(target, kind=BASELINES.kind, parents=(splits,)) as draft:
         objects = raw / OBJECTS
         (draft.path / OBJECTS).write_bytes(objects.read_bytes() if objects.exists() else b"[]\n")
         known = np.unique(

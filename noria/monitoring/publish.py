@@ -38,4 +38,4 @@ def publish_baseline(workspace: Workspace, version: str) -> None:
         return
     scenario, config = workspace.scenario, workspace.config
     made = write_baseline(workspace.baseline, predictor, splits, raw=workspace.raw, scenario=scenario, config=config)
-    store.baselines.publish(version, made.path)
+    store.baselines.publish(made.path, version=version)

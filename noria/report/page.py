@@ -19,6 +19,7 @@ from noria.report.parts import Bar, Drawing, Picture, Section, Span, Table
 from noria.report.run import ReportedRun, what_ran
 from noria.workspace import Workspace
 
+_HERE = Path(__file__).parent
 _KEPT = 20
 """Pages of earlier runs."""
 
@@ -75,7 +76,7 @@ def _sections(workspace: Workspace, run: ReportedRun) -> Iterator[Section]:
 def _template() -> Template:
     """Everything that is put into it is escaped."""
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
+        loader=FileSystemLoader([_HERE, _HERE.parent / "serving" / "static"]),  # the colours of the server's page
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -14,7 +14,7 @@ import noria
 from noria.artifacts import Artifact, read_artifact
 from noria.errors import ArtifactError, BundleError
 from noria.serving.bundle import version_of
-from noria.serving.checkpoints import DIGEST_FACT
+from noria.serving.companions import DIGEST_FACT
 from noria.serving.store import ModelStore
 
 logger = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ _SCRIPTS = (
 )
 _FILES: Mapping[str, str] = {
     "/": "index.html",
-    **{f"/page/{name}.css": f"{name}.css" for name in ("page", "controls", "answers")},
+    **{f"/page/{name}.css": f"{name}.css" for name in ("colours", "page", "controls", "answers")},
     **{f"/page/{name}.js": f"{name}.js" for name in _SCRIPTS},
 }
 PUBLIC = frozenset(_FILES)

@@ -29,7 +29,7 @@ def start_of(workspace: Workspace) -> Path | None:
     value = workspace.config.train.init_from
     if value != CHAMPION:
         return _directory(workspace, "train.init_from", value, kind="checkpoint")
-    from noria.serving.checkpoints import DIGEST_FACT
+    from noria.serving.companions import DIGEST_FACT
 
     store = _store(workspace)
     bundle = _champion(store)

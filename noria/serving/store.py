@@ -2,8 +2,8 @@
 
 <name>/versions/<version>/…     a bundle; its manifest is written last
 <name>/signatures/<version>     who vouches for it (noria/serving/signature.py)
-<name>/checkpoints/<digest>/…   what bundles were made from (noria/serving/checkpoints.py)
-<name>/baselines/<version>/…    what arrivals are compared with (noria/serving/baselines.py)
+<name>/checkpoints/<digest>/…   what bundles were made from (noria/serving/companions.py)
+<name>/baselines/<version>/…    what arrivals are compared with
 <name>/production.json          the pointer, swapped atomically (noria/serving/pointer.py)
 <name>/journal/<time>-<event>.json
 <name>/feedback/<time>-<id>.json   what people say of its answers (noria/serving/feedback.py)
@@ -24,9 +24,8 @@ from pathlib import Path
 
 from noria.artifacts import MANIFEST, Artifact
 from noria.errors import BundleError, StoreError
-from noria.serving.baselines import Baselines
 from noria.serving.bundle import read_bundle, version_of
-from noria.serving.checkpoints import Checkpoints
+from noria.serving.companions import BASELINES, CHECKPOINTS, Companions
 from noria.serving.intakes import Intakes
 from noria.serving.journal import EventKind, Journal
 from noria.serving.objects import Objects, open_objects
@@ -62,8 +61,8 @@ class ModelStore:
         self._public_key = public_key
         self._objects: Objects = open_objects(url)
         self.journal = Journal(self._objects, name)
-        self.checkpoints = Checkpoints(self._objects, name, place=self.place(), cache=cache)
-        self.baselines = Baselines(self._objects, name, place=self.place(), cache=cache)
+        self.checkpoints = Companions(CHECKPOINTS, self._objects, name, place=self.place(), cache=cache)
+        self.baselines = Companions(BASELINES, self._objects, name, place=self.place(), cache=cache)
         self.intakes = Intakes(self._objects, name, place=self.place(), cache=cache)
         self._pointer = Pointer(self._objects, name, journal=self.journal, place=self.place())
 

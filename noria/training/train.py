@@ -12,8 +12,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-import noria
-from noria.artifacts import Artifact, digest_file, digest_of, read_artifact
+from noria.artifacts import Artifact, digest_of, digest_training_code, read_artifact
 from noria.config import Config
 from noria.errors import NoriaError, TrainingError
 from noria.scenarios.base import Encoder, Scenario
@@ -31,7 +30,6 @@ from noria.training.state import Point, StateStore
 
 logger = logging.getLogger(__name__)
 
-_CODE = ("data", "model", "recipes", "scenarios", "training")
 _IRRELEVANT = {
     "distributed",
     "processes",
@@ -242,11 +240,4 @@ def _fingerprint(splits: Artifact, config: Config, *predecessors: Artifact) -> s
     settings = config.model_copy(
         update={"train": config.train.model_copy(update=dict.fromkeys(_IRRELEVANT))}
     ).model_dump_json(include={"scenario", "seed", "tokenizer", "model", "train"}, warnings=False)
-    return hashlib.sha256(f"{rows}\0{settings}\0{_code_digest()}\0{torch.__version__}".encode()).hexdigest()
-
-
-def _code_digest() -> str:
-    """Of what encodes the rows, builds the model and trains it: another version of it starts anew."""
-    root = Path(noria.__file__).parent
-    files = (path for package in _CODE for path in (root / package).glob("*.py"))
-    return digest_of({path.relative_to(root).as_posix(): digest_file(path) for path in files})
+    return hashlib.sha256(f"{rows}\0{settings}\0{digest_training_code()}\0{torch.__version__}".encode()).hexdigest()

@@ -18,8 +18,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-import noria
-from noria.artifacts import Artifact, digest_file, digest_of
+from noria.artifacts import Artifact, digest_of, digest_training_code
 from noria.config.tune import Scalar
 from noria.tuning.space import TRAINED_ON, Dimension, Space, value_at
 
@@ -31,7 +30,6 @@ REFUSED = "refused"
 """Attribute of values that nobody trained with, and why."""
 
 _JOURNAL = "journal.log"
-_CODE = ("data", "model", "recipes", "scenarios", "training")
 _DIGITS = 4  # what is trained with is what the diff shows: no more digits than matter
 _NAME_DIGITS = 12
 _STUBBORN = 5
@@ -44,7 +42,7 @@ def study_name(splits: Artifact, space: Space) -> str:
     settings = space.base.model_dump(mode="json", include={"scenario", *TRAINED_ON})
     searched = space.base.tune.model_dump(mode="json", include={"space", "pruner", "startup_trials"})
     versions = {name: importlib.metadata.version(name) for name in ("optuna", "torch")}
-    text = json.dumps([rows, settings, searched, versions, _code_digest()], sort_keys=True)
+    text = json.dumps([rows, settings, searched, versions, digest_training_code()], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:_NAME_DIGITS]
 
 
@@ -148,10 +146,3 @@ def importances(study: optuna.Study) -> Mapping[str, float]:
 def resume(study: optuna.Study, trial: FrozenTrial) -> Trial:
     """A trial that was left unfinished, to be reported to again."""
     return Trial(study, trial._trial_id)
-
-
-def _code_digest() -> str:
-    """Of what decides a training's result."""
-    root = Path(noria.__file__).parent
-    files = (path for package in _CODE for path in (root / package).glob("*.py"))
-    return digest_of({path.relative_to(root).as_posix(): digest_file(path) for path in files})

@@ -17,7 +17,7 @@ def test_verify_reads_every_checkpoint_of_the_store(workspace):
     verified = json.loads(done.stdout)["verified"]
     assert (verified["versions"], verified["checkpoints"]) == (1, 1)
     store = store_of(workspace)
-    (digest,) = store.checkpoints.digests()
+    (digest,) = store.checkpoints.names()
     with (store.checkpoints.fetch(digest).path / "model.safetensors").open("ab") as file:
         file.write(b"more")
     done = noria("verify", cwd=workspace.root)

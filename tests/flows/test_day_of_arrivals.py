@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import s3fs
 import yaml
-from workspaces import TINY, Row, change_params, good_rows, noria
+from workspaces import TINY, Row, change_params, good_rows, new_rows, noria
 
 from benchmarks.services import prefect_server, s3
 from noria.serving.store import store_of
@@ -19,7 +19,6 @@ from noria.workspace import Workspace
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
-NEW_WORDS = {"neg": "屏闪卡顿死机发热异响", "pos": "流畅清晰轻薄静音耐用"}
 OTHER = {"neg": "pos", "pos": "neg"}
 
 
@@ -81,15 +80,6 @@ def day(tmp_path, monkeypatch):
         storage.end()
 
 
-def drifted_rows(num_rows: int) -> list[Row]:
-    """Texts whose label is in words that the champion never saw."""
-    rows = []
-    for number, (text, label) in enumerate(good_rows(num_rows, seed=3)):
-        word = "".join(NEW_WORDS[label][(number * 7 + place * 3) % 10] for place in range(10))
-        rows.append((f"{text[:4]}{word}第{number}次", label))
-    return rows
-
-
 def noisy_rows(num_rows: int) -> list[Row]:
     """Texts like those that are known, of which every fourth has the wrong label."""
     draw = random.Random(5)
@@ -124,7 +114,7 @@ def test_every_hour_ends_with_the_decision_that_it_calls_for(day):
     day.remove("04")
     assert day.update() == ("none", 0), "somebody took them away"
 
-    day.arrive("06", drifted_rows(400))
+    day.arrive("06", new_rows(400))
     assert day.update() == ("retrain", 0), "the world moved on"
     second = day.live
     assert second != first

@@ -12,7 +12,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from workspaces import change_params, dirty_rows, environment, good_rows, last_run, noria, noria_command, write_rows
+from workspaces import (
+    change_params,
+    dirty_rows,
+    environment,
+    good_rows,
+    last_run,
+    new_rows,
+    noria,
+    noria_command,
+    write_rows,
+)
 
 from benchmarks.services import prefect_server
 from noria.serving.store import store_of
@@ -21,7 +31,6 @@ from noria.workspace import Workspace
 pytestmark = pytest.mark.slow
 
 LOOK = ["arrivals", "monitor", "decide"]
-NEW_WORDS = {"neg": "屏闪卡顿死机发热异响", "pos": "流畅清晰轻薄静音耐用"}
 WAIT_S = 600.0
 
 
@@ -63,15 +72,6 @@ def production(root: Path) -> str:
 
 def decision(root: Path) -> dict:
     return json.loads((root / ".noria" / "decision" / "decision.json").read_text())
-
-
-def new_rows(num_rows: int) -> list[tuple[str, str]]:
-    """Texts that the champion can't tell apart: their label is in words that it never saw."""
-    rows = []
-    for number, (text, label) in enumerate(good_rows(num_rows, seed=3)):
-        word = "".join(NEW_WORDS[label][(number * 7 + place * 3) % 10] for place in range(10))
-        rows.append((f"{text[:4]}{word}第{number}次", label))
-    return rows
 
 
 def test_when_nothing_came_nothing_is_done(live):

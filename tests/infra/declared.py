@@ -23,6 +23,8 @@ from pathlib import Path
 import yaml
 from workspaces import environment
 
+from benchmarks.services import heed_interrupts
+
 INFRA = Path(__file__).parents[2] / "infra"
 KUBERNETES = INFRA / "kubernetes"
 _START_S = 240.0
@@ -121,7 +123,13 @@ def running(declared: Declared, addresses: Addresses, *, cwd: Path, env: Mapping
     log = cwd / f"{command[0]}-{time.monotonic_ns()}.log"
     with log.open("wb") as file:
         process = subprocess.Popen(
-            command, cwd=cwd, env=values | (env or {}), stdout=file, stderr=file, start_new_session=True
+            command,
+            cwd=cwd,
+            env=values | (env or {}),
+            stdout=file,
+            stderr=file,
+            start_new_session=True,
+            preexec_fn=heed_interrupts,
         )
     try:
         for check in declared.checks:

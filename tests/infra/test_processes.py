@@ -144,40 +144,31 @@ def check_prefect(url: str) -> None:
     assert known.json()["type"] == "process", "the worker has made its pool"
 
 
-def test_the_services_of_compose_pass_their_health_checks(services, addresses, served, server_site, tmp_path):
+@pytest.fixture(params=["compose", "kubernetes"])
+def stack(request, services, addresses, database, objects) -> tuple[list[Declared], Addresses]:
+    """Prefect server, watch, worker and model server as they are declared, and where they listen."""
+    if request.param == "compose":
+        return [services[name] for name in ("prefect", "watch", "worker-cpu", "model-server")], addresses
+    containers = kubernetes_containers({**SECRET, "database-url": f"postgresql+asyncpg://noria@{database}"})
+    there = Addresses(**{"https://s3.example.org": objects["AWS_ENDPOINT_URL"]})
+    return [containers[name] for name in ("prefect", "watch", "worker", "model-server")], there
+
+
+def test_what_is_declared_passes_its_checks_and_is_at_work_until_it_is_told_to_end(
+    stack, served, server_site, tmp_path
+):
+    (prefect, watch, worker, model), addresses = stack
     path = os.pathsep.join([str(server_site), str(ROOT)])
-    model = in_the_server_s_image(services["model-server"])
     with (
-        running(services["prefect"], addresses, cwd=tmp_path),
-        running(services["worker-cpu"], addresses, cwd=tmp_path),
-        running(model, addresses, cwd=served, env={"PYTHONPATH": path}),
+        running(prefect, addresses, cwd=tmp_path),
+        running(watch, addresses, cwd=tmp_path) as watching,
+        running(worker, addresses, cwd=tmp_path),
+        running(in_the_server_s_image(model), addresses, cwd=served, env={"PYTHONPATH": path}),
     ):
         check_model(addresses.here("http://model-server:8000"))
         check_prefect(addresses.here("http://prefect:4200"))
-
-
-def test_the_containers_of_kubernetes_pass_their_probes(database, objects, served, server_site, tmp_path):
-    secret = {**SECRET, "database-url": f"postgresql+asyncpg://noria@{database}"}
-    containers = kubernetes_containers(secret)
-    addresses = Addresses(**{"https://s3.example.org": objects["AWS_ENDPOINT_URL"]})
-    path = os.pathsep.join([str(server_site), str(ROOT)])
-    model = in_the_server_s_image(containers["model-server"])
-    with (
-        running(containers["prefect"], addresses, cwd=tmp_path),
-        running(containers["worker"], addresses, cwd=tmp_path),
-        running(model, addresses, cwd=served, env={"PYTHONPATH": path}),
-    ):
-        check_model(addresses.here("http://model-server:8000"))
-        check_prefect(addresses.here("http://prefect:4200"))
-
-
-def test_the_watch_is_at_work_until_it_is_told_to_end(services, addresses, tmp_path):
-    with (
-        running(services["prefect"], addresses, cwd=tmp_path),
-        running(services["watch"], addresses, cwd=tmp_path) as watch,
-        pytest.raises(subprocess.TimeoutExpired),
-    ):
-        watch.wait(5)
+        with pytest.raises(subprocess.TimeoutExpired):
+            watching.wait(5)
 
 
 def test_the_metrics_of_runs_are_told(services, addresses, served):

@@ -78,6 +78,15 @@ def run(name: str, make: Make) -> tuple[Workspace, dict[str, Artifact]]:
     return workspace, {node.stage: node.fn(workspace) for node in FAIL_BRANCH}
 
 
+@pytest.fixture(scope="module")
+def flown(name: str, make: Make) -> Workspace:
+    """`noria run`: every stage in a process of its own."""
+    workspace = make(name, True)
+    done = workspaces.noria("run", cwd=workspace.root)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return workspace
+
+
 def test_the_defaults_are_a_valid_configuration_and_so_is_its_params_yaml(name: str, make: Make) -> None:
     scenario = load_scenario(name)
     assert scenario.name == name and scenario.target in scenario.schema.names
@@ -205,12 +214,9 @@ def test_a_request_on_the_command_line_is_answered(
 
 
 @pytest.mark.slow
-def test_smaller_models_are_made_and_their_graphs_compute_what_they_do(
-    run: tuple[Workspace, dict[str, Artifact]], tmp_path: Any
-) -> None:
-    workspace, _ = run
-    scenario = workspace.scenario
-    trained = load_trained(workspace.checkpoint, scenario=scenario)
+def test_smaller_models_are_made_and_their_graphs_compute_what_they_do(flown: Workspace, tmp_path: Path) -> None:
+    scenario = flown.scenario
+    trained = load_trained(flown.checkpoint, scenario=scenario)
     deeper = trained.config.model_copy(update={"model": trained.config.model.model_copy(update={"layers": 2})})
     torch.manual_seed(1)
     model = scenario.build_model(deeper, trained.encoder).eval()
@@ -220,10 +226,10 @@ def test_smaller_models_are_made_and_their_graphs_compute_what_they_do(
             "distill": {"layers": 1, "steps": 2},
         }
     )
-    made = compress(Trained(model, trained.encoder, deeper), workspace.splits, scenario=scenario, config=config)
-    rows = read_validation(workspace.splits)[:20]
+    made = compress(Trained(model, trained.encoder, deeper), flown.splits, scenario=scenario, config=config)
+    rows = read_validation(flown.splits)[:20]
     reference = reference_of(model, encoder=trained.encoder, scenario=scenario, rows=rows)
-    forms = workspace.config.optimize.model_copy(update={"candidates": ("fp32", "fp16")})
+    forms = flown.config.optimize.model_copy(update={"candidates": ("fp32", "fp16")})
     for name in ("pruned", "student"):
         smaller = made[name]
         assert isinstance(smaller, Compressed), smaller
@@ -237,14 +243,9 @@ def test_smaller_models_are_made_and_their_graphs_compute_what_they_do(
 
 
 @pytest.mark.slow
-def test_noria_run_takes_it_through_the_flow_and_its_stages_depend_on_the_code_that_they_use(
-    name: str, make: Make
-) -> None:
-    workspace = make(name, True)
-    done = workspaces.noria("run", cwd=workspace.root)
-    assert done.returncode == 0, done.stdout + done.stderr
-    stages = yaml.safe_load((workspace.root / "dvc.yaml").read_text())["stages"]
-    for stage, used in used_code(workspace.root, list(stages)).items():
+def test_noria_run_takes_it_through_the_flow_and_its_stages_depend_on_the_code_that_they_use(flown: Workspace) -> None:
+    stages = yaml.safe_load((flown.root / "dvc.yaml").read_text())["stages"]
+    for stage, used in used_code(flown.root, list(stages)).items():
         listed = {dep.removeprefix("${code}/") for dep in stages[stage]["deps"] if dep.startswith("${code}/")}
-        assert listed == set(used), f"python -m noria.stage_code {workspace.root}"
-    assert read_artifact(workspace.verdict).facts["decision"] == "promote"
+        assert listed == set(used), f"python -m noria.stage_code {flown.root}"
+    assert read_artifact(flown.verdict).facts["decision"] == "promote"

@@ -12,6 +12,7 @@ from types import MappingProxyType, SimpleNamespace
 import httpx
 import numpy as np
 import uvicorn
+from prometheus_client.parser import text_string_to_metric_families
 
 from noria.config import ServeConfig
 from noria.scenarios import load_scenario
@@ -96,3 +97,9 @@ def until(is_so, *, timeout_s=10.0):
     while not is_so():
         assert time.monotonic() < end, "it did not come to be"
         time.sleep(0.005)
+
+
+def samples(running: SimpleNamespace) -> dict[tuple[str, ...], float]:
+    """What /metrics says: by name and labels."""
+    families = text_string_to_metric_families(running.client.get("/metrics").text)
+    return {(s.name, *sorted(s.labels.values())): s.value for family in families for s in family.samples}

@@ -10,8 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
-from fake_model import FakePredictor, serving, until
-from prometheus_client.parser import text_string_to_metric_families
+from fake_model import FakePredictor, samples, serving, until
 
 from noria.serving import live as live_module
 from noria.serving.lineup import Serving, Trial
@@ -302,12 +301,6 @@ def test_metrics_tell_the_versions_apart_and_forget_who_left():
         running.app.state.models["a"].end_trial()
         assert not [key for key in samples(running) if "v2" in key]
         assert "tried" not in running.client.get("/readyz").json()
-
-
-def samples(running):
-    text = running.client.get("/metrics").text
-    families = text_string_to_metric_families(text)
-    return {(s.name, *sorted(s.labels.values())): s.value for family in families for s in family.samples}
 
 
 def test_an_answer_is_judged_once_and_by_who_knows_its_id(monkeypatch):

@@ -35,7 +35,7 @@ def test_deploying_publishes_the_checkpoint_that_the_bundle_was_made_from(worksp
     for _ in range(2):
         deploy.fn(workspace)
     store = store_of(workspace)
-    assert store.checkpoints.digests() == [checkpoint.digest]
+    assert store.checkpoints.names() == [checkpoint.digest]
     published = store.fetch(store.versions()[0])
     assert store.checkpoints.fetch(published.facts["checkpoint_digest"]).files == checkpoint.files
 
@@ -90,7 +90,7 @@ def test_a_bundle_without_its_checkpoint_goes_live_and_no_training_starts_from_i
     asked = Workspace.at(asked.root)
     go_live(asked)
     assert ("the checkpoint is not published" in caplog.text) == (why != "switched off")
-    assert store_of(asked).checkpoints.digests() == []
+    assert store_of(asked).checkpoints.names() == []
     with pytest.raises(StoreError, match="the checkpoint is not in the store") as caught:
         start_of(asked)
     assert "deploy.publish_checkpoint: true" in str(caught.value)

@@ -5,8 +5,7 @@ import socket
 from urllib.parse import urlsplit
 
 import pytest
-from fake_model import EXAMPLE, FakePredictor, serving
-from prometheus_client.parser import text_string_to_metric_families
+from fake_model import EXAMPLE, FakePredictor, samples, serving
 
 
 @pytest.fixture(scope="module")
@@ -77,13 +76,6 @@ def test_bytes_that_are_no_http_end_nothing_but_their_connection(running):
             client.shutdown(socket.SHUT_WR)
             client.recv(1_000)
     assert running.client.get("/healthz").status_code == 200
-
-
-def samples(running):
-    """What /metrics says: by name and labels."""
-    text = running.client.get("/metrics").text
-    families = text_string_to_metric_families(text)
-    return {(s.name, *sorted(s.labels.values())): s.value for family in families for s in family.samples}
 
 
 def test_metrics_count_requests_rows_tokens_and_refusals_with_few_labels():

@@ -88,7 +88,7 @@ def test_checkpoints_on_s3_are_found_on_another_machine_and_mended(store, tmp_pa
     checkpoint = tiny.opaque_checkpoint(tmp_path / "checkpoint", "weights")
     for _ in range(2):
         assert store.checkpoints.publish(checkpoint.path).files == checkpoint.files
-    assert store.checkpoints.digests() == [checkpoint.digest]
+    assert store.checkpoints.names() == [checkpoint.digest]
     assert store.versions() == []
     elsewhere = ModelStore(store.url, name=store.name, cache=tmp_path / "another machine")
     copy = elsewhere.checkpoints.fetch(checkpoint.digest).path

@@ -197,7 +197,7 @@ def test_what_is_known_is_what_the_live_model_was_made_of_not_what_was_read_last
     store.promote(version, reason="test", over=None)
     with write_artifact(tmp_path / "baseline", kind="baseline") as draft:
         shutil.copy(workspace.raw / "objects.json", draft.path)
-    store.baselines.publish(version, tmp_path / "baseline")
+    store.baselines.publish(tmp_path / "baseline", version=version)
     source.put("01.csv", hours.hour(1))
     assert hours.Found(workspace).objects == ["01.csv"]
     ingest.fn(workspace)  # for a challenger, which was no better
@@ -329,7 +329,7 @@ def test_objects_of_a_bucket_are_fetched_once_for_each_state(tmp_path, monkeypat
     with pytest.raises(SourceUnavailable):  # nobody there: that says nothing about the objects
         arrivals.fn(workspace)
     assert refused(workspace) == []
-    assert "noria-test-secret" not in caplog.text
+    assert server.secret_key not in caplog.text
 
 
 def fetches(monkeypatch) -> list[str]:

@@ -116,7 +116,7 @@ def stop_and_go_on(
 
 @pytest.mark.slow
 @given(step=st.integers(0, 2 * len(tell()) - 1))
-@settings(deadline=None, max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_told_to_end_at_any_step_it_goes_on_to_bitwise_the_same_end(
     step: int,
     uninterrupted: tuple[DeepBranch, Listener, Outcome],

@@ -119,7 +119,7 @@ def test_no_room_for_the_checkpoint_is_a_full_disk_which_no_rank_tries_again(
 def test_other_code_starts_anew_instead_of_resuming(splits: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
     fingerprints = set()
     for code in ("one", "another"):
-        monkeypatch.setattr(train, "_code_digest", lambda code=code: code)
+        monkeypatch.setattr(train, "digest_training_code", lambda code=code: code)
         fingerprints.add(train._fingerprint(splits, tiny_config()))
     assert len(fingerprints) == 2
 

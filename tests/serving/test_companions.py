@@ -1,4 +1,4 @@
-"""Checkpoints in a store: never changed, mended when damaged, no part of what is live."""
+"""Checkpoints and baselines in a store: never changed, mended when damaged, no part of what is live."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 import tiny
 
-from noria.artifacts import read_artifact
+from noria.artifacts import read_artifact, write_artifact
 from noria.errors import ArtifactError, StoreError
 from noria.serving.bundle import version_of
 from noria.serving.store import ModelStore
+
+VERSION = "0123456789ab"
 
 
 @pytest.fixture
@@ -27,7 +29,7 @@ def checkpoint(tmp_path):
 def test_publishing_twice_is_publishing_once(store, checkpoint):
     copies = [store.checkpoints.publish(checkpoint.path) for _ in range(2)]
     assert [copy.digest for copy in copies] == [checkpoint.digest] * 2
-    assert store.checkpoints.digests() == [checkpoint.digest]
+    assert store.checkpoints.names() == [checkpoint.digest]
     assert Path(store.checkpoints.place(checkpoint.digest)) == copies[0].path != checkpoint.path
     assert not list(store.journal.events()) and store.production() is None
 
@@ -39,7 +41,7 @@ def test_versions_promotion_and_rollback_know_nothing_of_checkpoints(store, chec
     for version in versions:
         store.promote(version, reason="next", over=store.production())
     assert store.rollback(reason="worse").version == versions[0]
-    assert store.checkpoints.digests() == [checkpoint.digest]
+    assert store.checkpoints.names() == [checkpoint.digest]
 
 
 @pytest.mark.parametrize("damage", ["changed", "missing", "added", "manifest", "half"])
@@ -85,4 +87,32 @@ def test_nothing_else_is_published_as_a_checkpoint(store, checkpoint, tmp_path):
     (checkpoint.path / "model.safetensors").write_text("damaged")
     with pytest.raises(ArtifactError, match="changed"):
         store.checkpoints.publish(checkpoint.path)
-    assert store.checkpoints.digests() == []
+    assert store.checkpoints.names() == []
+
+
+def baseline(path, content, *, kind="baseline"):
+    with write_artifact(path, kind=kind) as draft:
+        (draft.path / "objects.json").write_text(content)
+    return path
+
+
+def test_the_first_baseline_of_a_version_stays(store, tmp_path):
+    first = store.baselines.publish(baseline(tmp_path / "first", "[]"), version=VERSION)
+    assert store.baselines.publish(baseline(tmp_path / "second", "[1]"), version=VERSION).digest == first.digest
+    assert store.baselines.fetch(VERSION).digest == first.digest
+
+
+def test_a_damaged_baseline_is_refused_and_publishing_again_mends_it(store, tmp_path):
+    path = store.baselines.publish(baseline(tmp_path / "first", "[]"), version=VERSION).path
+    (path / "objects.json").write_text("[1]")
+    with pytest.raises(StoreError, match="can't be trusted"):
+        store.baselines.fetch(VERSION)
+    store.baselines.publish(tmp_path / "first", version=VERSION)
+    assert (store.baselines.fetch(VERSION).path / "objects.json").read_text() == "[]"
+
+
+def test_a_version_without_one_and_another_artifact_are_refused(store, tmp_path):
+    with pytest.raises(StoreError, match="has no baseline"):
+        store.baselines.fetch(VERSION)
+    with pytest.raises(StoreError, match="not a baseline"):
+        store.baselines.publish(baseline(tmp_path / "other", "[]", kind="bundle"), version=VERSION)
