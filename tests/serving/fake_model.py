@@ -16,8 +16,9 @@ import uvicorn
 from noria.config import ServeConfig
 from noria.scenarios import load_scenario
 from noria.serving.app import create_app
+from noria.serving.connection import uvicorn_config
 from noria.serving.predictor import VERSION_FIELD, Encoded
-from noria.serving.server import listen, uvicorn_config
+from noria.serving.server import listen
 
 EXAMPLE = {"text": "很好"}
 
