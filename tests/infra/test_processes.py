@@ -144,6 +144,14 @@ def check_prefect(url: str) -> None:
     assert known.json()["type"] == "process", "the worker has made its pool"
 
 
+def check_reports(url: str, *, called: str) -> None:
+    """As Prometheus asks them, by the name of their service, and as nobody else may."""
+    assert (
+        'noria_store_up{model="reviews"} 1.0' in httpx.get(f"{url}/metrics", headers={"Host": called}, timeout=60).text
+    )
+    assert httpx.get(f"{url}/", headers={"Host": "evil.example"}).status_code == 400
+
+
 def test_the_services_of_compose_pass_their_health_checks(services, addresses, served, server_site, tmp_path):
     path = os.pathsep.join([str(server_site), str(ROOT)])
     model = in_the_server_s_image(services["model-server"])
@@ -165,8 +173,10 @@ def test_the_containers_of_kubernetes_pass_their_probes(database, objects, serve
     with (
         running(containers["prefect"], addresses, cwd=tmp_path),
         running(containers["worker"], addresses, cwd=tmp_path),
+        running(containers["reports"], addresses, cwd=served),
         running(model, addresses, cwd=served, env={"PYTHONPATH": path}),
     ):
+        check_reports(addresses.here("http://reports:9464"), called="reports.noria.svc")
         check_model(addresses.here("http://model-server:8000"))
         check_prefect(addresses.here("http://prefect:4200"))
 
@@ -180,6 +190,6 @@ def test_the_watch_is_at_work_until_it_is_told_to_end(services, addresses, tmp_p
         watch.wait(5)
 
 
-def test_the_metrics_of_runs_are_told(services, addresses, served):
-    with running(services["runs"], addresses, cwd=served):
-        assert "noria_" in httpx.get(addresses.here("http://127.0.0.1:9464/metrics"), timeout=60).text
+def test_the_reports_and_the_metrics_of_runs_are_shown(services, addresses, served):
+    with running(services["reports"], addresses, cwd=served):
+        check_reports(addresses.here("http://reports:9464"), called="reports:9464")
