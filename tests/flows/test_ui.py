@@ -79,9 +79,11 @@ def test_a_run_shows_its_nodes_its_learning_curve_its_decision_and_its_report(se
 
 def artifact(api: str, key: str) -> str:
     """The id of the latest artifact of that key."""
+    wanted = {"artifacts": {"key": {"any_": [key]}}, "sort": "CREATED_DESC", "limit": 1}
     headers = {"Content-Type": "application/json"}
-    with urllib.request.urlopen(urllib.request.Request(f"{api}/artifacts/{key}/latest", headers=headers)) as answer:
-        return json.load(answer)["id"]
+    request = urllib.request.Request(f"{api}/artifacts/filter", json.dumps(wanted).encode(), headers)
+    with urllib.request.urlopen(request, timeout=20) as answer:
+        return json.load(answer)[0]["id"]
 
 
 def test_from_another_machine_a_run_under_noria_up_is_seen_and_its_link_leads_to_its_report(dirty, tmp_path):
@@ -103,10 +105,10 @@ def test_from_another_machine_a_run_under_noria_up_is_seen_and_its_link_leads_to
         page.goto(f"{ui}/artifacts/artifact/{shown}")
         link = page.get_by_role("link").filter(has_text=".html")
         expect(link).to_be_visible(timeout=60_000)
-        assert link.get_attribute("href").startswith(f"{reports}/ws/run/")
+        assert link.get_attribute("href").startswith(f"{reports}/dirty/run/")
         link.click()
         report = next((one for one in context.pages if one.url.startswith(reports)), page)
-        expect(report).to_have_title("ws: pipeline completed", timeout=30_000)
+        expect(report).to_have_title("dirty: pipeline completed", timeout=30_000)
         expect(report.get_by_role("heading", name="What ran")).to_be_visible()
         colour = report.evaluate("getComputedStyle(document.querySelector('.bar')).backgroundColor")
         assert colour == "rgb(11, 105, 115)", "its own style holds under the policy"
