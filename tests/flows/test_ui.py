@@ -106,8 +106,9 @@ def test_from_another_machine_a_run_under_noria_up_is_seen_and_its_link_leads_to
         link = page.get_by_role("link").filter(has_text=".html")
         expect(link).to_be_visible(timeout=60_000)
         assert link.get_attribute("href").startswith(f"{reports}/dirty/run/")
-        link.click()
-        report = next((one for one in context.pages if one.url.startswith(reports)), page)
+        with context.expect_page() as opened:
+            link.click()
+        report = opened.value
         expect(report).to_have_title("dirty: pipeline completed", timeout=30_000)
         expect(report.get_by_role("heading", name="What ran")).to_be_visible()
         colour = report.evaluate("getComputedStyle(document.querySelector('.bar')).backgroundColor")
