@@ -33,7 +33,8 @@ _BAR_S = 20.0
 _NO_TRIGGERS = "\nupdate: {triggers: {drift: null, metric_drop: null}}\n"
 """All is looked at, and none of it starts a training: half of these lines are known, and the others no fair sample."""
 _SETTLES_S = 45.0
-_PARTS = ("server start", "worker start", "flows.watch", "noria.cli serve")
+_PARTS = ("server start", "worker start", "flows.watch", "noria.cli reports", "noria.cli serve")
+_ANY_PORT = [part for name in ("--port", "--serve-port", "--reports-port") for part in (name, "0")]
 
 
 def make_workspace(root: Path, held_back: Path) -> None:
@@ -65,7 +66,7 @@ def arrive(root: Path, held_back: Path, turn: int) -> None:
 @contextmanager
 def stack(root: Path) -> Iterator[psutil.Process]:
     """`noria up` in a workspace, once all of it is there."""
-    command = [str(_BIN / "noria"), "up", "-C", str(root), "--port", "0", "--serve-port", "0"]
+    command = [str(_BIN / "noria"), "up", "-C", str(root), *_ANY_PORT]
     path = root.parent / "up.log"
     with path.open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log, env=os.environ) as up:
         try:

@@ -18,11 +18,13 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from noria.errors import ConfigError, WorkspaceBusy
+from noria.report.links import REPORTS_URL
 from noria.workspace import Workspace
 
 _ANSWER_S = 10.0
@@ -34,11 +36,19 @@ QUIET = {
 }
 
 
+@dataclass(frozen=True)
+class RunningStack:
+    """Where `noria up` answers: the URL of Prefect's API, and that at which browsers find the reports."""
+
+    api: str
+    reports: str
+
+
 @contextmanager
 def prefect_api(workspace: Workspace) -> Iterator[str]:
     """The URL of the API that runs report to, also in the environment.
 
-    That is the given one, or that of `noria up`, or our own server's.
+    That is the given one, or that of `noria up`, which shows the reports, too, or our own server's.
 
     Use it before Prefect is imported: Prefect reads its settings once.
 
@@ -53,12 +63,16 @@ def prefect_api(workspace: Workspace) -> Iterator[str]:
         _check_answers(url)
         yield url
         return
-    if url := running_api(workspace):
-        os.environ["PREFECT_API_URL"] = url
+    if stack := running_stack(workspace):
+        own = {"PREFECT_API_URL": stack.api}
+        if REPORTS_URL not in os.environ:
+            own[REPORTS_URL] = stack.reports
+        os.environ.update(own)
         try:
-            yield url
+            yield stack.api
         finally:
-            del os.environ["PREFECT_API_URL"]
+            for name in own:
+                del os.environ[name]
         return
     home = Path(os.environ.setdefault("PREFECT_HOME", str(workspace.scratch / "prefect")))
     home.mkdir(parents=True, exist_ok=True)
@@ -76,8 +90,8 @@ def prefect_api(workspace: Workspace) -> Iterator[str]:
 
 
 @contextmanager
-def published_api(workspace: Workspace, url: str) -> Iterator[None]:
-    """Let the runs in the workspace find the server at `url` while the block runs.
+def published(workspace: Workspace, stack: RunningStack) -> Iterator[None]:
+    """Let the runs in the workspace find what `noria up` runs, while the block runs.
 
     Raises
     ------
@@ -89,21 +103,22 @@ def published_api(workspace: Workspace, url: str) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
+        other = running_stack(workspace)
         raise WorkspaceBusy(
-            f"`noria up` runs here already: its Prefect server is {running_api(workspace) or 'starting'}",
+            f"`noria up` runs here already: its Prefect server is {other.api if other else 'starting'}",
             where=str(workspace.root),
             next_step="use that one, or end it first",
         ) from None
     try:
-        _published(workspace).write_text(json.dumps({"api": url, "pid": os.getpid()}))
+        _record(workspace).write_text(json.dumps(asdict(stack)))
         yield
     finally:
-        _published(workspace).unlink(missing_ok=True)
+        _record(workspace).unlink(missing_ok=True)
         lock.release()
 
 
-def running_api(workspace: Workspace) -> str | None:
-    """The URL of the API that `noria up` runs for the workspace, if it does."""
+def running_stack(workspace: Workspace) -> RunningStack | None:
+    """What `noria up` runs for the workspace, if it does."""
     path = workspace.scratch / "up.lock"
     if not path.exists():
         return None
@@ -113,9 +128,9 @@ def running_api(workspace: Workspace) -> str | None:
     except Timeout:
         pass
     try:
-        return str(json.loads(_published(workspace).read_text())["api"])
-    except (FileNotFoundError, ValueError):
-        return None  # written or removed this very moment
+        return RunningStack(**json.loads(_record(workspace).read_text()))
+    except (FileNotFoundError, ValueError, TypeError):
+        return None  # written or removed this very moment, or by another release
 
 
 def credentials() -> dict[str, str]:
@@ -127,7 +142,7 @@ def credentials() -> dict[str, str]:
     return {}
 
 
-def _published(workspace: Workspace) -> Path:
+def _record(workspace: Workspace) -> Path:
     return workspace.scratch / "up.json"
 
 

@@ -1,4 +1,4 @@
-"""The local stack: Prefect server, worker, watch and model server as children of one process, with one log.
+"""The local stack: Prefect server, worker, watch, reports and model server as children of one process, with one log.
 
 Where PREFECT_API_URL names a server that others run, the stack has none of its own.
 """
@@ -20,8 +20,10 @@ from datetime import datetime
 from pathlib import Path
 
 from flows.children import Child, Say
-from flows.server import QUIET, credentials, published_api
+from flows.server import QUIET, RunningStack, credentials, published
 from noria.errors import NoriaError, StageFailed
+from noria.report.links import REPORTS_URL
+from noria.serving.address import is_wildcard, loopback, url_of
 from noria.serving.store import store_of
 from noria.workspace import Workspace
 
@@ -36,15 +38,30 @@ _POLL_S = 0.5
 class Addresses:
     """Where the stack listens. `api` is None where PREFECT_API_URL names a server that others run."""
 
-    api: str | None
     host: str
     port: int
     serve_port: int
+    reports_port: int
+    api: str | None = None
 
     @property
-    def url(self) -> str:
-        """The Prefect UI's address; its API is below `/api`."""
-        return self.api.removesuffix("/api") if self.api else f"http://{self.host}:{self.port}"
+    def own_api(self) -> str:
+        """The API of the Prefect server, as processes of this machine reach it."""
+        return self.api or f"{url_of(loopback(self.host), self.port)}/api"
+
+    @property
+    def ui(self) -> str:
+        """What people open to see the runs: one can't open all addresses, but a machine by its name."""
+        return self.api.removesuffix("/api") if self.api else url_of(self._name, self.port)
+
+    @property
+    def reports(self) -> str:
+        """What they open to see the reports."""
+        return url_of(self._name, self.reports_port)
+
+    @property
+    def _name(self) -> str:
+        return socket.gethostname() if is_wildcard(self.host) else self.host
 
 
 class Stack:
@@ -52,12 +69,15 @@ class Stack:
 
     def __init__(self, workspace: Workspace, addresses: Addresses, *, say: Say) -> None:
         self._workspace, self._addresses, self._say = workspace, addresses, say
-        self._api = addresses.api or f"{addresses.url}/api"
+        self._api = addresses.own_api
         home = os.environ.get("PREFECT_HOME", str(workspace.scratch / "prefect"))
         Path(home).mkdir(parents=True, exist_ok=True)
         own = {"PREFECT_HOME": home, "PREFECT_API_URL": self._api}
+        seen = {REPORTS_URL: addresses.reports}  # whoever has a proxy before it says otherwise
+        if addresses.api is None:
+            seen["PREFECT_UI_URL"] = addresses.ui
         quiet = {name: value for name, value in QUIET.items() if name != "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"}
-        self._env = {**quiet, "PYTHONUNBUFFERED": "1", **os.environ, **own, "PWD": str(workspace.root)}
+        self._env = {**quiet, **seen, "PYTHONUNBUFFERED": "1", **os.environ, **own, "PWD": str(workspace.root)}
         self._children: list[Child] = []
         self._next_told = False
 
@@ -71,7 +91,7 @@ class Stack:
         StageFailed
             When a part of it can't be kept alive.
         """
-        with published_api(self._workspace, self._api):
+        with published(self._workspace, RunningStack(self._api, self._env[REPORTS_URL])):
             try:
                 self._start_server(until)
                 if not until.is_set():
@@ -88,7 +108,8 @@ class Stack:
     def _start_server(self, until: threading.Event) -> None:
         if self._addresses.api is None:
             listen = ["--host", self._addresses.host, "--port", str(self._addresses.port)]
-            server = self._child("server", "prefect", "server", "start", *listen, PREFECT_SERVER_UI_API_URL=self._api)
+            # of whatever address the UI was opened at
+            server = self._child("server", "prefect", "server", "start", *listen, PREFECT_SERVER_UI_API_URL="/api")
             self._children.append(server)
         deadline = time.monotonic() + _START_S
         while not until.wait(_POLL_S) and _ask(f"{self._api}/health") is None:
@@ -119,13 +140,17 @@ class Stack:
 
     def _start_others(self) -> None:
         queues = [part for queue in QUEUES for part in ("--work-queue", queue)]
+        root = str(self._workspace.root)
         self._children.append(self._child("watch", "flows.watch"))
         self._children.append(self._child("worker", "prefect", "worker", "start", "--pool", POOL, *queues))
-        serve = ["serve", "-C", str(self._workspace.root), "--port", str(self._addresses.serve_port)]
+        reports = ["--host", self._addresses.host, "--port", str(self._addresses.reports_port)]
+        self._children.append(self._child("reports", "noria.cli", "reports", "-C", root, *reports))
+        serve = ["serve", "-C", root, "--port", str(self._addresses.serve_port)]
         self._children.append(self._child("serve", "noria.cli", *serve, ready=self._is_live))
 
     def _tell_addresses(self) -> None:
-        self._say("noria", f"Prefect UI: {self._api.removesuffix('/api')}")
+        self._say("noria", f"Prefect UI: {self._env.get('PREFECT_UI_URL', self._addresses.ui)}")
+        self._say("noria", f"reports: {self._env[REPORTS_URL]}")
         self._say("noria", f"model server, once a model is live: http://127.0.0.1:{self._addresses.serve_port}")
 
     def _is_live(self) -> bool:

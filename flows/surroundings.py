@@ -17,13 +17,13 @@ from typing import Any
 
 import yaml
 
-from flows.server import credentials, running_api
+from flows.server import credentials, running_stack
 from noria.report.operations import arrivals_facts, read_decision, read_monitoring
+from noria.serving.address import loopback, url_of
 from noria.workspace import Workspace
 
 _ANSWER_S = 1.0
 _MOST_RUNS = 200
-_ALL_ADDRESSES = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,7 @@ class Seen:
 def ask_server(workspace: Workspace) -> Server:
     """Whether the model server takes requests."""
     serve = workspace.config.serve
-    host = _ALL_ADDRESSES.get(serve.host, serve.host)
-    url = f"http://[{host}]:{serve.port}" if ":" in host else f"http://{host}:{serve.port}"
+    url = url_of(loopback(serve.host), serve.port)
     if not serve.port:
         return Server(url, None, "`serve.port` is 0: it takes any free one")
     try:
@@ -85,7 +84,8 @@ def ask_server(workspace: Workspace) -> Server:
 
 def ask_prefect(workspace: Workspace) -> Schedule:
     """What is planned for this workspace, and what waits, by the given server or that of `noria up`."""
-    api = os.environ.get("PREFECT_API_URL") or running_api(workspace)
+    stack = running_stack(workspace)
+    api = os.environ.get("PREFECT_API_URL") or (stack.api if stack else None)
     if not api:
         return Schedule(said="PREFECT_API_URL is not set, and `noria up` does not run: nothing is scheduled here")
     wanted = {

@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.runtime import flow_run
 
+from noria.report.links import REPORTS_URL, link_to
 from noria.traces import span
 from noria.workspace import Workspace
 from tasks.notify import lasting_url
@@ -48,13 +50,22 @@ def waiting(workspace: Workspace) -> Iterator[None]:
         remember_run(workspace, replace(run, state="running"))
 
 
+def show_page(workspace: Workspace, page: Path, *, key: str, description: str) -> None:
+    """Link a page from the run, or say where it lies: from a page over HTTP no browser follows `file://`."""
+    if link := link_to(workspace, page):
+        create_link_artifact(link, link_text=page.name, key=key, description=description)
+    else:
+        told = f"`{page}`\n\nWhere `{REPORTS_URL}` names the address of `noria reports`, this is a link."
+        create_markdown_artifact(told, key=key, description=description)
+
+
 def _close(workspace: Workspace, run: Run) -> None:
     ended = replace(run, ended=_now())
     remember_run(workspace, ended)
     try:
         path = write_run_report(workspace, ended)
         create_markdown_artifact(run_table(workspace, ended), key="run", description="what ran, and how long it took")
-        create_link_artifact(path.as_uri(), link_text=str(path), key="report", description="the report of this run")
+        show_page(workspace, path, key="report", description="the report of this run")
     except Exception:  # a page about a run takes nothing from it
         logger.exception("the report of this run can't be written")
         return

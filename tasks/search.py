@@ -6,18 +6,20 @@ import logging
 from typing import cast
 
 from prefect import task
-from prefect.artifacts import create_link_artifact, create_markdown_artifact
+from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.logging import get_run_logger
 from prefect.states import Completed, Failed
 
+from noria.report.search import write_search_page
 from noria.tuning.report import PICTURES, Summary, summarize, summary_markdown, write_report
 from noria.tuning.search import Search, TrialJob
 from noria.tuning.worker import FINAL_LOSS, Ended
 from noria.workspace import Workspace
 from tasks.curve import picture
 from tasks.follow import follow
+from tasks.record import show_page
 
 _KEY = "tuning"
 
@@ -48,6 +50,7 @@ def publish(search: Search, workspace: Workspace) -> Summary:
     summary = summarize(search, workspace)
     directory = workspace.tuning_report
     write_report(summary, directory)
+    page = write_search_page(summary, workspace)
     create_markdown_artifact(summary_markdown(summary), key=_KEY, description="trials")
     shown = [
         picture((directory / name).read_bytes(), media_type="image/png", title=title)
@@ -56,6 +59,6 @@ def publish(search: Search, workspace: Workspace) -> Summary:
     ]
     if shown:
         create_markdown_artifact("\n\n".join(shown), key=f"{_KEY}-pictures", description="pictures of the search")
-    create_link_artifact(directory.as_uri(), link_text=str(directory), key=f"{_KEY}-report", description="report")
-    logging.getLogger("noria.flow").info("report in %s", directory)
+    show_page(workspace, page, key=f"{_KEY}-report", description="the report of this search")
+    logging.getLogger("noria.flow").info("report in %s", page)
     return summary

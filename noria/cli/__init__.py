@@ -21,7 +21,7 @@ COMMANDS = (
     "plan",
     "status",
     "report",
-    "metrics",
+    "reports",
     "verify",
     "predict",
     "explain",

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
+
+from noria.cli.options import add_directories, named_workspaces
 
 if TYPE_CHECKING:
     from noria.config import ServeConfig
@@ -19,32 +22,26 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--host", help="address to listen on (default: serve.host in params.yaml)")
     parser.add_argument("--port", type=int, help="port to listen on; 0 takes a free one (default: serve.port)")
     parser.add_argument("--version", metavar="VERSION", help="serve this published version instead of the live one")
-    parser.add_argument(
-        "-C",
-        dest="directories",
-        action="append",
-        metavar="DIR",
-        help="the workspace (default: here); several are served together, as `serve` of the first says",
-    )
+    add_directories(parser, together="served together, as `serve` of the first says")
 
 
 def run(args: argparse.Namespace) -> int:
     """Load, listen, answer until interrupted."""
+    from noria.serving.address import url_of
     from noria.serving.app import create_app
     from noria.serving.clients import clients_key
     from noria.serving.server import listen, serve_app
-    from noria.workspace import Workspace
 
-    workspaces = [Workspace.at(directory) for directory in args.directories or ["."]]
+    workspaces = named_workspaces(args)
+    first_workspace = next(iter(workspaces.values()))
     given = {"host": args.host, "port": args.port}
-    config = workspaces[0].config.serve.model_copy(update={k: v for k, v in given.items() if v is not None})
+    config = first_workspace.config.serve.model_copy(update={k: v for k, v in given.items() if v is not None})
     stores = _stores(workspaces, version=args.version)
     models = {name: _load(store, version=args.version, config=config) for name, store in stores.items()}
-    key = clients_key(workspaces[0].clients_key, os.environ)
+    key = clients_key(first_workspace.clients_key, os.environ)
     app = create_app(models, config=config, followed={} if args.version else stores, clients_key=key)
     listener = listen(config)
-    host, port = listener.getsockname()[:2]
-    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    url = url_of(*listener.getsockname()[:2])
     (name, first), *others = models.items()
     print(f"{name} {first.version}: {url}/predict, documented at /docs", flush=True)
     for name, predictor in others:
@@ -53,21 +50,14 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _stores(workspaces: list[Workspace], *, version: str | None) -> dict[str, ModelStore]:
+def _stores(workspaces: Mapping[str, Workspace], *, version: str | None) -> dict[str, ModelStore]:
     """The store of each workspace, by the name of its model."""
     from noria.errors import ConfigError
     from noria.serving.store import store_of
 
-    names = [workspace.config.name for workspace in workspaces]
-    if twice := {name for name in names if names.count(name) > 1}:
-        raise ConfigError(
-            f"two workspaces call their model `{twice.pop()}`",
-            where="`name` in params.yaml",
-            expected="a name of its own for each model that is served",
-        )
     if version is not None and len(workspaces) > 1:
         raise ConfigError("--version is of one model", expected="one -C DIR with --version")
-    return {name: store_of(workspace) for name, workspace in zip(names, workspaces, strict=True)}
+    return {name: store_of(workspace) for name, workspace in workspaces.items()}
 
 
 def _load(store: ModelStore, *, version: str | None, config: ServeConfig) -> Predictor:

@@ -1,4 +1,4 @@
-"""`noria up`: Prefect server, worker, schedules and model server of one workspace, in the foreground."""
+"""`noria up`: Prefect server, worker, schedules, reports and model server of one workspace, in the foreground."""
 
 from __future__ import annotations
 
@@ -9,19 +9,30 @@ import sys
 import threading
 
 from noria.cli.options import add_directory
+from noria.cli.reports import DEFAULT_PORT
 
 _PREFECT_PORT = 4200
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command."""
-    parser = subparsers.add_parser("up", help="run the local stack: Prefect server, worker, schedules, model server")
+    parser = subparsers.add_parser(
+        "up", help="run the local stack: Prefect server, worker, schedules, reports, model server"
+    )
     add_directory(parser)
-    parser.add_argument("--host", default="127.0.0.1", help="address of the Prefect server (default: 127.0.0.1)")
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address of the Prefect server and of the reports (default: 127.0.0.1)"
+    )
     parser.add_argument(
         "--port", type=int, default=_PREFECT_PORT, help="port of the Prefect server; 0: a free one (default: 4200)"
     )
     parser.add_argument("--serve-port", type=int, help="port of the model server; 0: a free one (default: serve.port)")
+    parser.add_argument(
+        "--reports-port",
+        type=int,
+        default=DEFAULT_PORT,
+        help=f"port of the reports; 0: a free one (default: {DEFAULT_PORT})",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -38,6 +49,7 @@ def run(args: argparse.Namespace) -> int:
         host=args.host,
         port=args.port or free_port(),
         serve_port=serve_port or free_port(),
+        reports_port=args.reports_port or free_port(),
     )
     until = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -47,5 +59,5 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _say(who: str, what: str) -> None:
-    sys.stdout.write(f"{who:<6} | {what}\n")
+    sys.stdout.write(f"{who:<7} | {what}\n")
     sys.stdout.flush()

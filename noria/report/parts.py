@@ -32,7 +32,15 @@ class Span:
     zero: float | None
 
 
-Cell = str | Bar | Span
+@dataclass(frozen=True)
+class Link:
+    """A cell that leads to another page of ours."""
+
+    text: str
+    href: str
+
+
+Cell = str | Bar | Span | Link
 
 
 @dataclass(frozen=True)
@@ -61,6 +69,13 @@ class Drawing:
 
 
 @dataclass(frozen=True)
+class Code:
+    """Lines that are shown as they are."""
+
+    text: str
+
+
+@dataclass(frozen=True)
 class Section:
     """A chapter of the page.
 
@@ -71,14 +86,14 @@ class Section:
     lead:
         One sentence that says what matters.
     parts:
-        Tables, pictures, drawings and paragraphs.
+        Tables, pictures, drawings, code and paragraphs.
     stage:
         The node whose work it shows: where this run did not come to that, the page says so.
     """
 
     title: str
     lead: str = ""
-    parts: tuple[Table | Picture | Drawing | str, ...] = ()
+    parts: tuple[Table | Picture | Drawing | Code | str, ...] = ()
     stage: str | None = None
 
     @property

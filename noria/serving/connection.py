@@ -6,11 +6,13 @@ import asyncio
 import json
 from typing import TYPE_CHECKING
 
+import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from noria.serving.refusal import Refusal, error_fields
 
 if TYPE_CHECKING:
+    from starlette.types import ASGIApp
     from uvicorn._types import ASGI3Application
 
 MAX_HEAD_BYTES = 65_536
@@ -21,6 +23,22 @@ LINGER_S = 5.0
 """In which a body has to end whose request is answered already."""
 UNREAD_S = 30.0
 """How long a client may read nothing of what it is sent."""
+_KEEP_ALIVE_S = 75
+"""Longer than balancers keep theirs, which would else send a request into a closing connection."""
+
+
+def uvicorn_config(app: ASGIApp, *, grace_s: int, log_level: str = "warning") -> uvicorn.Config:
+    """How uvicorn serves an application: connections with bounds, no web sockets, no log of its own."""
+    return uvicorn.Config(
+        app,
+        http=Connection,
+        ws="none",
+        log_level=log_level,
+        access_log=False,
+        proxy_headers=False,
+        timeout_keep_alive=_KEEP_ALIVE_S,
+        timeout_graceful_shutdown=grace_s,
+    )
 
 
 class Connection(HttpToolsProtocol):

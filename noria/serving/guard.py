@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hmac
-import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -11,6 +10,7 @@ from starlette.datastructures import Headers
 
 from noria.config import ServeConfig
 from noria.errors import ConfigError
+from noria.serving.address import Names
 from noria.serving.clients import client_of
 from noria.serving.page import PUBLIC
 from noria.serving.refusal import Refusal
@@ -19,8 +19,6 @@ DEFAULT_TOKEN_ENV = "NORIA_TOKEN"
 OPEN = frozenset({"/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"})
 """Probes know no token, and call a server by its address. Every other path is guarded, also one that is added; the
 page's own files want no token."""
-_ANY = "*"
-_THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 
 
 @dataclass(frozen=True)
@@ -31,22 +29,18 @@ class Guard:
     ----------
     tokens:
         Each is of a client; none where everybody may ask.
-    hosts:
-        What the server may be called, in lower case.
-    by_address:
-        Whether any address will do for a name. A page that a browser was lured to can make it call us by a
-        name (DNS rebinding), never by an address that the page did not come from.
+    names:
+        What the server may be called.
     """
 
     tokens: tuple[bytes, ...]
-    hosts: frozenset[str]
-    by_address: bool
+    names: Names
 
     def refusal(self, path: str, headers: Headers) -> Refusal | None:
         """Why the request may not come in, if so."""
         if path in OPEN:
             return None
-        if not self._is_known(_host(headers)):
+        if not self.names.know(headers.getlist("host")):
             return Refusal(
                 400,
                 "the server is not known by the name that the Host header says",
@@ -65,9 +59,6 @@ class Guard:
         if number is not None:
             return f"token {number}"
         return client_of(address[0]) if address else ""
-
-    def _is_known(self, host: str) -> bool:
-        return _ANY in self.hosts or host in self.hosts or (self.by_address and _is_address(host))
 
     def _number(self, headers: Headers) -> int | None:
         """Which of the tokens it brings; all are compared, which takes as long whichever it is."""
@@ -94,28 +85,4 @@ def guard_of(config: ServeConfig, environment: Mapping[str, str]) -> Guard:
             expected="the token that clients send, or several with commas between them, in this variable",
             next_step=f'{name}="$(openssl rand -hex 32)" noria serve; without a token: unset both',
         )
-    hosts = frozenset(host.lower() for host in (*_THIS_MACHINE, config.host, *config.hosts) if host)
-    return Guard(tuple(token.encode() for token in tokens if token), hosts, by_address=_is_wildcard(config.host))
-
-
-def _host(headers: Headers) -> str:
-    """The name without its port; empty where there is none, or more than one."""
-    given = headers.getlist("host")
-    if len(given) != 1:
-        return ""
-    host = given[0].strip().lower()
-    if host.startswith("["):
-        return host[1:].partition("]")[0]
-    return host.rpartition(":")[0] if ":" in host else host
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
-
-
-def _is_wildcard(host: str) -> bool:
-    return host == "" or (_is_address(host) and ipaddress.ip_address(host).is_unspecified)
+    return Guard(tuple(token.encode() for token in tokens if token), Names.of(config.host, config.hosts))

@@ -14,44 +14,19 @@ import uvicorn
 from fastapi import FastAPI
 
 from noria.config import ServeConfig
-from noria.errors import BundleError
+from noria.serving import address
 from noria.serving.app import Draining
-from noria.serving.connection import Connection
+from noria.serving.connection import uvicorn_config
 
 logger = logging.getLogger(__name__)
 
 _GRACE_S = 30
-_KEEP_ALIVE_S = 75  # longer than balancers keep theirs, which would else send a request into a closing connection
-_BACKLOG = 1024
 _SWITCH_S = 0.0005
 
 
 def listen(config: ServeConfig) -> socket.socket:
-    """A socket that listens on the configured address; port 0 takes a free one.
-
-    Whoever connects from now on waits for the application instead of being refused.
-
-    Raises
-    ------
-    BundleError
-        When the address is taken or may not be used.
-    """
-    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
-    # asyncio turns Nagle's delay off only where a socket says that it is TCP: otherwise an answer waits 40 ms
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((config.host, config.port))
-        listener.listen(_BACKLOG)
-    except (OSError, OverflowError) as error:  # a port beyond 65535 overflows
-        listener.close()
-        raise BundleError(
-            f"the server can't listen: {getattr(error, 'strerror', None) or error}",
-            where=f"{config.host}:{config.port}",
-            expected="an address of this machine and a free port",
-            next_step="`noria serve --port 0` takes a free one",
-        ) from error
-    return listener
+    """A socket that listens on the configured address (`noria.serving.address.listen`)."""
+    return address.listen(config.host, config.port, command="noria serve")
 
 
 class _Server(uvicorn.Server):
@@ -84,20 +59,6 @@ class _Server(uvicorn.Server):
         self._draining.begin()
         self._draining.refuse()
         super().handle_exit(sig, frame)
-
-
-def uvicorn_config(app: FastAPI, *, grace_s: int, log_level: str = "warning") -> uvicorn.Config:
-    """How uvicorn serves an application: connections with bounds, no web sockets, no log of its own."""
-    return uvicorn.Config(
-        app,
-        http=Connection,
-        ws="none",
-        log_level=log_level,
-        access_log=False,
-        proxy_headers=False,
-        timeout_keep_alive=_KEEP_ALIVE_S,
-        timeout_graceful_shutdown=grace_s,
-    )
 
 
 def serve_app(app: FastAPI, listener: socket.socket, *, drain_s: float = 0.0) -> None:

@@ -21,7 +21,7 @@ PICTURES = {
     "parallel.png": "parallel coordinates",
     "slices.png": "slices",
 }
-_JUDGED_BY = (
+JUDGED_BY = (
     "Loss is that of the finished model on the hold-out inside the training side. The validation set was not looked "
     "at: it judges the champion and the challenger later. The best of many trials is a little lucky on the rows that "
     "chose it, so expect less of the gain there."
@@ -119,7 +119,7 @@ def as_json(summary: Summary) -> dict[str, object]:
 
 def summary_markdown(summary: Summary) -> str:
     """The verdict, the diff, and the table of trials."""
-    parts = [f"# Search `{summary.study}`", verdict(summary), _JUDGED_BY]
+    parts = [f"# Search `{summary.study}`", verdict(summary), JUDGED_BY]
     if summary.diff:
         parts.append(f"```diff\n{summary.diff}```")
     if summary.refused:

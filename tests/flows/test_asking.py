@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from flows.server import published_api
+from flows.server import RunningStack, published
 from flows.stack import next_runs
 from flows.surroundings import ask_prefect
 from noria.workspace import Workspace
@@ -61,6 +61,6 @@ def test_a_status_asks_the_server_of_noria_up(monkeypatch, tmp_path):
     workspace = Workspace.at(tmp_path)
     monkeypatch.setenv("PREFECT_API_AUTH_STRING", PAIR)
     assert "`noria up` does not run" in ask_prefect(workspace).said
-    with guarded_server() as api, published_api(workspace, api):
+    with guarded_server() as api, published(workspace, RunningStack(api, reports="")):
         found = ask_prefect(workspace)
     assert (found.next_run, found.next_flow, found.said) == (SOON, "evaluate-and-update", "")

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import json
-import re
 import signal
-import subprocess
-import threading
 import time
 import urllib.request
-from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
 import pytest
 import yaml
-from workspaces import environment, good_rows, make_workspace, noria, noria_command
+from up_process import up
+from workspaces import good_rows, make_workspace, noria
 
 from benchmarks.services import Postgres
 
@@ -56,43 +53,6 @@ def database():
     postgres.end()
 
 
-class Up:
-    """`noria up` under way, and its log."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self.process, self.lines = process, []
-        threading.Thread(target=self._read, daemon=True).start()
-
-    def _read(self):
-        for line in self.process.stdout:
-            self.lines.append(line.rstrip())
-
-    def said(self, pattern, *, within_s=180):
-        """What the log says that matches."""
-        until = time.monotonic() + within_s
-        while not (found := re.search(pattern, "\n".join(self.lines))):
-            assert self.process.poll() is None and time.monotonic() < until, "\n".join(self.lines)
-            time.sleep(0.2)
-        return found
-
-    @property
-    def family(self):
-        return psutil.Process(self.process.pid).children(recursive=True)
-
-
-@contextmanager
-def up(root, **env):
-    command = noria_command("up", "--port", "0", "--serve-port", "0")
-    options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    with subprocess.Popen(command, cwd=root, env=environment(**env), **options) as process:
-        try:
-            yield Up(process)
-        finally:
-            if process.poll() is None:
-                process.terminate()
-                process.wait(180)
-
-
 def runs(api, *states):
     body = json.dumps({"flow_runs": {"state": {"type": {"any_": states}}} if states else {}}).encode()
     request = urllib.request.Request(f"{api}/flow_runs/filter", body, {"Content-Type": "application/json"})
@@ -121,7 +81,7 @@ def test_cron_starts_a_flow_that_goes_live_and_the_stack_leaves_nothing_behind(r
         done = wait_for(lambda: runs(f"{ui}/api", "COMPLETED"), 400)
         assert done[0]["deployment_id"] and done[0]["created_by"]["type"] == "SCHEDULE"
         assert first_run(root) == [(node, "ran") for node in NODES]
-        served = stack.said(r"serve  \| ws [0-9a-f]{12}: (http://[\d.:]+)/predict")[1]
+        served = stack.said(r"serve   \| ws [0-9a-f]{12}: (http://[\d.:]+)/predict")[1]
         request = urllib.request.Request(f"{served}/predict", json.dumps({"text": "质量很好"}).encode())
         with urllib.request.urlopen(request, timeout=20) as answer:
             assert json.load(answer)["label"] in ("neg", "pos")
@@ -133,7 +93,7 @@ def test_cron_starts_a_flow_that_goes_live_and_the_stack_leaves_nothing_behind(r
 
         (worker,) = (one for one in stack.family if one.cmdline()[1:5] == ["-m", "prefect", "worker", "start"])
         worker.kill()
-        stack.said(r"worker \| ended with -9; it is started again")
+        stack.said(r"worker  \| ended with -9; it is started again")
         before = len(runs(f"{ui}/api", "COMPLETED"))
         wait_for(lambda: len(runs(f"{ui}/api", "COMPLETED")) > before, 300)
 

@@ -29,9 +29,13 @@ def test_a_search_shows_its_trials_and_its_best_parameters_can_be_applied(tmp_pa
     assert (root / "params.yaml").read_text() == before
     with sqlite3.connect(root / ".noria" / "prefect" / "prefect.db") as database:
         names = {name for (name,) in database.execute("select name from task_run")}
-        keys = {key for (key,) in database.execute("select key from artifact")}
+        artifacts = dict(database.execute("select key, data from artifact"))
     assert any(name.startswith("trial 0: as it is, lr 1e-06") for name in names) and len(names) == 3
-    assert {"tuning", "tuning-pictures", "tuning-report"} <= keys
+    assert {"tuning", "tuning-pictures", "tuning-report"} <= artifacts.keys()
+    page = root / "reports" / "tuning" / "index.html"
+    assert str(page) in artifacts["tuning-report"] and "](" not in artifacts["tuning-report"]
+    text = page.read_text()
+    assert "+  lr: 0.003" in text and "<td>0 (as it is)</td>" in text and text.count("data:image/png;base64,") >= 3
     assert {"history.png", "slices.png", "parallel.png"} <= {path.name for path in (root / "reports/tuning").iterdir()}
 
     done = noria("tune", "--trials", "2", "--apply", cwd=root)

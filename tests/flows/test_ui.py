@@ -1,5 +1,6 @@
-"""What a person sees of a run in the Prefect UI, in a real browser on a real server."""
+"""What a person sees of a run in the Prefect UI, and from there of its report, in a real browser on a real server."""
 
+import json
 import shutil
 import socket
 import sqlite3
@@ -11,7 +12,8 @@ from contextlib import closing
 
 import pytest
 from playwright.sync_api import expect, sync_playwright
-from workspaces import environment
+from up_process import up
+from workspaces import environment, noria
 
 CHROMIUM = shutil.which("chromium")
 NODES = ("input data", "quality check", "clean", "quality check (again)", "train", "optimize", "deploy", "update")
@@ -71,5 +73,45 @@ def test_a_run_shows_its_nodes_its_learning_curve_its_decision_and_its_report(se
         page.goto(f"{address}/artifacts/artifact/{shown['run']}")
         expect(page.get_by_role("cell", name="optimize")).to_be_visible(timeout=30_000)
         page.goto(f"{address}/artifacts/artifact/{shown['report']}")
-        expect(page.get_by_role("link").filter(has_text="/reports/run/")).to_be_visible(timeout=30_000)
+        expect(page.get_by_text("/reports/run/")).to_be_visible(timeout=30_000)  # its server ends with the run
+        browser.close()
+
+
+def artifact(api: str, key: str) -> str:
+    """The id of the latest artifact of that key."""
+    wanted = {"artifacts": {"key": {"any_": [key]}}, "sort": "CREATED_DESC", "limit": 1}
+    headers = {"Content-Type": "application/json"}
+    request = urllib.request.Request(f"{api}/artifacts/filter", json.dumps(wanted).encode(), headers)
+    with urllib.request.urlopen(request, timeout=20) as answer:
+        return json.load(answer)[0]["id"]
+
+
+def test_from_another_machine_a_run_under_noria_up_is_seen_and_its_link_leads_to_its_report(dirty, tmp_path):
+    """The other machine knows this one by its name alone, and listens at none of its ports itself."""
+    root = tmp_path / "ws"
+    shutil.copytree(dirty, root, symlinks=True)
+    name, ours = socket.gethostname(), "127.0.0.2"
+    with up(root, "--host", "0.0.0.0") as stack, sync_playwright() as playwright:
+        ui = stack.said(r"Prefect UI: (http://\S+)")[1]
+        reports = stack.said(r"reports: (http://\S+)")[1]
+        assert ui.startswith(f"http://{name}:") and reports.startswith(f"http://{name}:")
+        assert noria("run", cwd=root).returncode == 0
+        port = ui.rpartition(":")[2]
+        shown = artifact(f"http://127.0.0.1:{port}/api", "report")
+        rules = f"--host-resolver-rules=MAP {name} {ours}, MAP 127.0.0.1 ~NOTFOUND, MAP 0.0.0.0 ~NOTFOUND"
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=[*QUIET_BROWSER, rules])
+        context = browser.new_context(viewport={"width": 1280, "height": 800})
+        page = context.new_page()
+        page.goto(f"{ui}/artifacts/artifact/{shown}")
+        link = page.get_by_role("link").filter(has_text=".html")
+        expect(link).to_be_visible(timeout=60_000)
+        assert link.get_attribute("href").startswith(f"{reports}/dirty/run/")
+        with context.expect_page() as opened:
+            link.click()
+        report = opened.value
+        expect(report).to_have_title("dirty: pipeline completed", timeout=30_000)
+        expect(report.get_by_role("heading", name="What ran")).to_be_visible()
+        bar = report.locator(".bar").first
+        expect(bar).to_have_css("position", "absolute")  # its own style holds under the policy,
+        assert bar.evaluate("bar => bar.style.getPropertyValue('--from')"), "and what its elements say themselves"
         browser.close()

@@ -102,7 +102,9 @@ class Addresses:
         """A text of a declaration with its addresses replaced."""
         for declared, url in self._urls.items():
             text = text.replace(declared, url)
-        text = re.sub(r"(?<=//)(s3|prefect|model-server)(?=:)", "127.0.0.1", text.replace("0.0.0.0", "127.0.0.1"))
+        text = re.sub(
+            r"(?<=//)(s3|prefect|model-server|reports)(?=:)", "127.0.0.1", text.replace("0.0.0.0", "127.0.0.1")
+        )
         return re.sub(r"\b(?:8333|4200|8080|8000|9464)\b", lambda port: str(self.port(port[0])), text)
 
     def port(self, declared: str) -> int:

@@ -144,33 +144,40 @@ def check_prefect(url: str) -> None:
     assert known.json()["type"] == "process", "the worker has made its pool"
 
 
+def check_reports(url: str, *, called: str) -> None:
+    """As Prometheus asks them, by the name of their service, and as nobody else may."""
+    assert (
+        'noria_store_up{model="reviews"} 1.0' in httpx.get(f"{url}/metrics", headers={"Host": called}, timeout=60).text
+    )
+    assert httpx.get(f"{url}/", headers={"Host": "evil.example"}).status_code == 400
+
+
 @pytest.fixture(params=["compose", "kubernetes"])
-def stack(request, services, addresses, database, objects) -> tuple[list[Declared], Addresses]:
-    """Prefect server, watch, worker and model server as they are declared, and where they listen."""
+def stack(request, services, addresses, database, objects) -> tuple[list[Declared], Addresses, str]:
+    """Prefect server, watch, worker, model server and reports as they are declared, where, and the reports' name."""
     if request.param == "compose":
-        return [services[name] for name in ("prefect", "watch", "worker-cpu", "model-server")], addresses
+        names = ("prefect", "watch", "worker-cpu", "model-server", "reports")
+        return [services[name] for name in names], addresses, "reports:9464"
     containers = kubernetes_containers({**SECRET, "database-url": f"postgresql+asyncpg://noria@{database}"})
     there = Addresses(**{"https://s3.example.org": objects["AWS_ENDPOINT_URL"]})
-    return [containers[name] for name in ("prefect", "watch", "worker", "model-server")], there
+    names = ("prefect", "watch", "worker", "model-server", "reports")
+    return [containers[name] for name in names], there, "reports.noria.svc"
 
 
 def test_what_is_declared_passes_its_checks_and_is_at_work_until_it_is_told_to_end(
     stack, served, server_site, tmp_path
 ):
-    (prefect, watch, worker, model), addresses = stack
+    (prefect, watch, worker, model, reports), addresses, called = stack
     path = os.pathsep.join([str(server_site), str(ROOT)])
     with (
         running(prefect, addresses, cwd=tmp_path),
         running(watch, addresses, cwd=tmp_path) as watching,
         running(worker, addresses, cwd=tmp_path),
+        running(reports, addresses, cwd=served),
         running(in_the_server_s_image(model), addresses, cwd=served, env={"PYTHONPATH": path}),
     ):
+        check_reports(addresses.here("http://reports:9464"), called=called)
         check_model(addresses.here("http://model-server:8000"))
         check_prefect(addresses.here("http://prefect:4200"))
         with pytest.raises(subprocess.TimeoutExpired):
             watching.wait(5)
-
-
-def test_the_metrics_of_runs_are_told(services, addresses, served):
-    with running(services["runs"], addresses, cwd=served):
-        assert "noria_" in httpx.get(addresses.here("http://127.0.0.1:9464/metrics"), timeout=60).text

@@ -75,18 +75,20 @@ def test_systemd_finds_nothing_wrong(tmp_path):
 @pytest.mark.slow
 def test_what_the_units_start_works_together(workspace, tmp_path):
     live = go_live(workspace, tmp_path)
-    ports = free_port(), free_port()
+    ports = free_port(), free_port(), free_port()
     change_params(live.root, {"serve": {"port": ports[1]}})
     api = f"http://127.0.0.1:{ports[0]}/api"
     env = quiet(PREFECT_API_URL=api, PREFECT_SERVER_API_PORT=str(ports[0]), PREFECT_HOME=str(tmp_path / "prefect"))
     ready = {
         "noria-server": lambda: answers(f"{api}/health"),
         "noria-serve@": lambda: answers(f"http://127.0.0.1:{ports[1]}/readyz"),
+        "noria-reports@": lambda: answers(f"http://127.0.0.1:{ports[2]}/metrics"),
     }
     services: list[Service] = []
     try:
-        for name in ("noria-server", "noria-watch", "noria-worker", "noria-serve@"):
+        for name in ("noria-server", "noria-watch", "noria-worker", "noria-serve@", "noria-reports@"):
             command = start_command(name, live.root)
+            command += ["--port", str(ports[2])] if name == "noria-reports@" else []  # others have theirs from settings
             services.append(Service(name, command, directory=tmp_path, env=env, is_ready=ready.get(name, lambda: True)))
             services[-1].start()
             if name == "noria-server":

@@ -9,7 +9,7 @@ from playwright.sync_api import sync_playwright
 
 from noria.artifacts import write_artifact
 from noria.data.verdict import Judgement, Verdict, write_verdict
-from noria.report.page import render, write_report
+from noria.report.page import run_page, write_report
 from noria.report.parts import spans, tables_of_markdown
 from noria.report.run import ReportedRun, Step
 from noria.workspace import Workspace
@@ -59,7 +59,7 @@ def workspace(tmp_path) -> Workspace:
 
 
 def test_every_part_of_an_update_is_told_and_what_this_run_did_not_reach_is_said(workspace):
-    page = render(workspace, RUN)
+    page = run_page(workspace, RUN)
     for title in ("Arrivals", "Drift", "Feedback", "Decision", "Quality check"):
         assert f"<h2>{title}</h2>" in page
     assert page.count("Of an earlier run") == 5
@@ -111,4 +111,4 @@ def test_a_row_of_markdown_that_is_longer_than_its_header_takes_no_page_away(wor
     values = {"rows": 9, "accuracy": 0.5, "accuracy_interval": {"low": 0.4, "high": 0.6}, "slices": {}}
     (workspace.evaluation / "metrics.json").write_text(json.dumps(values))
     (workspace.evaluation / "kinds.md").write_text("| kind | rows |\n|---|---|\n| a|b | 9 |\n")
-    assert "<h2>Evaluation</h2>" in render(workspace, RUN)
+    assert "<h2>Evaluation</h2>" in run_page(workspace, RUN)

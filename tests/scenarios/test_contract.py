@@ -33,7 +33,7 @@ from noria.model.pruning import num_parameters
 from noria.monitoring.baseline import read_baseline
 from noria.monitoring.monitor import monitor
 from noria.monitoring.report import SHIFTS, write_monitoring
-from noria.report.page import render
+from noria.report.page import run_page
 from noria.report.run import ReportedRun, Step
 from noria.scenarios import load_scenario, scenario_names
 from noria.serving.app import create_app
@@ -134,7 +134,7 @@ def test_the_report_of_a_run_tells_of_every_node_in_one_file(run: tuple[Workspac
     workspace, made = run
     begun = datetime.now(UTC)
     steps = tuple(Step(stage, "ran", begun, 1.0, 0.5) for stage in made)
-    page = render(workspace, ReportedRun("a", "pipeline", "completed", begun, steps=steps))
+    page = run_page(workspace, ReportedRun("a", "pipeline", "completed", begun, steps=steps))
     titles = re.findall(r"<h2>(.*?)</h2>", page)
     assert titles == [
         *("What ran", "Verdict", "Rows", "Quality check", "Quality check, again", "Quarantine"),

@@ -17,8 +17,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from noria.config import ServeConfig
 from noria.scenarios import load_scenario
 from noria.serving.app import create_app
+from noria.serving.connection import uvicorn_config
 from noria.serving.predictor import VERSION_FIELD, Encoded
-from noria.serving.server import listen, uvicorn_config
+from noria.serving.server import listen
 
 EXAMPLE = {"text": "很好"}
 
