@@ -210,13 +210,20 @@ def test_a_row_that_came_later_and_has_less_time_is_given_up_while_the_one_befor
 
 def test_what_is_worked_on_one_by_one_after_a_failure_is_given_up_once_it_is_late():
     async def check(stack, batches, predictor, hold):
-        good, bad, late = ask(stack, batches, predictor, "good1", "fail2", "slow3", deadline_s=time.monotonic() + 1.0)
+        deadline_s = time.monotonic() + 1.5
+        good, bad, late = ask(stack, batches, predictor, "good1", "fail2", "late3", deadline_s=deadline_s)
         work = predictor.answer_encoded
-        predictor.answer_encoded = lambda items: (time.sleep(0.6), work(items))[1]
+
+        def slowly(items):
+            if len(items) == 1:
+                time.sleep(max(deadline_s - time.monotonic(), 0) + 0.05)
+            return work(items)
+
+        predictor.answer_encoded = slowly
         hold.set()
         answers = await asyncio.gather(good, bad, late, return_exceptions=True)
         assert answers[0]["label"] == "good1"
         assert isinstance(answers[2], Refusal)
-        assert ["slow3"] not in predictor.batches
+        assert ["late3"] not in predictor.batches
 
     run(check)
