@@ -6,6 +6,7 @@ the lease in the model store does (`noria.serving.lease`).
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import os
@@ -81,31 +82,57 @@ def occupy(workspace: Workspace, *, wait_s: float, run: str = "") -> Iterator[Li
     _acquire(lock, workspace, wait_s=wait_s)
     try:
         owner = Owner(os.getpid(), socket.gethostname(), datetime.now(UTC).isoformat(timespec="seconds"), run)
-        _owner_file(workspace).write_text(json.dumps(asdict(owner)))
-        with chdir(workspace.root), Lifeline(workspace.scratch / "lifeline") as lifeline:
+        with (
+            marked(_owner_file(workspace), json.dumps(asdict(owner))),
+            chdir(workspace.root),
+            Lifeline(workspace.scratch / "lifeline") as lifeline,
+        ):
             yield lifeline
     finally:
-        _owner_file(workspace).unlink(missing_ok=True)
         lock.release()
 
 
 def holder(workspace: Workspace) -> Owner | None:
-    """Who holds the workspace now; None when nobody does."""
-    lock = _lock(workspace)
-    if not Path(lock.lock_file).exists():
-        return None
+    """Who holds the workspace now; None when nobody does. Asking hinders nobody who wants it."""
+    return _named(workspace) if is_marked(_owner_file(workspace)) else None
+
+
+@contextmanager
+def marked(path: Path, text: str = "") -> Iterator[None]:
+    """A file that `is_marked` for as long as the block runs, and no longer than this process lives.
+
+    It has its text and its lock before it has its name, so that nobody sees it without.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_name(f".{path.name}.new")
+    with new.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        fcntl.flock(file, fcntl.LOCK_EX)
+        new.replace(path)
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def is_marked(path: Path) -> bool:
+    """Whether whoever marked it is still at it, and was not killed: the kernel let go of the lock then."""
     try:
-        with lock.acquire(timeout=0):
-            return None  # whoever the file names was killed: the kernel let go of the lock
-    except Timeout:
-        return _named(workspace)
+        with path.open(encoding="utf-8") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
 
 
 def _named(workspace: Workspace) -> Owner | None:
     try:
         return Owner(**json.loads(_owner_file(workspace).read_text()))
     except (FileNotFoundError, ValueError):
-        return None  # released, or being written, this very moment
+        return None  # released this very moment
 
 
 def _owner_file(workspace: Workspace) -> Path:

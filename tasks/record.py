@@ -17,7 +17,7 @@ from noria.traces import span
 from noria.workspace import Workspace
 from tasks.notify import lasting_url
 from tasks.report import run_table, write_run_report
-from tasks.runs import Run, read_runs, remember_run
+from tasks.runs import Run, alive, read_runs, remember_run
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +26,15 @@ logger = logging.getLogger(__name__)
 def recorded(workspace: Workspace) -> Iterator[None]:
     """Record the run of this flow, and write its report when the block ends, however it ends."""
     run = Run(flow_run.id or "", flow_run.flow_name or "", _now(), url=lasting_url(flow_run.id))
-    remember_run(workspace, run)
+    with alive(workspace, run.run):
+        remember_run(workspace, run)
+        with _told(workspace, run):
+            yield
+
+
+@contextmanager
+def _told(workspace: Workspace, run: Run) -> Iterator[None]:
+    """However it ends."""
     try:
         with span(run.flow, attributes={"noria.model": workspace.config.name, "noria.run": run.run}):
             yield

@@ -1,7 +1,8 @@
 """What became of each run: a line when it begins and a line when it ends, beside the history of its nodes.
 
-A run that began, has not ended, and whose workspace nobody holds was killed: it is told as "crashed". One that waits
-for a person holds nothing either, and says so: it is "waiting".
+A run that began, has not ended, and whose process is gone was killed: it is told as "crashed". Its process holds a
+file for as long as the run lasts, since it holds the workspace only in turns: not while it waits for a person
+("waiting"), say.
 """
 
 from __future__ import annotations
@@ -9,11 +10,12 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from noria.lease import holder
+from noria.lease import is_marked, marked
 from noria.workspace import Workspace
 from tasks.history import Attempt, read_history
 
@@ -66,17 +68,32 @@ def read_runs(workspace: Workspace) -> list[Run]:
             except (ValueError, TypeError):
                 continue  # cut short by a full disk
             runs[run.run] = run
-    open_ones = [run for run in runs.values() if run.state == "running"]
-    if open_ones and holder(workspace) is None:
-        runs |= {run.run: replace(run, state="crashed") for run in open_ones}
-    elif open_ones:
-        runs |= {run.run: replace(run, state="crashed") for run in open_ones[:-1]}  # one at a time holds the workspace
-    return list(runs.values())
+    return [
+        replace(run, state="crashed")
+        if run.state in ("running", "waiting") and not is_marked(_mark(workspace, run.run))
+        else run
+        for run in runs.values()
+    ]
+
+
+@contextmanager
+def alive(workspace: Workspace, run: str) -> Iterator[None]:
+    """A run is at it, or waits, for as long as the block runs and its process lives."""
+    mark = _mark(workspace, run)
+    for other in mark.parent.glob("[!.]*"):
+        if not is_marked(other):
+            other.unlink(missing_ok=True)  # of one that was killed
+    with marked(mark):
+        yield
 
 
 def attempts_of(workspace: Workspace, run: str) -> Iterator[Attempt]:
     """What a run's nodes did, in order."""
     return (attempt for attempt in read_history(workspace) if attempt.run == run)
+
+
+def _mark(workspace: Workspace, run: str) -> Path:
+    return workspace.scratch / "alive" / (run or "run")
 
 
 def _file(workspace: Workspace) -> Path:

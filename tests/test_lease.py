@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from pathlib import Path
 
@@ -70,6 +71,29 @@ def test_a_second_run_gets_in_when_the_first_was_killed(tmp_path, other_run):
     other_run.kill()
     with occupy(workspace, wait_s=10):
         assert holder(workspace).pid == os.getpid()
+    assert holder(workspace) is None
+
+
+def test_to_ask_who_holds_a_workspace_hinders_nobody_who_takes_it(tmp_path):
+    workspace, ended = Workspace.at(tmp_path), threading.Event()
+    with occupy(workspace, wait_s=0):
+        pass
+
+    def ask():
+        while not ended.is_set():
+            holder(workspace)
+
+    asking = [threading.Thread(target=ask) for _ in range(2)]
+    for thread in asking:
+        thread.start()
+    try:
+        for _ in range(300):
+            with occupy(workspace, wait_s=0):
+                assert holder(workspace) is not None
+    finally:
+        ended.set()
+        for thread in asking:
+            thread.join()
     assert holder(workspace) is None
 
 

@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _show(status: Status) -> None:
     print(f"{status.workspace} ({status.scenario})")
-    print(f"running: {status.running or 'no'}; last run: {_run(status)}")
+    print(f"held by: {status.running or 'nobody'}; last run: {_run(status)}")
     if status.run is not None and status.run.error:
         print(f"  {status.run.error}")
     for stage in status.stages:

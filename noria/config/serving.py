@@ -180,6 +180,8 @@ class FeedbackConfig(Section):
     """A client of whose corrections a larger share contradicts labelled rows is believed nothing."""
     min_contradictions: Positive = 3
     """From so many on."""
+    trust_days: Positive = 90
+    """For so long it counts what a client said about labelled rows."""
 
 
 class UpdateConfig(Section):

@@ -44,11 +44,14 @@ class Arrived:
         The gate's word on them.
     refused:
         Of all objects that lie in the source, those that are refused as a whole.
+    is_judged:
+        False where the objects were only listed.
     """
 
     fresh: tuple[SourceObject, ...]
     batches: tuple[Artifact, ...]
     refused: tuple[Refused, ...]
+    is_judged: bool = True
 
     @property
     def passed(self) -> list[Artifact]:
@@ -86,6 +89,20 @@ def judge_arrivals(objects: Sequence[SourceObject], *, known: Mapping[str, str],
     return Arrived(fresh, (*standing, *judged), tuple(refused.values()))
 
 
+def list_arrivals(objects: Sequence[SourceObject], *, base: Path) -> Arrived:
+    """What there is for the first training, unread: its own stages read and judge all of it, and may take their time.
+
+    Raises
+    ------
+    ConfigError
+        As `read_refused`.
+    """
+    current = {_state(each) for each in objects}
+    refused = {(each.object, each.tag): each for each in read_refused(base) if (each.object, each.tag) in current}
+    fresh = tuple(each for each in objects if _state(each) not in refused)
+    return Arrived(fresh, (), tuple(refused.values()), is_judged=False)
+
+
 def write_arrivals(
     target: Path,
     arrived: Arrived,
@@ -99,9 +116,11 @@ def write_arrivals(
 
     Its facts count `objects` that the live model does not know, those of them that no decision was made about yet
     (`objects_new`: of other batches than those `decided`, by name and time) and of these the refused
-    (`objects_refused`), `rows`, and `feedback`; `refused` names all that the intake lists.
+    (`objects_refused`), those that were only listed (`objects_listed`), `rows`, and `feedback`; `refused` names all
+    that the intake lists.
     """
     fresh = {_state(each) for each in arrived.fresh}
+    num_listed = 0 if arrived.is_judged else len(fresh)
     num_gone, num_feedback = 0, 0
     with write_artifact(target, kind="arrivals", parents=arrived.batches) as draft:
         with ShardWriter(draft.path / ROWS, gate.schema) as shards:
@@ -120,7 +139,8 @@ def write_arrivals(
         draft.facts = {
             "batches": {batch.path.name: batch_time(batch) for batch in arrived.batches},
             "objects": len(arrived.fresh),
-            "objects_new": sum(len(fresh & set(_states(batch))) for batch in new),
+            "objects_new": num_listed + sum(len(fresh & set(_states(batch))) for batch in new),
+            "objects_listed": num_listed,
             "objects_refused": sum(len(_states(batch)) for batch in new if not batch.facts["passed"]),
             "refused": [each.object for each in arrived.refused],
             "rows": shards.num_rows,

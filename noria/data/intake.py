@@ -1,14 +1,15 @@
 """What the update adds to a source: objects that the gate refused as a whole, and rows that feedback became.
 
 sources/intake/refused.yaml             one object a line, with the reason; training leaves it out
-sources/intake/feedback/<number>.jsonl  labelled rows, one a line
+sources/intake/feedback/<digest>.jsonl  labelled rows, one a line; named by the feedback that they were made of
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -85,8 +86,12 @@ def feedback_files(base: Path) -> list[SourceFile]:
     ]
 
 
-def feedback_file(base: Path, name: str) -> Path:
-    """The file of one intake."""
+def feedback_file(base: Path, taken: Iterable[str]) -> Path:
+    """The file of the rows that this feedback became.
+
+    Not by the number of an intake: another store, or one that was restored, has other intakes of the same numbers.
+    """
+    name = hashlib.sha256("\n".join(sorted(taken)).encode()).hexdigest()[:16]
     return base / INTAKE / FEEDBACK / f"{name}.jsonl"
 
 

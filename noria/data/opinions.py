@@ -14,6 +14,8 @@ from noria.config import FeedbackConfig
 
 Refusal = tuple[str, str]
 """The rule, and a sentence for people."""
+Heard = tuple[int, int]
+"""Of how many labelled rows somebody spoke, and how many of these were contradicted."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,8 @@ class Known:
         Rows that each client's feedback became within a day.
     room:
         Rows that feedback may become before it is too large a share.
+    heard:
+        By client, of how many labelled rows it spoke before, and how many of these it contradicted.
     """
 
     truth: Mapping[str, str] = field(default_factory=dict)
@@ -61,19 +65,21 @@ class Known:
     labels: AbstractSet[str] | None = None
     today: Mapping[str, int] = field(default_factory=dict)
     room: int = 0
+    heard: Mapping[str, Heard] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Decided:
-    """What became of opinions: those that are in neither say what was known or said already."""
+    """What became of opinions: those that are in neither say what was known or said already; `heard` as in `Known`."""
 
     accepted: tuple[Opinion, ...] = ()
     refused: Mapping[str, Refusal] = field(default_factory=dict)
+    heard: Mapping[str, Heard] = field(default_factory=dict)
 
 
 def decide(opinions: Sequence[Opinion], *, known: Known, config: FeedbackConfig) -> Decided:
     """Accept or refuse opinions, oldest first: by their labels, their clients, each other, and how many they are."""
-    decided, left = Decided(), list(opinions)
+    decided, left = Decided(heard=_heard(opinions, known)), list(opinions)
     for rule in (_unknown_labels, _distrusted_clients, _contradictions, _disagreements):
         refused = rule(left, known, config)
         decided = replace(decided, refused={**decided.refused, **refused})
@@ -94,40 +100,50 @@ def decide(opinions: Sequence[Opinion], *, known: Known, config: FeedbackConfig)
             accepted.append(each)
             taken[each.client] += 1
             said[each.key] = each.label
-    return Decided(tuple(accepted), refused)
+    return replace(decided, accepted=tuple(accepted), refused=refused)
+
+
+def add_heard(each: Iterable[Mapping[str, Heard]]) -> dict[str, Heard]:
+    """Together."""
+    checked, wrong = Counter[str](), Counter[str]()
+    for heard in each:
+        for client, (spoke_of, contradicted) in heard.items():
+            checked[client] += spoke_of
+            wrong[client] += contradicted
+    return {client: (count, wrong[client]) for client, count in sorted(checked.items())}
+
+
+def _heard(opinions: Iterable[Opinion], known: Known) -> dict[str, Heard]:
+    spoke = [each for each in opinions if each.key in known.truth and _is_label(each, known)]
+    return add_heard({each.client: (1, int(known.truth[each.key] != each.label))} for each in spoke)
+
+
+def _is_label(opinion: Opinion, known: Known) -> bool:
+    return known.labels is None or opinion.label in known.labels
 
 
 def _unknown_labels(opinions: Sequence[Opinion], known: Known, config: FeedbackConfig) -> dict[str, Refusal]:
-    if known.labels is None:
-        return {}
-    expected = ", ".join(sorted(known.labels)[:20])
+    expected = ", ".join(sorted(known.labels or ())[:20])
     return {
         each.name: ("unknown_label", f"`{each.label[:60]}` is none of {expected}")
         for each in opinions
-        if each.label not in known.labels
+        if not _is_label(each, known)
     }
 
 
 def _distrusted_clients(opinions: Sequence[Opinion], known: Known, config: FeedbackConfig) -> dict[str, Refusal]:
-    """A client most of whose opinions on labelled rows are wrong is not believed in the others."""
-    wrong, checked = Counter[str](), Counter[str]()
-    for each in opinions:
-        if each.key in known.truth:
-            checked[each.client] += 1
-            wrong[each.client] += known.truth[each.key] != each.label
-    distrusted = {
-        client
-        for client, count in wrong.items()
-        if count >= config.min_contradictions and count > config.max_contradictions * checked[client]
+    """A client most of whose opinions on labelled rows are wrong is not believed in the others.
+
+    By what it says now, and by that with all it said before: neither many small lies help, nor a good name.
+    """
+    now = _heard(opinions, known)
+    why = {
+        client: f"its client contradicts {wrong:,} of the {checked:,} labelled rows it speaks of"
+        for heard in (now, add_heard([known.heard, now]))
+        for client, (checked, wrong) in heard.items()
+        if wrong >= config.min_contradictions and wrong > config.max_contradictions * checked
     }
-    return {
-        each.name: (
-            "distrusted_client",
-            f"its client contradicts {wrong[each.client]:,} of the {checked[each.client]:,} labelled rows it speaks of",
-        )
-        for each in opinions
-        if each.client in distrusted
-    }
+    return {each.name: ("distrusted_client", why[each.client]) for each in opinions if each.client in why}
 
 
 def _contradictions(opinions: Sequence[Opinion], known: Known, config: FeedbackConfig) -> dict[str, Refusal]:

@@ -38,8 +38,10 @@ def arrivals_table(arrivals: Artifact) -> str:
     said = facts["feedback"]
     assert isinstance(said, Mapping)
     lines = [
-        f"**{facts['objects_new']:,} new objects**; since the data of the live model was read {facts['objects']:,}, "
-        f"with **{arrivals.counts['rows']:,} rows** that passed the gate.",
+        f"**{facts['objects_new']:,} objects**, which the first training reads and judges."
+        if facts.get("objects_listed")
+        else f"**{facts['objects_new']:,} new objects**; since the data of the live model was read "
+        f"{facts['objects']:,}, with **{arrivals.counts['rows']:,} rows** that passed the gate.",
         "",
         "| judged | objects | rows | quarantined | what failed |",
         "|---|---|---:|---:|---|",

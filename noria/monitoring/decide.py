@@ -15,15 +15,19 @@ from noria.monitoring.monitor import Monitoring
 from noria.serving.journal import Event
 
 Action = Literal["none", "retrain", "call"]
-_TRIES = ("kept", "inconclusive")
+_TRIES = ("kept", "inconclusive", "withdrawn")
 
 
 @dataclass(frozen=True)
 class Arrived:
-    """Objects that came since the last look, and those of them that the gate refused as a whole."""
+    """Objects that came since the last look, and those of them that the gate refused as a whole.
+
+    `listed` were not judged: nothing is known to compare them with, and the gate of the first training judges them.
+    """
 
     objects: int = 0
     refused: int = 0
+    listed: int = 0
 
     @property
     def refused_share(self) -> float:
@@ -77,12 +81,21 @@ class Decision:
 
 
 def tries_since_promotion(events: Sequence[Event]) -> int:
-    """Versions that were judged and not promoted since the last that was, by the journal's events, oldest first."""
+    """Versions that were no better, since the last that went live and stayed, by the journal's events, oldest first.
+
+    A canary that stands says nothing yet. One that was withdrawn was no better, nor was what was rolled back.
+    """
     tried: set[str] = set()
+    taken_back: set[object] = set()
     for event in reversed(events):
-        if event.kind in ("promoted", "rolled-back", "canary"):
+        if event.kind == "rolled-back":
+            taken_back.add(event.details.get("over"))
+        elif event.kind == "promoted" and event.version not in taken_back:
             break
-        if event.kind in _TRIES:
+        elif event.kind == "promoted":
+            taken_back.remove(event.version)
+            tried.add(event.version)
+        elif event.kind in _TRIES:
             tried.add(event.version)
     return len(tried)
 
@@ -106,7 +119,7 @@ def decide(situation: Situation, *, config: UpdateConfig) -> Decision:
     if situation.unjudged is not None:
         reason = f"{situation.unjudged} was staged and never judged: its run ended before; what is done is not repeated"
         return Decision("retrain", (reason,), rules)
-    if found.version is None and found.untried:
+    if found.version is None and (found.untried or situation.arrived.listed):
         return Decision("retrain", ("nothing is live yet: the first training",), rules)
     if not found.untried:
         tried = found.tried or found.version

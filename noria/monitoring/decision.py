@@ -34,7 +34,7 @@ def situation_of(arrivals: Artifact, monitoring: Artifact, store: ModelStore, *,
     since = datetime.fromisoformat(live.since) if live else None
     return Situation(
         monitoring=read_monitoring(monitoring.path),
-        arrived=Arrived(_number(arrivals.facts, "objects_new"), _number(arrivals.facts, "objects_refused")),
+        arrived=Arrived(*(_number(arrivals.facts, f"objects_{name}") for name in ("new", "refused", "listed"))),
         age_days=(datetime.now(UTC) - since).total_seconds() / _DAY_S if since else None,
         tries=tries_since_promotion(events),
         unjudged=staged_and_not_judged(events),

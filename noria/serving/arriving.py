@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from noria.artifacts import Artifact
-from noria.data.arrivals import decided_on, judge_arrivals, write_arrivals
+from noria.data.arrivals import decided_on, judge_arrivals, list_arrivals, write_arrivals
 from noria.data.gate import Gate, Judge
 from noria.data.source_objects import find_objects, read_objects
 from noria.serving.feedback_rows import Taker, said_of
@@ -15,6 +15,8 @@ from noria.workspace import Workspace
 
 def collect_arrivals(workspace: Workspace, *, judge: Judge) -> Artifact:
     """Take the feedback that waits, and have the gate judge it and the objects that are new; see `Arrived`.
+
+    While nothing is live and no data was read, everything is new, and only listed.
 
     Raises
     ------
@@ -41,9 +43,11 @@ def collect_arrivals(workspace: Workspace, *, judge: Judge) -> Artifact:
         remembered=workspace.tags,
     )
     gate = Gate(scenario, config, judge, suite=workspace.suite, batches=workspace.batches)
-    known = known_objects(store, workspace.raw)
-    found = judge_arrivals(objects, known=known, gate=gate, base=workspace.root)
-    production = store.production()
+    known, production = known_objects(store, workspace.raw), store.production()
+    if known or production is not None:
+        found = judge_arrivals(objects, known=known, gate=gate, base=workspace.root)
+    else:
+        found = list_arrivals(objects, base=workspace.root)
     return write_arrivals(
         workspace.arrivals,
         found,

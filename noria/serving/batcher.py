@@ -13,7 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
+from heapq import heappop, heappush
+from itertools import count, islice
 from typing import Generic, TypeVar
 
 from noria.evaluation.inference import MAX_ROWS
@@ -87,6 +88,8 @@ class Batcher(Generic[I, O]):
         self._too_late = too_late
         self._on_done = on_done
         self._waiting: FairQueue[_Waiting[I, O]] = FairQueue(cost_of=lambda one: max(one.size.num_tokens, 1))
+        self._deadlines: list[tuple[float, int, _Waiting[I, O]]] = []  # a heap; of some that wait no more, too
+        self._numbers = count()
         self._num_busy = 0
         self._is_arranging = False
         self._timer: asyncio.TimerHandle | None = None
@@ -116,6 +119,8 @@ class Batcher(Generic[I, O]):
             for item in items
         ]
         self._waiting.put(waiting)
+        for one in waiting:
+            heappush(self._deadlines, (deadline_s, next(self._numbers), one))
         self._arrange_soon()
         try:
             yield [one.answer for one in waiting]
@@ -148,20 +153,25 @@ class Batcher(Generic[I, O]):
         self._look_again(now)
 
     def _give_up(self, now: float) -> None:
-        """Items whose deadline has passed: of a client, they come first."""
-        while late := [one for one in self._waiting.oldest() if one.deadline_s <= now]:
-            for one in late:
-                self._waiting.discard(one)
-                if not one.answer.done():
-                    one.answer.set_exception(self._too_late())
+        """Items whose deadline has passed. Who came later may have less time: reading took longer, say."""
+        while (one := self._most_urgent()) is not None and one.deadline_s <= now:
+            self._waiting.discard(one)
+            if not one.answer.done():
+                one.answer.set_exception(self._too_late())
+
+    def _most_urgent(self) -> _Waiting[I, O] | None:
+        """Of those that wait."""
+        while self._deadlines and self._deadlines[0][-1] not in self._waiting:
+            heappop(self._deadlines)
+        return self._deadlines[0][-1] if self._deadlines else None
 
     def _look_again(self, now: float) -> None:
         """When the item whose turn it is has waited for company long enough, or any too long for its answer."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._waiting:
-            at = min(one.deadline_s for one in self._waiting.oldest())
+        if (one := self._most_urgent()) is not None:
+            at = one.deadline_s
             if self._num_busy < self._num_workers:
                 at = min(at, next(self._waiting.in_turn()).since_s + self._max_delay_s)
             self._timer = asyncio.get_running_loop().call_later(max(at - now, 0.0), self._arrange)
@@ -185,15 +195,15 @@ class Batcher(Generic[I, O]):
 
     def _start(self, batch: Sequence[_Waiting[I, O]]) -> None:
         self._num_busy += 1
-        work = asyncio.get_running_loop().run_in_executor(
-            self._threads, self._results, batch[0].predictor, [one.item for one in batch]
-        )
+        work = asyncio.get_running_loop().run_in_executor(self._threads, self._results, batch)
         work.add_done_callback(partial(self._finish, batch))
 
-    def _results(self, predictor: Predictor, items: Sequence[I]) -> Sequence[O]:
+    def _results(self, batch: Sequence[_Waiting[I, O]]) -> Sequence[O]:
         """On a thread: what becomes of the items."""
-        found = self._work(predictor, items)
-        assert len(found) == len(items), "one result an item"
+        if all(one.deadline_s <= time.monotonic() for one in batch):  # one by one, after the others of a failed batch
+            raise self._too_late()
+        found = self._work(batch[0].predictor, [one.item for one in batch])
+        assert len(found) == len(batch), "one result an item"
         return found
 
     def _finish(self, batch: Sequence[_Waiting[I, O]], work: asyncio.Future[Sequence[O]]) -> None:

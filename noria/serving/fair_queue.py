@@ -39,6 +39,9 @@ class FairQueue(Generic[T]):
     def __len__(self) -> int:
         return self._num_items
 
+    def __contains__(self, item: T) -> bool:
+        return item in self._queues.get(item.client, ())
+
     def put(self, items: Iterable[T]) -> None:
         """They wait from now on. Who comes has no claim to what it did not use: it begins with the least charged."""
         for item in items:
@@ -52,9 +55,9 @@ class FairQueue(Generic[T]):
 
     def discard(self, item: T) -> None:
         """It waits no more, if it did."""
-        queue = self._queues.get(item.client, {})
-        if item not in queue:
+        if item not in self:
             return
+        queue = self._queues[item.client]
         del queue[item]
         self._num_items -= 1
         if not queue:
@@ -66,10 +69,6 @@ class FairQueue(Generic[T]):
         for item in items:
             self._charged[item.client] += self._cost_of(item)
             self.discard(item)
-
-    def oldest(self) -> Iterator[T]:
-        """The first of each client."""
-        return (next(iter(queue)) for queue in self._queues.values())
 
     def in_turn(self) -> Iterator[T]:
         """All, in the order in which they go if each goes alone."""

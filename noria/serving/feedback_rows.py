@@ -16,7 +16,7 @@ from noria.artifacts import write_artifact
 from noria.config import FeedbackConfig
 from noria.data.intake import feedback_file, feedback_files, read_feedback, write_feedback
 from noria.data.media import is_optional
-from noria.data.opinions import Decided, Known, Opinion, decide
+from noria.data.opinions import Decided, Known, Opinion, add_heard, decide
 from noria.data.quarantine import QUARANTINED, QuarantineWriter, gather_quarantines, read_quarantine
 from noria.data.rows import read_rows
 from noria.scenarios.base import Row, Scenario
@@ -69,12 +69,13 @@ class Taker:
         if not self.raw.exists():
             logger.info("feedback waits until the source was read once: corrections are compared with its rows")
             return done
+        self._make_rows(done)  # first: what is said now is held against what was said in any workspace
         while waiting := self.intakes.waiting(done):
             intake = self._decide(waiting, done)
             if self.intakes.add(intake):
                 logger.info("feedback: %s became rows, %s refused", len(intake.accepted), len(intake.refused))
             done = self.intakes.all()
-        self._make_rows(done)
+            self._make_rows(done)
         self._make_quarantine(done)
         return done
 
@@ -101,6 +102,7 @@ class Taker:
             accepted=tuple(each.name for each in decided.accepted),
             refused={**unusable, **decided.refused},
             clients=_clients(decided),
+            heard=decided.heard,
             said={version: dict(sorted(counts.items())) for version, counts in said.items()},
         )
 
@@ -115,10 +117,17 @@ class Taker:
     def _known(self, opinions: Sequence[Opinion], done: Sequence[Intake]) -> Known:
         day_ago = (datetime.now(UTC) - timedelta(days=1)).isoformat()
         today: Counter[str] = sum((Counter(each.clients) for each in done if each.time > day_ago), Counter())
+        long_ago = (datetime.now(UTC) - timedelta(days=self.config.trust_days)).isoformat()
+        heard = add_heard(each.heard for each in done if each.time > long_ago)
         truth, num_rows = self._truth({each.key for each in opinions})
-        earlier = {self.scenario.duplicate_key(row): str(row[self.scenario.target]) for row in self._earlier()}
+        asked = {_id_of(each.name) for each in opinions}  # what an intake took that this store does not know any more
+        earlier = {
+            self.scenario.duplicate_key(row): str(row[self.scenario.target])
+            for name, row in self._earlier()
+            if name not in asked
+        }
         room = max(0, int(self.config.max_share * num_rows) - sum(len(each.accepted) for each in done))
-        return Known(truth, earlier, self._labels(), today, room)
+        return Known(truth, earlier, self._labels(), today, room, heard)
 
     def _truth(self, keys: set[str]) -> tuple[dict[str, str], int]:
         """Labels of rows of the source that have these keys, and how many rows the source has."""
@@ -134,10 +143,11 @@ class Taker:
                     labels.setdefault(key, set()).add(str(row[self.scenario.target]))
         return {key: found.pop() for key, found in labels.items() if len(found) == 1}, num_rows
 
-    def _earlier(self) -> Iterator[Row]:
+    def _earlier(self) -> Iterator[tuple[str, Row]]:
+        """The id of the feedback, and the row that it became."""
         for file in feedback_files(self.base):
             for block in read_feedback(file, schema=self.scenario.schema):
-                yield {name: values[0] for name, values in block.columns.items()}
+                yield str(block.numbers[0]), {name: values[0] for name, values in block.columns.items()}
 
     def _labels(self) -> set[str] | None:
         production = self.store.production()
@@ -148,10 +158,11 @@ class Taker:
 
     def _make_rows(self, intakes: Sequence[Intake]) -> None:
         for intake in intakes:
-            path = feedback_file(self.base, intake.name)
+            path = feedback_file(self.base, intake.accepted)
             if intake.accepted and not path.exists():
+                there = {name for name, _ in self._earlier()}  # of a store whose later intakes are lost
                 rows = []
-                for event in self.intakes.events(intake.accepted):
+                for event in self.intakes.events([each for each in intake.accepted if _id_of(each) not in there]):
                     right = right_by(event, scenario=self.scenario)
                     row = row_of(event, right, scenario=self.scenario) if right is not None else None
                     assert row is not None, "an accepted opinion has a row"
@@ -175,7 +186,7 @@ class Taker:
                     rule, reason = refused[each]
                     quarantine.add({**event, "origin": f"{ORIGIN}{event['id']}"}, rule=rule, reason=reason)
             gather_quarantines([self.quarantine / QUARANTINED, new / QUARANTINED], draft.path / QUARANTINED)
-            draft.counts = {"rows": len(refused)}
+            draft.counts = {"rows": len(there) + len(missing)}
 
 
 def right_by(event: Event, *, scenario: Scenario) -> str | None:

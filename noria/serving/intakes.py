@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,8 @@ class Intake:
         Rows by client.
     said:
         By version of the model, how often its answers were called `right` and `wrong`.
+    heard:
+        By client, of how many labelled rows it spoke, and how many of these it contradicted.
     """
 
     number: int
@@ -53,6 +56,7 @@ class Intake:
     refused: Mapping[str, tuple[str, str]]
     clients: Mapping[str, int]
     said: Mapping[str, Mapping[str, int]]
+    heard: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -72,7 +76,11 @@ class Intakes:
 
     def all(self) -> list[Intake]:
         """The intakes so far, in order."""
-        return [self._read(name) for name in self._objects.names(f"{self._name}/intakes")]
+        names = self._objects.names(f"{self._name}/intakes")
+        kept = [name for name in names if (self._cache / name).exists()]
+        if kept and (self._cache / kept[-1]).read_bytes() != self._stored(kept[-1]):
+            shutil.rmtree(self._cache)  # a backup was restored, and its history went on otherwise
+        return [self._read(name) for name in names]
 
     def add(self, intake: Intake) -> bool:
         """Record an intake; False when another was faster and has its number."""
@@ -99,10 +107,13 @@ class Intakes:
     def _read(self, name: str) -> Intake:
         kept = self._cache / name
         if not kept.exists():
-            stored = self._objects.read(f"{self._name}/intakes/{name}")
-            assert stored is not None, "a record is never removed"
-            write_whole(kept, stored.data.decode())
+            write_whole(kept, self._stored(name).decode())
         values: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
-        refused = {each: (rule, reason) for each, (rule, reason) in values["refused"].items()}
         lists = {key: tuple(values[key]) for key in ("taken", "accepted")}
-        return Intake(**{**values, **lists, "refused": refused})
+        pairs = {key: {name: tuple(pair) for name, pair in values.get(key, {}).items()} for key in ("refused", "heard")}
+        return Intake(**{**values, **lists, **pairs})
+
+    def _stored(self, name: str) -> bytes:
+        stored = self._objects.read(f"{self._name}/intakes/{name}")
+        assert stored is not None, "a record is never removed"
+        return stored.data

@@ -24,7 +24,7 @@ EventKind = Literal[
     "withdrawn",
     "overdue",  # tried for too long
 ]
-_VERDICTS = ("-promoted.json", "-kept.json", "-inconclusive.json", "-canary.json")
+_VERDICTS: tuple[EventKind, ...] = ("promoted", "kept", "inconclusive", "canary")
 _MOVES = ("-promoted.json", "-rolled-back.json", "-canary.json", "-withdrawn.json")
 
 
@@ -89,14 +89,18 @@ class Journal:
 
     def has(self, kind: EventKind, version: str) -> bool:
         """Whether this happened to this version before."""
-        suffix = f"-{kind}.json"
-        names = [name for name in self._objects.names(self._prefix) if name.endswith(suffix)]
-        return any(self._read(name).version == version for name in reversed(names))  # most ask of the latest
+        return self.last(kind, version=version) is not None
+
+    def last(self, *kinds: EventKind, version: str | None = None) -> Event | None:
+        """The last event of these kinds, of one version or of any."""
+        endings = tuple(f"-{kind}.json" for kind in kinds)
+        names = [name for name in self._objects.names(self._prefix) if name.endswith(endings)]
+        events = (self._read(name) for name in reversed(names))  # most ask of the latest
+        return next((event for event in events if version in (None, event.version)), None)
 
     def last_verdict(self, version: str) -> Event | None:
         """The last event that judged this version, or made it live."""
-        names = [name for name in self._objects.names(self._prefix) if name.endswith(_VERDICTS)]
-        return next((event for name in reversed(names) if (event := self._read(name)).version == version), None)
+        return self.last(*_VERDICTS, version=version)
 
     def taken_back(self, version: str) -> Event | None:
         """The rollback or withdrawal that took this version from the clients, unless it came to them again since."""

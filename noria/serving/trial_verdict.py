@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 from noria.config import DeployConfig, UpdateConfig
+from noria.serving.journal import Event
 from noria.serving.observations import Observed
 from noria.serving.pointer import Canary, Mode
 from noria.serving.tally import Tally
@@ -115,6 +116,17 @@ def judge_trial(
         num_servers=observed.num_servers,
         is_overdue=is_overdue,
     )
+
+
+def is_news(canary: Canary, told: Event | None, *, deploy: DeployConfig, now: datetime | None = None) -> bool:
+    """Whether to tell that it is overdue, after it was `told` last of any canary.
+
+    Each time that `deploy.canary_days` are over again, and once a day at most. A canary that takes the place of
+    another waits with it, and is no news by itself.
+    """
+    if told is None or (last := datetime.fromisoformat(told.time)) < datetime.fromisoformat(canary.waiting_since):
+        return True
+    return (now or datetime.now(UTC)) - last >= timedelta(days=max(deploy.canary_days, 1.0))
 
 
 def fisher_greater(a: int, n: int, b: int, m: int) -> float:

@@ -16,7 +16,7 @@ from noria.serving.journal import EventKind
 from noria.serving.pointer import Canary, Mode, Production
 from noria.serving.predictor import Predictor
 from noria.serving.store import ModelStore
-from noria.serving.trial_verdict import TrialVerdict, judge_trial
+from noria.serving.trial_verdict import TrialVerdict, is_news, judge_trial
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ def judge_canary(store: ModelStore, *, deploy: DeployConfig, config: UpdateConfi
         return None
     canary = before.canary
     trial = judge_trial(canary, store.observed(canary), champion=before.version, deploy=deploy, config=config)
-    _carry_out(store, canary, trial, over=before)
+    _carry_out(store, canary, trial, over=before, deploy=deploy)
     return Verdict(
         _OF_A_TRIAL[trial.decision], trial.reasons, challenger=canary.version, champion=before.version, trial=trial
     )
@@ -84,7 +84,9 @@ def nothing_is_tried(live: Production | None) -> Verdict:
     return Verdict("keep", ("nothing is tried beside what is live",), challenger=version, champion=version or None)
 
 
-def _carry_out(store: ModelStore, canary: Canary, trial: TrialVerdict, *, over: Production) -> None:
+def _carry_out(
+    store: ModelStore, canary: Canary, trial: TrialVerdict, *, over: Production, deploy: DeployConfig
+) -> None:
     reason, details = f"as a {canary.mode}: {'; '.join(trial.reasons)}", {"trial": asdict(trial)}
     if trial.decision == "promote":
         store.promote(canary.version, reason=reason, over=over, details=details)
@@ -92,7 +94,7 @@ def _carry_out(store: ModelStore, canary: Canary, trial: TrialVerdict, *, over: 
         store.withdraw(reason=reason, over=over, details=details)
     elif trial.is_overdue:
         logger.warning("the %s %s is overdue: %s", canary.mode, canary.version, trial.reasons[-1])
-        if not store.journal.has("overdue", canary.version):
+        if is_news(canary, store.journal.last("overdue"), deploy=deploy):
             store.journal.record("overdue", canary.version, reason=reason, details=details)
 
 

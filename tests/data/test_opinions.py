@@ -44,6 +44,16 @@ def test_who_contradicts_most_labelled_rows_is_believed_nothing():
     assert names(decided) == ["91"]
 
 
+def test_who_contradicts_a_little_in_each_intake_is_believed_nothing_and_a_good_name_is_no_licence():
+    known = Known(truth={"1": "pos", "2": "pos"}, room=9, heard={"liar": (1, 1), "good": (100, 0)})
+    said = opinions(("liar", "1", "neg"), ("liar", "new", "neg"), ("other", "1", "neg"), ("other", "more", "neg"))
+    decided = decide(said, known=known, config=CONFIG)
+    assert rules(decided) == dict.fromkeys(("00", "01"), "distrusted_client") | {"02": "contradicts_row"}
+    assert decided.heard == {"liar": (1, 1), "other": (1, 1)}
+    turned = opinions(("good", "1", "neg"), ("good", "2", "neg"), ("good", "new", "neg"))
+    assert set(rules(decide(turned, known=known, config=CONFIG)).values()) == {"distrusted_client"}
+
+
 def test_of_those_who_contradict_each_other_nobody_is_believed_whenever_they_spoke():
     decided = decide(
         opinions(("a", "x", "neg"), ("b", "x", "pos"), ("c", "y", "pos")), known=Known(room=9), config=CONFIG

@@ -47,6 +47,7 @@ def lost(drop: float, margin: float, *, judged: bool = True) -> FreshMetric:
         (seen(rows=0, untried=0), "none", "nothing came"),
         (seen(version=None, rows=0, untried=0, tried=None), "none", "nothing is live"),
         (seen(version=None, tried=None), "retrain", "first training"),
+        (replace(seen(version=None, untried=0, tried=None), arrived=Arrived(9, 0, 9)), "retrain", "first training"),
         (seen(version=None, rows=500, untried=0), "none", "nothing came that version 0123456789ab was not trained on"),
         (replace(seen(version=None, rows=0, untried=0), unfinished=True), "retrain", "ended before it was done"),
         (replace(seen(version=None, rows=0, untried=0), unjudged="ba9876543210"), "retrain", "ba9876543210 was staged"),
@@ -130,14 +131,21 @@ def test_more_new_rows_never_turn_training_into_waiting(situation, more):
 
 
 def test_tries_count_versions_since_the_last_that_went_live():
-    def event(kind, version):
-        return Event(kind, version, "2026-01-01T00:00:00+00:00")
+    def event(kind, version, **details):
+        return Event(kind, version, "2026-01-01T00:00:00+00:00", details=details)
 
     events = [event("kept", "a"), event("promoted", "b"), event("kept", "c"), event("kept", "c"), event("staged", "d")]
     assert tries_since_promotion(events) == 1
     assert tries_since_promotion([*events, event("inconclusive", "d")]) == 2
-    assert tries_since_promotion([*events, event("canary", "d")]) == 0
     assert tries_since_promotion([]) == 0
+    tried = [*events, event("canary", "d")]
+    assert tries_since_promotion(tried) == 1  # it stands
+    assert tries_since_promotion([*tried, event("withdrawn", "d")]) == 2
+    assert tries_since_promotion([*tried, event("promoted", "d")]) == 0
+    back = [*tried, event("promoted", "d"), event("rolled-back", "b", over="d")]
+    assert tries_since_promotion(back) == 2
+    assert tries_since_promotion([*back, event("promoted", "d")]) == 0
+    assert tries_since_promotion([*back, event("promoted", "d"), event("rolled-back", "b", over="d")]) == 2
 
 
 def test_a_version_whose_run_was_killed_before_the_verdict_is_known():

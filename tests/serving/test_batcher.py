@@ -192,3 +192,38 @@ def test_a_late_row_of_one_client_is_given_up_while_another_has_time():
         await patient
 
     run(check)
+
+
+def test_a_row_that_came_later_and_has_less_time_is_given_up_while_the_one_before_it_has_time():
+    async def check(stack, batches, predictor, hold):
+        (patient,) = ask(stack, batches, predictor, "patient")
+        (hasty,) = ask(stack, batches, predictor, "hasty", deadline_s=time.monotonic() + 0.05)  # the same client
+        with pytest.raises(Refusal, match="too late"):
+            await asyncio.wait_for(hasty, 5)
+        assert batches.num_waiting == 1
+        hold.set()
+        await patient
+        assert predictor.batches == [["first"], ["patient"]]
+
+    run(check)
+
+
+def test_what_is_worked_on_one_by_one_after_a_failure_is_given_up_once_it_is_late():
+    async def check(stack, batches, predictor, hold):
+        deadline_s = time.monotonic() + 1.5
+        good, bad, late = ask(stack, batches, predictor, "good1", "fail2", "late3", deadline_s=deadline_s)
+        work = predictor.answer_encoded
+
+        def slowly(items):
+            if len(items) == 1:
+                time.sleep(max(deadline_s - time.monotonic(), 0) + 0.05)
+            return work(items)
+
+        predictor.answer_encoded = slowly
+        hold.set()
+        answers = await asyncio.gather(good, bad, late, return_exceptions=True)
+        assert answers[0]["label"] == "good1"
+        assert isinstance(answers[2], Refusal)
+        assert ["late3"] not in predictor.batches
+
+    run(check)

@@ -50,7 +50,7 @@ def test_a_client_that_comes_again_and_again_gets_no_more_than_its_share():
     waiting = queue(*(Item("steady") for _ in range(1_000)))
     costs = dict.fromkeys(("steady", "again"), 0.0)
     for _ in range(300):
-        if not any(item.client == "again" for item in waiting.oldest()):
+        if not any(item.client == "again" for item in waiting.in_turn()):
             waiting.put([Item("again", 20.0)])
         (item,) = served(waiting, 1)
         costs[item.client] += item.cost
@@ -63,7 +63,7 @@ def test_what_is_discarded_costs_nothing_and_twice_is_once():
     for _ in range(2):
         waiting.discard(first)
     assert len(waiting) == 2
-    assert set(waiting.oldest()) == {second, third}
+    assert set(waiting.in_turn()) == {second, third}
     waiting.take([second, third])
     assert not waiting
     assert list(waiting.in_turn()) == []
@@ -77,13 +77,13 @@ def test_while_two_clients_wait_neither_is_ahead_by_more_than_an_item_of_each(br
     waiting = queue(*(Item(client, cost) for client, cost in brought))
     charged = dict.fromkeys("abc", 0.0)
     for number in takes:
-        present = {item.client for item in waiting.oldest()}
+        present = {item.client for item in waiting.in_turn()}
         batch = list(islice(waiting.in_turn(), number))
         assert len(set(map(id, batch))) == len(batch) == min(number, len(waiting))
         waiting.take(batch)
         for item in batch:
             charged[item.client] += item.cost
-        still = [client for client in present if any(item.client == client for item in waiting.oldest())]
+        still = [client for client in present if any(item.client == client for item in waiting.in_turn())]
         assert all(abs(charged[one] - charged[other]) <= 10 + 1e-6 for one in still for other in still)
 
 

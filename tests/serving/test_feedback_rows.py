@@ -230,6 +230,50 @@ def test_another_store_has_intakes_of_its_own(place):
     assert fresh.intakes.waiting(fresh.intakes.all()) == []
 
 
+def test_a_client_that_contradicts_a_little_in_each_update_is_caught(place):
+    workspace, shelf = place
+    for number, (known, label) in enumerate(good_rows(300)[:3]):
+        say(shelf, known, right={"neg": "pos", "pos": "neg"}[label], client="liar")
+        say(shelf, f"第{number}个很好", right="neg", client="liar")
+        intakes = taker_of(workspace).take()
+    assert intakes[-1].heard == {"liar": (1, 1)}
+    assert refused_of(workspace) == ["contradicts_row"] * 2 + ["distrusted_client"] * 2
+    assert len(rows_of(workspace)) == 2
+
+
+def test_a_store_in_the_place_of_another_hides_no_rows_and_gives_none_twice(place):
+    workspace, shelf = place
+    store, kept, lost = (workspace.root / name for name in ("store", "kept", "lost"))
+    say(shelf, "这个酒店真的不错", right="pos")
+    taker_of(workspace).take()
+    shutil.copytree(store, kept)
+    say(shelf, "早餐很好", right="pos")
+    taker_of(workspace).take()
+    shutil.move(store, lost)
+    shutil.copytree(kept, store)  # restored: the second intake is lost, and what it took is there
+    shutil.copytree(lost / "reviews" / "feedback", store / "reviews" / "feedback", dirs_exist_ok=True)
+    say(shelf, "屏幕很好", right="pos")
+    intakes = taker_of(workspace).take()
+    assert [len(intake.accepted) for intake in intakes] == [1, 2]
+    rows = [("屏幕很好", "pos"), ("早餐很好", "pos"), ("这个酒店真的不错", "pos")]
+    assert rows_of(workspace) == rows
+    shutil.rmtree(store)  # another one altogether
+    say(shelf, "包装破损", right="neg")
+    taker_of(workspace).take()
+    assert rows_of(workspace) == sorted([*rows, ("包装破损", "neg")])
+    assert taker_of(workspace).take() == taker_of(workspace).take()
+
+
+def test_another_workspace_knows_what_the_first_took_before_it_decides(place, tmp_path):
+    workspace, shelf = place
+    say(shelf, "这个酒店真的不错", right="pos")
+    taker_of(workspace).take()
+    shutil.rmtree(workspace.intake / "feedback")  # it never made the rows
+    say(shelf, "这个酒店真的不错", right="neg")
+    taker_of(workspace).take()
+    assert refused_of(workspace) == ["disagreement"]
+
+
 def test_much_feedback_is_never_in_memory_at_once(tmp_path):
     read = []
 

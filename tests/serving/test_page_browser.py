@@ -16,6 +16,7 @@ import tiny
 from asked import ANSWERS, model_of
 from fake_model import FakePredictor, serving
 from playwright.sync_api import expect, sync_playwright
+from test_canary_traffic import canary_of
 
 from noria.serving.bundle import CARD, version_of
 from noria.serving.predictor import IS_WHOLE, VERSION_FIELD
@@ -131,6 +132,21 @@ def test_a_text_is_asked_explained_and_corrected_and_that_is_kept(browser, revie
         assert event["request"] == {"text": "质量很好，物流太慢，坏，太差"}
         assert (event["response"]["label"], event["correction"], event["is_right"]) == ("neg", "pos", False)
         assert event["request_id"]
+
+
+def test_a_visit_meets_one_version_while_another_is_tried(browser):
+    champion, challenger = model_of("text-classification"), model_of("text-classification", version="v2")
+    with serving({"reviews": champion}) as running:
+        live = running.app.state.models["reviews"]
+        assert live.try_out(canary_of("v2"), challenger, beside=champion.version)
+        with opened(browser, running.url) as page:
+            page.get_by_label("Text", exact=True).fill("质量很好，物流太慢，坏，太差")
+            for _ in range(8):
+                with page.expect_response("**/predict"):
+                    page.get_by_role("button", name="Ask the model").click()
+            page.get_by_role("button", name="Which words mattered?").click()
+            expect(page.locator(".word").first).to_be_visible()
+    assert sorted([not champion.batches, not challenger.batches]) == [False, True]
 
 
 def test_language_and_theme_change_at_once_and_are_remembered(browser, reviews):

@@ -10,9 +10,10 @@ from scipy.stats import hypergeom
 from test_canary_traffic import canary_of
 
 from noria.config import DeployConfig, UpdateConfig
+from noria.serving.journal import Event
 from noria.serving.observations import Observed
 from noria.serving.tally import Tally
-from noria.serving.trial_verdict import SIGNIFICANCE, fisher_greater, judge_trial
+from noria.serving.trial_verdict import SIGNIFICANCE, fisher_greater, is_news, judge_trial
 
 DEPLOY = DeployConfig(canary=0.1, canary_requests=200, canary_days=7)
 SINCE = datetime.fromisoformat(canary_of().since)
@@ -117,3 +118,20 @@ def test_what_goes_on_for_too_long_is_overdue_and_what_is_decided_is_not():
     assert (verdict.decision, verdict.is_overdue) == ("go on", True)
     assert "nothing was decided for 8.0 days" in verdict.reasons[1]
     assert not judge(tally(200), tally(1_800), days=8).is_overdue
+
+
+@pytest.mark.parametrize(
+    ("told_on", "today", "canary_days", "news"),
+    [
+        (None, 8, 7, True),
+        (-1, 8, 7, True),  # of an earlier canary
+        (8, 14, 7, False),
+        (8, 15, 7, True),
+        (8, 8.5, 0.1, False),
+        (8, 9, 0.1, True),
+    ],
+)
+def test_that_a_canary_is_overdue_is_told_again_and_not_at_every_look(told_on, today, canary_days, news):
+    told = None if told_on is None else Event("overdue", "any", (SINCE + timedelta(days=told_on)).isoformat())
+    deploy = DEPLOY.model_copy(update={"canary_days": canary_days})
+    assert is_news(canary_of(), told, deploy=deploy, now=SINCE + timedelta(days=today)) is news

@@ -69,6 +69,18 @@ def read_all(workspace):
     return [each["name"] for each in json.loads((workspace.raw / "objects.json").read_text())]
 
 
+def test_before_the_first_training_nothing_is_read_or_judged_however_much_there_is(workspace, source, monkeypatch):
+    for number in range(3):
+        source.put(f"0{number}.csv", hours.hour(number))
+    monkeypatch.setattr(Gate, "_judge_batch", None)
+    facts = hours.Found(workspace).facts
+    assert (facts["objects_new"], facts["objects_listed"], facts["rows"]) == (3, 3, 0)
+    assert "**3 objects**, which the first training reads and judges" in arrivals.summary(workspace)
+    assert hours.Found(workspace).facts["objects_new"] == 3  # until a training has read them
+    assert read_all(workspace) == ["00.csv", "01.csv", "02.csv"]
+    assert hours.Found(workspace).facts["objects_new"] == 0
+
+
 def test_an_hour_of_few_rows_of_one_label_is_no_bad_hour(workspace, source):
     source.put("00.csv", hours.hour(0, 200))
     ingest.fn(workspace)

@@ -2,6 +2,9 @@
 
 import { t } from "./words.js";
 
+// One visit meets one version, also while another is tried: what explains an answer is of the version that gave it.
+const session = Array.from(crypto.getRandomValues(new Uint32Array(2)), (part) => part.toString(16)).join("-");
+
 let token = "";
 let whenLockedOut = () => {};
 
@@ -30,7 +33,7 @@ export class Refused extends Error {
 }
 
 async function asked(path, options = {}) {
-  const headers = { ...(token ? { Authorization: `Bearer ${token}` } : {}), ...options.headers };
+  const headers = { "X-Session-ID": session, ...(token ? { Authorization: `Bearer ${token}` } : {}), ...options.headers };
   let response;
   try {
     response = await fetch(path.replace(/^\//, ""), { ...options, headers, cache: "no-store" });
