@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from recording import Recording
 
 from noria.config import GenerationConfig
-from noria.data.pair_encoder import PairEncoder, load_pair_encoder
+from noria.data.pair_encoder import END, PairEncoder, load_pair_encoder
+from noria.evaluation.judged import read_validation
 from noria.export.generation import generation_parts
 from noria.export.onnx import export_part
 from noria.serving.bundle import open_bundle
@@ -189,16 +190,24 @@ def test_what_fails_between_two_pieces_is_an_error_in_its_line(recording):
 
 def test_a_translation_is_asked_for_more_until_it_ends_by_itself(translator):
     recording = Recording(open_bundle(translator.bundle))
-    short, long = "Delete this page", " ".join(["Delete every page"] * 12)
+    sources = [str(row["source"]) for row in read_validation(translator.splits)[:6]]
+    sources.append(" ".join(["Delete every page"] * 12))
+    kinds = set()
     with serving({"model": recording}) as running:
         assert running.client.get("/about").json()["models"][0]["grows"]
-        pieces, last = streamed(running, {"source": short})
-        assert [asked for ((_, asked),) in recording.batches] == [16]
-        assert pieces == [last["text"]] and last["placeholders_kept"]
-        pieces, last = streamed(running, {"source": long})
-        whole = running.client.post("/predict", json={"source": long}).json()
-    assert [asked for ((_, asked),) in recording.batches[1:]] == [16, 32, 64, None]  # it may say 40 tokens
-    assert len(pieces) > 1 and last == whole
+        for source in sources:
+            (output,) = recording.outputs([{"source": source}])
+            number, has_ended = len(output["tokens"]), END in output["tokens"]
+            recording.batches.clear()
+            _, last = streamed(running, {"source": source})
+            asked = [most for ((_, most),) in recording.batches]
+            assert (
+                asked
+                == [16, 32, 64][: 1 + sum(number > most or (number == most and not has_ended) for most in (16, 32))]
+            )
+            assert last == recording.answer([{"source": source}])[0]
+            kinds.add(len(asked))
+    assert number == 40 and len(kinds) > 1  # the last may say no more tokens
 
 
 def test_with_beams_a_beginning_may_change_so_that_only_the_whole_is_sent(translator):
