@@ -114,7 +114,7 @@ class Predictor:
             return []
         (piece,) = encoded.pieces
         asked = encoder.beginnings(piece)
-        return [Encoded(encoded.row, [one], encoder.num_tokens(one), is_beginning=True) for one in asked]
+        return [Encoded(encoded.row, [one], self.bundle.encoder.num_tokens(one), is_beginning=True) for one in asked]
 
     def answer_encoded(self, batch: Sequence[Encoded]) -> list[Mapping[str, object]]:
         """`answer`, on this thread, of requests that `encode` made ready; to beginnings with `IS_WHOLE`."""
