@@ -41,11 +41,11 @@ def language_model(tmp_path_factory) -> Workspace:
 
 @pytest.fixture(scope="session")
 def translator(tmp_path_factory) -> Workspace:
-    """A bundle of a model that translates greedily, in at most 40 tokens."""
+    """A bundle of a model that translates greedily and rightly, in at most 40 tokens."""
     import tiny_runs
 
-    generation = {"max_tokens": 40, "beams": 1}
-    return tiny_runs.bundled("translation", tmp_path_factory.mktemp("translated"), model={"generation": generation})
+    settings = {"model": {"generation": {"max_tokens": 40, "beams": 1}}, "train": {"epochs": 40}}
+    return tiny_runs.bundled("translation", tmp_path_factory.mktemp("translated"), **settings)
 
 
 @pytest.fixture(scope="session")

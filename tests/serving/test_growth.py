@@ -65,6 +65,12 @@ def recording(bundle):
     return Recording(bundle)
 
 
+@pytest.fixture
+def short_steps(monkeypatch):
+    """The texts of tests are short: a translation is first asked for 4 tokens."""
+    monkeypatch.setattr("noria.data.pair_encoder._FIRST_TOKENS", 4)
+
+
 def streamed(running, request):
     """The pieces, and the last line."""
     answer = running.client.post("/predict", json=request, headers=LINES)
@@ -101,7 +107,9 @@ def test_the_pieces_are_the_whole_answer_in_every_form_of_the_model_greedy_and_d
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_the_pieces_are_the_whole_translation_in_every_form_of_the_model(translator, translator_graphs, form):
+def test_the_pieces_are_the_whole_translation_in_every_form_of_the_model(
+    translator, translator_graphs, form, short_steps
+):
     assert {1, 2} <= numbers_of_pieces(open_bundle(translator.bundle), translator_graphs[form], SOURCES)
 
 
@@ -188,26 +196,23 @@ def test_what_fails_between_two_pieces_is_an_error_in_its_line(recording):
     assert last["request_id"] == answer.headers["X-Request-ID"]
 
 
-def test_a_translation_is_asked_for_more_until_it_ends_by_itself(translator):
+def test_a_translation_is_asked_for_more_until_it_ends_by_itself(translator, short_steps):
     recording = Recording(open_bundle(translator.bundle))
-    sources = [str(row["source"]) for row in read_validation(translator.splits)[:6]]
-    sources.append(" ".join(["Delete every page"] * 12))
-    kinds = set()
+    sources = [str(row["source"]) for row in read_validation(translator.splits)[:12]]
+    numbers = set()
     with serving({"model": recording}) as running:
         assert running.client.get("/about").json()["models"][0]["grows"]
         for source in sources:
             (output,) = recording.outputs([{"source": source}])
-            number, has_ended = len(output["tokens"]), END in output["tokens"]
+            assert output["tokens"][-1] == END
             recording.batches.clear()
             _, last = streamed(running, {"source": source})
             asked = [most for ((_, most),) in recording.batches]
-            assert (
-                asked
-                == [16, 32, 64][: 1 + sum(number > most or (number == most and not has_ended) for most in (16, 32))]
-            )
+            assert asked == [4, 8, 16, 32][: len(asked)]
+            assert asked[-1] >= len(output["tokens"]) > asked[-1] // 2 or asked == [4]
             assert last == recording.answer([{"source": source}])[0]
-            kinds.add(len(asked))
-    assert number == 40 and len(kinds) > 1  # the last may say no more tokens
+            numbers.add(len(asked))
+    assert len(numbers) > 1
 
 
 def test_with_beams_a_beginning_may_change_so_that_only_the_whole_is_sent(translator):

@@ -272,9 +272,10 @@ def test_an_answer_that_grows_is_shown_while_it_is_made(browser):
         expect(page.locator("#answer")).to_contain_text(re.compile(r"version 0123456789ab.*round trip"))
 
 
-def test_a_translation_is_shown_while_it_is_made(browser, translator):
+def test_a_translation_is_shown_while_it_is_made(browser, translator, monkeypatch):
+    monkeypatch.setattr("noria.data.pair_encoder._FIRST_TOKENS", 4)
     model = Recording(open_bundle(translator.bundle))
-    source = " ".join(["Delete every page"] * 12)
+    source = "Send the old list for %(name)s with <b>care</b>"
     whole = model.answer([{"source": source}])[0]["text"]
     model.go_on.clear()
     with serving({"translator": model}, max_wait_ms=60_000) as running, opened(browser, running.url) as page:
