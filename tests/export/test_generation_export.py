@@ -86,7 +86,7 @@ def test_parts_in_half_precision_make_a_graph_that_says_nearly_all_that_pytorch_
     assert np.mean(found[:, :width] == expected[:, :width]) > 0.9
 
 
-@pytest.mark.parametrize(("generation", "positions"), SETTINGS[1:])
+@pytest.mark.parametrize(("generation", "positions"), SETTINGS)
 def test_a_smaller_model_is_exported_as_the_whole_one_is(generation, positions, tmp_path):
     decoder = "transformer.decoder.blocks.1"
     heads = {f"{decoder}.attention": torch.tensor([1]), f"{decoder}.cross_attention": torch.tensor([0])}
