@@ -73,7 +73,8 @@ class Trained:
 
     def graphs(self, generation: GenerationConfig) -> dict[str, Path]:
         """The one graph in fp32 and in int8."""
-        parts = generation_parts(self.model, self.reference.example()[0], config=generation)
+        sources = {"source": self.reference.example()[0]["source"]}
+        parts = generation_parts(self.model, sources, config=generation)
         fp32 = {part.name: self.directory / f"fp32.{part.name}.onnx" for part in parts.parts}
         int8 = {part.name: self.directory / f"int8.{part.name}.onnx" for part in parts.parts}
         for part in parts.parts:

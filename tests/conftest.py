@@ -81,18 +81,39 @@ def language_model(tmp_path_factory) -> Workspace:
 
 
 @pytest.fixture(scope="session")
+def translator(tmp_path_factory) -> Workspace:
+    """A bundle of a model that translates greedily and rightly, in at most 40 tokens."""
+    import tiny_runs
+
+    settings = {"model": {"generation": {"max_tokens": 40, "beams": 1}}, "train": {"epochs": 40}}
+    return tiny_runs.bundled("translation", tmp_path_factory.mktemp("translated"), **settings)
+
+
+@pytest.fixture(scope="session")
 def language_graphs(language_model, tmp_path_factory) -> Mapping[str, Path]:
-    """That model in fp32 and in both kinds of int8."""
+    """That model in fp32 and in every kind of int8."""
+    return _graphs(language_model, tmp_path_factory.mktemp("graphs"))
+
+
+@pytest.fixture(scope="session")
+def translator_graphs(translator, tmp_path_factory) -> Mapping[str, Path]:
+    """That model in fp32 and in every kind of int8."""
+    return _graphs(translator, tmp_path_factory.mktemp("graphs"))
+
+
+def _graphs(workspace: Workspace, directory: Path) -> Mapping[str, Path]:
     from noria.evaluation.judged import read_validation
     from noria.export.forms import build_graphs
-    from noria.export.reference import reference_of
+    from noria.export.reference import read_calibration, reference_of
     from noria.training.checkpoint import load_trained
 
-    trained = load_trained(language_model.checkpoint, scenario=language_model.scenario)
-    rows = read_validation(language_model.splits)[:4]
-    reference = reference_of(trained.model, encoder=trained.encoder, scenario=language_model.scenario, rows=rows)
-    config = language_model.config.optimize.model_copy(update={"candidates": ("fp32", "int8", "int8-weights")})
-    return build_graphs(reference, tmp_path_factory.mktemp("graphs"), config=config)
+    trained = load_trained(workspace.checkpoint, scenario=workspace.scenario)
+    rows, calibration = read_validation(workspace.splits)[:4], read_calibration(workspace.splits)
+    reference = reference_of(
+        trained.model, encoder=trained.encoder, scenario=workspace.scenario, rows=rows, calibration=calibration
+    )
+    forms = ("fp32", "int8", "int8-static", "int8-weights")
+    return build_graphs(reference, directory, config=workspace.config.optimize.model_copy(update={"candidates": forms}))
 
 
 @pytest.fixture

@@ -74,6 +74,11 @@ class DocumentEncoder:
         return self._settings.max_tokens
 
     @property
+    def grows(self) -> bool:
+        """Whether the beginning of an answer stays as it is: it may change as long as beams compete."""
+        return self._settings.beams == 1
+
+    @property
     def piece_bytes(self) -> np.ndarray:
         """How many bytes each token stands for, int64 (vocabulary); a boundary is none."""
         return np.array([len(piece) for piece in self._pieces])
@@ -125,11 +130,10 @@ class DocumentEncoder:
         """The same request for 16 new tokens or a few less, for twice as many each time, and at last for all.
 
         Each begins at the prompt again, which doubles the work at most, and takes the same draws. To go on from the
-        text so far would read at once what was said step by step, and int8 rounds the two differently. With beams
-        the beginning of an answer may change as it grows, so it is asked for all at once.
+        text so far would read at once what was said step by step, and int8 rounds the two differently.
         """
         asked = [int(encoded[MAX_NEW_TOKENS][0])]
-        while asked[-1] > _FIRST_TOKENS and self._settings.beams == 1:
+        while asked[-1] > _FIRST_TOKENS:
             asked.append(-(-asked[-1] // 2))
         return [{**encoded, MAX_NEW_TOKENS: np.array([number])} for number in reversed(asked)]
 

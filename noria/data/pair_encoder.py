@@ -6,7 +6,7 @@ as they are. A text that looks like a special token is text: the tokenizer knows
 A placeholder (noria.data.placeholders) is one token, its number among those of the source; an answer gets back
 what the source has there, each once. So a model learns where placeholders go and need not spell them.
 
-Shapes: S source tokens, T target tokens.
+Shapes: B batch, S source tokens, T target tokens.
 """
 
 from __future__ import annotations
@@ -34,6 +34,9 @@ NUM_SLOTS = 16
 _HAN_SHARE = 0.3
 _KANA_HANGUL = range(0x3040, 0x3100), range(0xAC00, 0xD7B0), range(0x0E00, 0x0E80)
 _MOST_CHARS = 20_000
+MAX_NEW_TOKENS, TOKENS = "max_new_tokens", "tokens"
+"""What the model is asked for at most, and what it says: see `noria.model.translator.Translator.forward`."""
+_FIRST_TOKENS = 16  # of an answer that is sent while it is made
 
 
 @dataclass(frozen=True)
@@ -45,10 +48,12 @@ class _Settings:
     max_tokens: int
     bleu_tokens: str
     num_slots: int = 0
+    beams: int = 0
+    """0: a bundle that was made before this was written down, whose graph takes no notice of `max_new_tokens`."""
 
 
 class PairEncoder:
-    """The fitted encoder; see noria.scenarios.base.Encoder for its protocol."""
+    """The fitted encoder; see `Encoder` and `Growing` in noria.scenarios.base for its protocols."""
 
     def __init__(self, tokenizer: Tokenizer, settings: _Settings) -> None:
         self._tokenizer = tokenizer
@@ -62,6 +67,11 @@ class PairEncoder:
     def max_tokens(self) -> int:
         """Of a side, begin and end included."""
         return self._settings.max_tokens
+
+    @property
+    def grows(self) -> bool:
+        """Whether the beginning of an answer stays as it is: it may change as long as beams compete."""
+        return self._settings.beams == 1
 
     @property
     def bleu_tokens(self) -> str:
@@ -89,12 +99,29 @@ class PairEncoder:
         ]
 
     def collate(self, encoded: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
-        """Pad to (B, S)."""
-        return {"source": pad([row["source"] for row in encoded])}
+        """Pad to (B, S); `max_new_tokens` int64 (B) are as many as may be, where no beginning is asked for."""
+        asked = [int(row.get(MAX_NEW_TOKENS, self.max_tokens)) for row in encoded]
+        return {"source": pad([row["source"] for row in encoded]), MAX_NEW_TOKENS: np.array(asked, np.int64)}
 
     def num_tokens(self, encoded: Mapping[str, np.ndarray]) -> int:
         """Of the source."""
         return len(encoded["source"])
+
+    def beginnings(self, encoded: Mapping[str, np.ndarray]) -> list[Mapping[str, np.ndarray]]:
+        """The same source for 16 tokens, for twice as many each time, and at last for all there may be.
+
+        Each is computed from the first token on: see `DocumentEncoder.beginnings`. That is three times the work of one
+        run at most.
+        """
+        asked = [_FIRST_TOKENS]
+        while asked[-1] < self.max_tokens:
+            asked.append(2 * asked[-1])
+        return [{**encoded, MAX_NEW_TOKENS: np.array(number)} for number in asked]
+
+    def is_whole(self, encoded: Mapping[str, np.ndarray], output: Mapping[str, np.ndarray]) -> bool:
+        """Whether the end came, or the model's own limit, before the last token that was asked for."""
+        tokens_T, asked = output[TOKENS], int(encoded[MAX_NEW_TOKENS])
+        return len(tokens_T) < asked or END in tokens_T or asked >= self.max_tokens
 
     def decode(self, tokens_T: np.ndarray, *, source: str) -> str:
         """The text of an answer to `source`, up to its end.
@@ -162,9 +189,14 @@ def _numbers(found: Sequence[str], own: Sequence[str]) -> dict[int, int]:
 
 
 def fit_pair_encoder(
-    rows: Iterable[Mapping[str, object]], *, source_column: str, target_column: str, config: TokenizerConfig
+    rows: Iterable[Mapping[str, object]],
+    *,
+    source_column: str,
+    target_column: str,
+    config: TokenizerConfig,
+    beams: int = 0,
 ) -> PairEncoder:
-    """Train the vocabulary on both sides together.
+    """Train the vocabulary on both sides together; `beams` are those of the model.
 
     Raises
     ------
@@ -182,6 +214,7 @@ def fit_pair_encoder(
         config.max_tokens,
         bleu_tokens_of([target for _, target in pairs]),
         NUM_SLOTS,
+        beams,
     )
     return PairEncoder(train_byte_pairs(texts, config, reserved=[*_RESERVED, *slots]), settings)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ import torch
 from noria.config import OptimizeConfig
 from noria.errors import ExportError, NoriaError
 from noria.evaluation.inference import num_cores, outputs_of
-from noria.evaluation.torch_run import torch_outputs
+from noria.evaluation.torch_run import single_threaded, torch_outputs
 from noria.export.onnx import check_parity, export_part, node_counts, whole_model
 from noria.export.quantize import halve, quantize, quantize_calibrated, quantize_weights
 from noria.export.reference import Reference
@@ -41,13 +41,13 @@ class Source:
         The part of the model.
     graph:
         Its graph in fp32: the fused one where there is one, for fewer nodes around the same products.
-    calibration:
-        Batches of training rows, where the part is the whole model.
+    seen:
+        What the part is given as the model answers training rows, for a form that has to see numbers.
     """
 
     part: Part
     graph: Path
-    calibration: Callable[[], list[Tensors]]
+    seen: Sequence[Tensors]
     opset: int
 
 
@@ -67,7 +67,7 @@ FORMS: Mapping[str, Callable[[Source, Path], None]] = {
     "fused": _fused,
     "fp16": lambda source, target: halve(source.graph, target, inner=source.part.inner),
     "int8": lambda source, target: quantize(source.graph, target),
-    CALIBRATED: lambda source, target: quantize_calibrated(source.graph, target, batches=source.calibration()),
+    CALIBRATED: lambda source, target: quantize_calibrated(source.graph, target, batches=source.seen),
     "int8-weights": lambda source, target: quantize_weights(source.graph, target, bits=8),
     "int4-weights": lambda source, target: quantize_weights(source.graph, target, bits=4),
 }
@@ -91,7 +91,7 @@ def build_graphs(reference: Reference, directory: Path, *, config: OptimizeConfi
         export_part(part, fp32[part.name], opset=config.opset)
     graphs: dict[str, Path | Exception] = {FP32: _joined(whole, fp32, directory / f"{FP32}.onnx")}
     alone = len(whole.parts) == 1
-    calibration = reference.calibration_batches if alone else _no_batches
+    seen = _seen(whole, reference) if CALIBRATED in config.candidates else {}
     for name, build in FORMS.items():
         rests_on_it = name == "fused" and any(form in config.candidates for form in FORMS)
         if (name not in config.candidates and not rests_on_it) or (name == "fused" and not alone):
@@ -99,7 +99,7 @@ def build_graphs(reference: Reference, directory: Path, *, config: OptimizeConfi
         try:
             made = {part.name: directory / f"{name}.{part.name}.onnx" for part in whole.parts}
             for part in whole.parts:
-                build(Source(part, fp32[part.name], calibration, config.opset), made[part.name])
+                build(Source(part, fp32[part.name], seen.get(part.name, ()), config.opset), made[part.name])
             graphs[name] = _joined(whole, made, directory / f"{name}.onnx")
         except ExportError as error:
             logger.warning("%s can't be built: %s", name, in_a_line(error))
@@ -139,9 +139,14 @@ def in_a_line(error: Exception) -> str:
     return next(iter(said.strip().splitlines()), type(error).__name__)
 
 
-def _no_batches() -> list[Tensors]:
-    """Of what a round of a generator sees, no row tells."""
-    return []
+def _seen(whole: Parts, reference: Reference) -> Mapping[str, Sequence[Tensors]]:
+    """What each part is given as the model answers the calibration rows."""
+    by_part: dict[str, list[Tensors]] = {}
+    with single_threaded():
+        for batch in reference.calibration_batches():
+            for name, given in whole.seen(batch).items():
+                by_part.setdefault(name, []).extend(given)
+    return by_part
 
 
 def _parts_of(reference: Reference) -> Parts:
@@ -151,7 +156,7 @@ def _parts_of(reference: Reference) -> Parts:
     if scenario.parts is not None:
         return scenario.parts(reference.model, example)
     whole = whole_model(reference.model, example, shared=shared)
-    return Parts((whole,), partial(_as_it_is, name=whole.name))
+    return Parts((whole,), partial(_as_it_is, name=whole.name), lambda batch: {whole.name: [batch]})
 
 
 def _as_it_is(graphs: Mapping[str, Path], target: Path, *, name: str) -> None:

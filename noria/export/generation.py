@@ -10,10 +10,11 @@ Shapes: B batch, K beams, P prefix, S source, T tokens so far, V vocabulary, H h
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Protocol, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -26,6 +27,7 @@ from noria.model.heads import TiedHead
 from noria.scenarios.base import Part, Parts, Tensors
 
 _PAST_TOKENS, _MOST_PLACES = 3, 9  # of the example: any sizes but those that an exporter takes for constants
+_SEEN_ROUNDS = 4  # of an answer, for a form that has to see numbers
 
 
 Module = TypeVar("Module")
@@ -60,37 +62,72 @@ def generation_parts(
         A part that is to be in the same graph: its one input is there with one more axis, the second, along which
         it is applied; so are its outputs.
     """
-    inputs = [torch.from_numpy(array) for array in example.values()]
     with torch.inference_mode():
-        start = model.start(*inputs)
+        start = model.start(*(torch.from_numpy(array) for array in example.values()))
         past = [
             KeysValues(*(torch.randn(*part.shape[:2], _PAST_TOKENS, part.shape[3]) for part in layer))
             for layer in model.empty_past(start.prefix, num_beams=config.beams)
         ]
     token_BK = start.prefix[:, :1].repeat(1, config.beams)
-    memory = _memory(start)
-    read, layers = _layers("read", start.read), _layers("past", past)
-    later = [f"next_{name}" for name in layers]
     made = for_runtime(model, packs=True)
+    memory, read, layers = _memory(start), _layers("read", start.read), _layers("past", past)
+    later = [f"next_{name}" for name in layers]
     step = _Step(_hiding(made, model.vocabulary), num_memory=len(memory), num_past=len(layers))
-    turns = dict(zip(ANGLES, angles(_MOST_PLACES, past[0].keys.shape[3]), strict=True)) if step.is_rotary else {}
-    step_inputs = {"token": token_BK, "place": torch.tensor([_PAST_TOKENS]), **memory, **layers, **turns}
+    inputs = partial(_step_inputs, is_rotary=step.is_rotary)
+    step_inputs = inputs(token_BK, torch.tensor([_PAST_TOKENS]), past, start, num_places=_MOST_PLACES)
     parts = (
         Part(START, _Start(made), example, ("prefix", "limit", *memory, *read), inner=(*memory, *read)),
         Part(
             STEP,
             step,
-            {name: tensor.numpy() for name, tensor in step_inputs.items()},
+            step_inputs,
             ("logits", *later),
             fixed={"token": (1,), "place": (0,)}
-            | dict.fromkeys(memory, (1, 3))
+            | dict.fromkeys(_layers("memory", start.memory), (1, 3))
             | dict.fromkeys(layers, (1, 3))
-            | dict.fromkeys(turns, (1,)),
-            inner=(*memory, *layers, *later, *turns),
+            | dict.fromkeys((name for name in ANGLES if step.is_rotary), (1,)),
+            inner=(*memory, *layers, *later, *ANGLES),
         ),
     )
     joined = partial(join, vocabulary=model.vocabulary, config=config, sampled=sampled, judge=judge)
-    return Parts(parts if judge is None else (*parts, judge), joined)
+    seen = partial(_seen, model, names=tuple(example), step_inputs=inputs)
+    return Parts(parts if judge is None else (*parts, judge), joined, seen)
+
+
+def _step_inputs(
+    token_BK: Tensor,
+    place_1: Tensor,
+    past: Sequence[KeysValues],
+    start: Start,
+    *,
+    num_places: int = 0,
+    is_rotary: bool,
+) -> Tensors:
+    """What the graph of a step takes, by name; with the angles of so many places, or of all up to this one."""
+    turns = angles(num_places or int(place_1) + 1, past[0].keys.shape[3]) if is_rotary else ()
+    layers = {**_memory(start), **_layers("past", past), **dict(zip(ANGLES, turns, strict=False))}
+    return {name: tensor.numpy() for name, tensor in {"token": token_BK, "place": place_1, **layers}.items()}
+
+
+def _seen(
+    model: GeneratorModule, batch: Tensors, *, names: Sequence[str], step_inputs: Callable[..., Tensors]
+) -> Mapping[str, Sequence[Tensors]]:
+    """What both parts are given as `model` answers a batch; of all rounds, some from the first to the last."""
+    rounds: list[Tensors] = []
+
+    def step(
+        token_BK: Tensor, place_1: Tensor, past: Sequence[KeysValues], start: Start
+    ) -> tuple[Tensor, list[KeysValues]]:
+        rounds.append(step_inputs(token_BK, place_1, past, start))
+        return model.step(token_BK, place_1, past, start)
+
+    heard = copy.copy(model)  # of the same weights
+    heard.step = step  # type: ignore[method-assign]
+    assert isinstance(heard, nn.Module)
+    with torch.inference_mode():
+        heard(**{name: torch.from_numpy(array) for name, array in batch.items()})
+    chosen = {round(place) for place in np.linspace(0, len(rounds) - 1, _SEEN_ROUNDS)} if rounds else ()
+    return {START: [{name: batch[name] for name in names}], STEP: [rounds[place] for place in sorted(chosen)]}
 
 
 def _hiding(model: Module, vocabulary: Vocabulary) -> Module:

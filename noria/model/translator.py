@@ -40,9 +40,12 @@ class Translator(nn.Module):
         self.transformer = EncoderDecoder(config)
         self.head = TiedHead(vocabulary_size)
 
-    def forward(self, source: Tensor) -> dict[str, Tensor]:
-        """The translation of each source int64 (B, S): `tokens` int64 (B, T), padding behind the end."""
-        return {"tokens": generate(self, self.start(source), config=self.config.generation)}
+    def forward(self, source: Tensor, max_new_tokens: Tensor | None = None) -> dict[str, Tensor]:
+        """The translation of each source int64 (B, S): `tokens` int64 (B, T), padding behind the end.
+
+        Where it is asked for the beginning alone, no more than `max_new_tokens` int64 (B) of them.
+        """
+        return {"tokens": generate(self, self.start(source, max_new_tokens), config=self.config.generation)}
 
     def logits(self, source_BS: Tensor, target_BT: Tensor) -> Tensor:
         """Logits float32 (B, T, V) of the token behind each position of the target."""
@@ -54,16 +57,18 @@ class Translator(nn.Module):
         x_ND = self._hidden(source_BS, target_BT).flatten(0, 1)[positions_N]
         return x_ND, self.frontend.tokens, self.head.bias
 
-    def start(self, source_BS: Tensor) -> Start:
+    def start(self, source_BS: Tensor, max_new_tokens_B: Tensor | None = None) -> Start:
         """The source as the decoder reads it, and how long a translation may get."""
         real_BS = source_BS != PADDING
         source_BSD = self.frontend(source_BS).to(self.compute_dtype)
         memory = self.transformer.decoder.remember(self.transformer.encoder(source_BSD, real_BS))
         generation = self.config.generation
         most = min(generation.max_tokens, self.max_tokens)
-        by_source_B = (real_BS.sum(1) * generation.max_source_ratio).long() + _SPARE_TOKENS
+        limit_B = ((real_BS.sum(1) * generation.max_source_ratio).long() + _SPARE_TOKENS).clamp(max=most)
+        if max_new_tokens_B is not None:
+            limit_B = torch.minimum(limit_B, max_new_tokens_B)
         prefix_B1 = torch.full_like(source_BS[:, :1], BEGIN)
-        return Start(prefix_B1, by_source_B.clamp(max=most), memory, real_BS)
+        return Start(prefix_B1, limit_B, memory, real_BS)
 
     def empty_past(self, like: Tensor, *, num_beams: int) -> list[KeysValues]:
         """Keys and values (B * K, H, 0, E) of each layer."""

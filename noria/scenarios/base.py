@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, TypeGuard, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
@@ -82,6 +82,11 @@ class InPieces(Protocol):
 class Growing(Protocol):
     """What an encoder adds whose answers are made from their beginnings on, so that these can be had first."""
 
+    @property
+    def grows(self) -> bool:
+        """Whether they are here: with beams an answer may change from its first token on, until it is whole."""
+        ...
+
     def beginnings(self, encoded: Tensors) -> Sequence[Tensors]:
         """An encoded row, asked for more of its answer each time and at last for all.
 
@@ -92,6 +97,11 @@ class Growing(Protocol):
     def is_whole(self, encoded: Tensors, output: Tensors) -> bool:
         """Whether the answer to a beginning ended by itself: more would be the same."""
         ...
+
+
+def can_grow(encoder: object) -> TypeGuard[Growing]:
+    """Whether beginnings of answers can be had of this encoder."""
+    return isinstance(encoder, Growing) and encoder.grows
 
 
 def pieces_of(encoder: Encoder, encoded: Tensors) -> Sequence[Tensors]:
@@ -139,10 +149,19 @@ class Part:
 
 @dataclass(frozen=True)
 class Parts:
-    """A model in parts, and what makes one graph of theirs: (graph of each part by name, where to write)."""
+    """A model in parts.
+
+    Attributes
+    ----------
+    join:
+        Makes one graph of theirs: (graph of each part by name, where to write).
+    seen:
+        What each part is given, by its name, as the model answers a batch: all of it or a sample.
+    """
 
     parts: tuple[Part, ...]
     join: Callable[[Mapping[str, Path], Path], None]
+    seen: Callable[[Tensors], Mapping[str, Sequence[Tensors]]]
 
 
 @dataclass(frozen=True)

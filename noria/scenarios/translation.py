@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from noria.training.recipe import Recipe
 
 SCHEMA = pa.schema([pa.field("source", pa.string()), pa.field("target", pa.string())])
-TOKENS = "tokens"
-"""What the model's only output is called: int64 (B, T)."""
 COPY = "the source, copied"
 
 DEFAULTS: Mapping[str, object] = {
@@ -103,7 +101,13 @@ class Response(BaseModel):
 def _fit_encoder(rows: Iterable[Mapping[str, object]], config: Config) -> PairEncoder:
     from noria.data.pair_encoder import fit_pair_encoder
 
-    return fit_pair_encoder(rows, source_column="source", target_column="target", config=config.tokenizer)
+    return fit_pair_encoder(
+        rows,
+        source_column="source",
+        target_column="target",
+        config=config.tokenizer,
+        beams=config.model.generation.beams,
+    )
 
 
 def _load_encoder(directory: Path) -> PairEncoder:
@@ -182,6 +186,8 @@ def _sample(directory: Path) -> None:
 
 
 def _texts(rows: Sequence[Row], outputs: Sequence[Tensors], pairs: PairEncoder) -> list[str]:
+    from noria.data.pair_encoder import TOKENS
+
     return [pairs.decode(output[TOKENS], source=str(row["source"])) for row, output in zip(rows, outputs, strict=True)]
 
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from noria.config import ServeConfig
 from noria.errors import StoreError
-from noria.scenarios.base import Growing
+from noria.scenarios.base import can_grow
 from noria.serving.bundle import CARD, DATA_CARD
 from noria.serving.follower import Followers
 from noria.serving.journal import Event
@@ -121,7 +121,7 @@ def _about(live: Live) -> AboutModel:
         version=live.predictor.version,
         scenario=scenario.name,
         path=f"/models/{live.name}/predict",
-        grows=isinstance(live.predictor.bundle.encoder, Growing),
+        grows=can_grow(live.predictor.bundle.encoder),
         request=scenario.request.model_json_schema(),
         example=dict(scenario.example),
     )

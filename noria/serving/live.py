@@ -21,7 +21,7 @@ from starlette.requests import Request
 
 from noria.config import ServeConfig
 from noria.evaluation.inference import num_cores
-from noria.scenarios.base import Growing
+from noria.scenarios.base import can_grow
 from noria.serving.admission import Admission, Place
 from noria.serving.batcher import Batcher, Size
 from noria.serving.body import read_body, unless_gone
@@ -184,7 +184,7 @@ class Live:
 
     async def _grow(self, request: Request, unread: Unread, place: Place, predictor: Predictor) -> Asked[Given] | None:
         """The beginnings of a lone answer that has any; by no canary, since what was sent can't be taken back."""
-        if not isinstance(predictor.bundle.encoder, Growing):
+        if not can_grow(predictor.bundle.encoder):
             return None
         given, encoded = await self._understood(request, unread, place, Serving(predictor))
         beginnings = predictor.beginnings(encoded[0]) if len(encoded) == 1 else []

@@ -9,7 +9,7 @@ from pathlib import Path
 from onnxruntime import InferenceSession
 
 from noria.evaluation.inference import Run, outputs_of, outputs_of_pieces
-from noria.scenarios.base import Growing, InPieces, Row, Tensors
+from noria.scenarios.base import InPieces, Row, Tensors, can_grow
 from noria.serving.bundle import Bundle
 from noria.serving.session import Device, device_of, open_session
 
@@ -110,11 +110,11 @@ class Predictor:
     def beginnings(self, encoded: Encoded) -> list[Encoded]:
         """The request, asked for more of its answer each time and at last for all; none where nothing grows."""
         encoder = self.bundle.encoder
-        if not isinstance(encoder, Growing):
+        if not can_grow(encoder):
             return []
         (piece,) = encoded.pieces
         asked = encoder.beginnings(piece)
-        return [Encoded(encoded.row, [one], encoder.num_tokens(one), is_beginning=True) for one in asked]
+        return [Encoded(encoded.row, [one], self.bundle.encoder.num_tokens(one), is_beginning=True) for one in asked]
 
     def answer_encoded(self, batch: Sequence[Encoded]) -> list[Mapping[str, object]]:
         """`answer`, on this thread, of requests that `encode` made ready; to beginnings with `IS_WHOLE`."""
@@ -122,7 +122,7 @@ class Predictor:
         by_row = [encoded.pieces for encoded in batch]
         outputs = outputs_of_pieces(by_row, encoder=encoder, run=self._run)
         answers = self._decode([encoded.row for encoded in batch], outputs)
-        if not isinstance(encoder, Growing):
+        if not can_grow(encoder):
             return answers
         return [
             {**answer, IS_WHOLE: encoder.is_whole(encoded.pieces[0], output)} if encoded.is_beginning else answer

@@ -12,9 +12,9 @@ import torch
 from noria.config import GenerationConfig, ModelConfig
 from noria.errors import ExportError
 from noria.export.generation import generation_parts
-from noria.export.loop import STEP, TOKENS
-from noria.export.onnx import check_parity, export_part
-from noria.export.quantize import halve, quantize
+from noria.export.loop import START, STEP, TOKENS
+from noria.export.onnx import check_parity, export_part, node_counts
+from noria.export.quantize import halve, quantize, quantize_calibrated
 from noria.model.attention import KeysValues
 from noria.model.generation import PADDING, Start, Vocabulary, generate
 from noria.model.language_model import LanguageModel
@@ -86,7 +86,7 @@ def test_parts_in_half_precision_make_a_graph_that_says_nearly_all_that_pytorch_
     assert np.mean(found[:, :width] == expected[:, :width]) > 0.9
 
 
-@pytest.mark.parametrize(("generation", "positions"), SETTINGS[1:])
+@pytest.mark.parametrize(("generation", "positions"), SETTINGS)
 def test_a_smaller_model_is_exported_as_the_whole_one_is(generation, positions, tmp_path):
     decoder = "transformer.decoder.blocks.1"
     heads = {f"{decoder}.attention": torch.tensor([1]), f"{decoder}.cross_attention": torch.tensor([0])}
@@ -143,6 +143,47 @@ def test_an_int8_graph_has_integer_products_inside_the_loop_and_its_answers_end_
     assert len({tuple(row) for row in found}) > 1  # it reads its source
     behind_end = np.cumsum(found == END, axis=1) - (found == END) > 0
     assert (found[behind_end] == PADDING).all()
+
+
+def test_each_part_is_calibrated_by_what_it_sees_and_its_products_are_integer_inside_the_loop(exported, tmp_path):
+    model, graphs, _ = exported
+    parts = parts_of(model)
+    seen: dict[str, list] = {START: [], STEP: []}
+    for length in range(1, 9):
+        for name, given in parts.seen({"source": sources(length)}).items():
+            seen[name] += given
+    rounds = [int(given["place"][0]) for given in seen[STEP]]
+    assert [given["source"].shape for given in seen[START]] == [(1, length) for length in range(1, 9)]
+    assert rounds[0] == 0 and max(rounds) > 6 and len(rounds) <= 4 * 8
+    assert {given["past_keys_0"].shape[2] for given in seen[STEP]} == set(rounds)
+    small = {name: tmp_path / f"{name}.onnx" for name in graphs}
+    for name, graph in graphs.items():
+        quantize_calibrated(graph, small[name], batches=seen[name])
+    parts.join(small, tmp_path / "model.onnx")
+    assert node_counts(small[STEP])["DequantizeLinear"] >= 6 * 2
+    found = onnx_run(tmp_path / "model.onnx")({"source": sources(*range(1, 13))})[TOKENS]
+    assert len({tuple(row) for row in found}) > 1  # it reads its source
+    behind_end = np.cumsum(found == END, axis=1) - (found == END) > 0
+    assert (found[behind_end] == PADDING).all()
+
+
+def test_the_beginning_of_an_answer_is_as_long_as_it_is_asked_to_be(tmp_path):
+    model = translator(GREEDY, "rotary")
+    asked = {"source": sources(6, 4, 3), "max_new_tokens": np.array([9, 2, 1])}
+    parts = generation_parts(model, asked, config=GREEDY)
+    graphs = {part.name: tmp_path / f"{part.name}.onnx" for part in parts.parts}
+    for part in parts.parts:
+        export_part(part, graphs[part.name], opset=20)
+    parts.join(graphs, tmp_path / "model.onnx")
+    run, source_BS = onnx_run(tmp_path / "model.onnx"), sources(*range(1, 13))
+    with torch.inference_mode():
+        whole = model(torch.from_numpy(source_BS))["tokens"].numpy()
+    most = np.arange(12)
+    found = run({"source": source_BS, "max_new_tokens": most})[TOKENS]
+    for row, number in enumerate(most):
+        beginning = np.pad(whole[row, :number], (0, found.shape[1] - min(number, whole.shape[1])))
+        np.testing.assert_array_equal(found[row], beginning)
+    np.testing.assert_array_equal(run({"source": source_BS, "max_new_tokens": np.full(12, 99)})[TOKENS], whole)
 
 
 class Prompted(torch.nn.Module):

@@ -16,9 +16,10 @@ import tiny
 from asked import ANSWERS, model_of
 from fake_model import FakePredictor, serving
 from playwright.sync_api import expect, sync_playwright
+from recording import Recording
 from test_canary_traffic import canary_of
 
-from noria.serving.bundle import CARD, version_of
+from noria.serving.bundle import CARD, open_bundle, version_of
 from noria.serving.predictor import IS_WHOLE, VERSION_FIELD
 from noria.serving.store import ModelStore
 
@@ -263,7 +264,7 @@ class Growing(FakePredictor):
     def __init__(self):
         super().__init__("0123456789ab", scenario="language-modelling")
         self.go_on = threading.Event()
-        self.bundle.encoder = SimpleNamespace(beginnings=list, is_whole=bool)
+        self.bundle.encoder = SimpleNamespace(grows=True, beginnings=list, is_whole=bool)
 
     def beginnings(self, encoded):
         return [replace(encoded, longest_tokens=number, is_beginning=True) for number in (4, 8)]
@@ -285,6 +286,24 @@ def test_an_answer_that_grows_is_shown_while_it_is_made(browser):
         model.go_on.set()
         expect(page.locator("#answer .large")).to_have_text("begun: abcdefgh")
         expect(page.locator("#answer")).to_contain_text(re.compile(r"version 0123456789ab.*round trip"))
+
+
+def test_a_translation_is_shown_while_it_is_made(browser, translator, monkeypatch):
+    monkeypatch.setattr("noria.data.pair_encoder._FIRST_TOKENS", 4)
+    model = Recording(open_bundle(translator.bundle))
+    source = "Send the old list for %(name)s with <b>care</b>"
+    whole = model.answer([{"source": source}])[0]["text"]
+    model.go_on.clear()
+    with serving({"translator": model}, max_wait_ms=60_000) as running, opened(browser, running.url) as page:
+        page.get_by_label("Text to translate").fill(source)
+        page.get_by_role("button", name="Ask the model").click()
+        shown = page.locator("#answer .large")
+        expect(shown).not_to_be_empty()
+        beginning = shown.inner_text()
+        assert whole.startswith(beginning) and len(beginning) < len(whole)
+        model.go_on.set()
+        expect(shown).to_have_text(whole)
+        expect(page.locator("#answer")).to_contain_text(re.compile(r"round trip"))
 
 
 def test_a_token_is_asked_for_and_kept_nowhere(browser, monkeypatch):
