@@ -91,7 +91,7 @@ def _peers(model: torch.nn.Module, *, device: str) -> Iterator[tuple[str, Run]]:
             module.compute_dtype = torch.float16
     yield "PyTorch eager, fp32", torch_run(whole)
     yield "PyTorch eager, fp16", torch_run(half)
-    if not hasattr(model, "step"):
+    if device == "cuda" and not hasattr(model, "step"):
         yield "torch.compile, fp16", torch_run(_compiled(half))
 
 
