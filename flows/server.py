@@ -31,6 +31,7 @@ _ANSWER_S = 10.0
 QUIET = {
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_SERVER_UI_V2_ENABLED": "false",  # that UI asks a service on the internet for settings, analytics or not
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # a person reads one line a node, from tasks.prefect_task
     "PREFECT_CLI_COLORS": "false",
 }

@@ -16,6 +16,7 @@ QUIET = {
     "DO_NOT_TRACK": "1",
     "GX_ANALYTICS_ENABLED": "false",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_SERVER_UI_V2_ENABLED": "false",
 }
 _GOOD = ["质量", "很好", "喜欢", "满意", "物流", "很快", "服务", "不错", "推荐", "干净", "舒适", "实惠"]
 _BAD = ["太差", "失望", "退货", "糟糕", "太慢", "很脏", "破损", "难用", "后悔", "噪音", "态度", "恶劣"]

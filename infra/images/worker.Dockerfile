@@ -62,7 +62,8 @@ ENV PATH=/opt/venv/bin:$PATH \
   DVC_NO_ANALYTICS=1 \
   GX_ANALYTICS_ENABLED=false \
   HF_HUB_OFFLINE=1 \
-  PREFECT_SERVER_ANALYTICS_ENABLED=false
+  PREFECT_SERVER_ANALYTICS_ENABLED=false \
+  PREFECT_SERVER_UI_V2_ENABLED=false
 USER 10001:10001
 WORKDIR /workspace
 # Of the worker, which is the default command; whoever gives another command gives its check, as compose.yaml does.

@@ -54,7 +54,7 @@ def server(dirty, tmp_path):
         process.wait()
 
 
-def test_a_run_shows_its_nodes_its_learning_curve_its_decision_and_its_report(server):
+def test_a_run_shows_its_nodes_its_learning_curve_its_decision_and_its_report_and_asks_nobody_else(server):
     address, path = server
     with closing(sqlite3.connect(path)) as database:
         (run,) = database.execute("select id from flow_run order by created").fetchone()
@@ -62,6 +62,8 @@ def test_a_run_shows_its_nodes_its_learning_curve_its_decision_and_its_report(se
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET_BROWSER)
         page = browser.new_page()
+        asked = []
+        page.on("request", lambda request: asked.append(request.url))
         page.goto(f"{address}/runs/flow-run/{run}")
         page.get_by_text("Task Runs", exact=True).first.click()
         for node in NODES:
@@ -75,6 +77,7 @@ def test_a_run_shows_its_nodes_its_learning_curve_its_decision_and_its_report(se
         page.goto(f"{address}/artifacts/artifact/{shown['report']}")
         expect(page.get_by_text("/reports/run/")).to_be_visible(timeout=30_000)  # its server ends with the run
         browser.close()
+    assert [url for url in asked if not url.startswith((address, "data:", "blob:"))] == []
 
 
 def artifact(api: str, key: str) -> str:
