@@ -12,7 +12,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -53,6 +53,7 @@ def create_app(workspaces: Mapping[str, Workspace], *, names: Names) -> Starlett
         Route(_HEALTH, lambda _: PlainTextResponse("ok\n")),
         Route("/", lambda _: Response(_overview(workspaces), media_type=_KINDS[".html"])),
         Route("/metrics", _metrics(runs_metrics(list(workspaces.values())))),
+        Route("/{model}/{directory}", _into_directory),
         Route("/{model}/{directory}/", page),
         Route("/{model}/{directory}/{file}", page),
     ]
@@ -86,6 +87,11 @@ def _metrics(registry: CollectorRegistry) -> Callable[[Request], Response]:
     return lambda _: Response(generate_latest(registry), media_type=CONTENT_TYPE)
 
 
+def _into_directory(request: Request) -> Response:
+    """To the same with a slash, without a word of scheme, host or what lies before: a proxy may have other ones."""
+    return RedirectResponse(f"./{request.path_params['directory']}/")
+
+
 def _page(workspaces: Mapping[str, Workspace]) -> Callable[[Request], Response]:
     """A file that lies in a directory that is shown, itself and not by a link to elsewhere."""
     directories = {
@@ -102,11 +108,12 @@ def _page(workspaces: Mapping[str, Workspace]) -> Callable[[Request], Response]:
         try:
             path = (directory / file).resolve(strict=True)
             is_shown = path.parent == directory.resolve() and path.is_file() and path.suffix in _KINDS
-        except (OSError, RuntimeError, ValueError):  # no such file, links in a circle, what can't be a name
-            is_shown = False
-        if not is_shown:
+            page = path.read_bytes() if is_shown else None
+        except (OSError, RuntimeError, ValueError):  # no such file (any more), links in a circle, what can't be a name
+            page = None
+        if page is None:
             raise HTTPException(404)
-        return Response(path.read_bytes(), media_type=_KINDS[path.suffix])
+        return Response(page, media_type=_KINDS[path.suffix])
 
     return answer
 

@@ -24,6 +24,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from noria.errors import ConfigError, WorkspaceBusy
+from noria.lease import is_marked, marked
 from noria.report.links import REPORTS_URL
 from noria.workspace import Workspace
 
@@ -60,21 +61,26 @@ def prefect_api(workspace: Workspace) -> Iterator[str]:
     """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
-    if url := os.environ.get("PREFECT_API_URL"):
-        _check_answers(url)
-        yield url
+    if given := os.environ.get("PREFECT_API_URL"):
+        _check_answers(given)
+    stack = running_stack(workspace)
+    if stack is None and not given:
+        with _own_api(workspace) as url:
+            yield url
         return
-    if stack := running_stack(workspace):
-        own = {"PREFECT_API_URL": stack.api}
-        if REPORTS_URL not in os.environ:
-            own[REPORTS_URL] = stack.reports
-        os.environ.update(own)
-        try:
-            yield stack.api
-        finally:
-            for name in own:
-                del os.environ[name]
-        return
+    found = {"PREFECT_API_URL": stack.api, REPORTS_URL: stack.reports} if stack else {}
+    own = {name: value for name, value in found.items() if not os.environ.get(name)}
+    os.environ.update(own)
+    try:
+        yield os.environ["PREFECT_API_URL"]
+    finally:
+        for name in own:
+            del os.environ[name]
+
+
+@contextmanager
+def _own_api(workspace: Workspace) -> Iterator[str]:
+    """That of a server of ours, which ends with the block."""
     home = Path(os.environ.setdefault("PREFECT_HOME", str(workspace.scratch / "prefect")))
     home.mkdir(parents=True, exist_ok=True)
     with socket.create_server(("127.0.0.1", 0)) as bound:
@@ -111,23 +117,16 @@ def published(workspace: Workspace, stack: RunningStack) -> Iterator[None]:
             next_step="use that one, or end it first",
         ) from None
     try:
-        _record(workspace).write_text(json.dumps(asdict(stack)))
-        yield
+        with marked(_record(workspace), json.dumps(asdict(stack))):
+            yield
     finally:
-        _record(workspace).unlink(missing_ok=True)
         lock.release()
 
 
 def running_stack(workspace: Workspace) -> RunningStack | None:
-    """What `noria up` runs for the workspace, if it does."""
-    path = workspace.scratch / "up.lock"
-    if not path.exists():
+    """What `noria up` runs for the workspace, if it does. Asking hinders nobody who wants to."""
+    if not is_marked(_record(workspace)):
         return None
-    try:
-        with FileLock(path).acquire(timeout=0):
-            return None  # whoever wrote the file was killed
-    except Timeout:
-        pass
     try:
         return RunningStack(**json.loads(_record(workspace).read_text()))
     except (FileNotFoundError, ValueError, TypeError):

@@ -131,8 +131,8 @@ def is_marked(path: Path) -> bool:
 def _named(workspace: Workspace) -> Owner | None:
     try:
         return Owner(**json.loads(_owner_file(workspace).read_text()))
-    except (FileNotFoundError, ValueError):
-        return None  # released this very moment
+    except (FileNotFoundError, ValueError, TypeError):
+        return None  # released this very moment, or written by another release
 
 
 def _owner_file(workspace: Workspace) -> Path:

@@ -37,17 +37,35 @@ def run(args: argparse.Namespace) -> int:
 
     from flows.metrics import runs_metrics
     from flows.reports import create_app, serve_reports
-    from noria.report.links import REPORTS_URL
     from noria.serving.address import Names, is_wildcard, listen, url_of
 
     workspaces = named_workspaces(args)
     if args.metrics:
         print(generate_latest(runs_metrics(list(workspaces.values()))).decode(), end="")
         return 0
-    public = urlsplit(os.environ.get(REPORTS_URL, "")).hostname or ""
     own = [socket.gethostname()] if is_wildcard(args.host) else []
-    app = create_app(workspaces, names=Names.of(args.host, [public, *own, *args.names]))
+    app = create_app(workspaces, names=Names.of(args.host, [_public_name(), *own, *args.names]))
     listener = listen(args.host, args.port, command="noria reports")
     print(f"{', '.join(workspaces)}: {url_of(*listener.getsockname()[:2])}/", flush=True)
     serve_reports(app, listener)
     return 0
+
+
+def _public_name() -> str:
+    """The host of the address at which browsers find us; empty where nobody has said it."""
+    from noria.errors import ConfigError
+    from noria.report.links import REPORTS_URL
+
+    url = os.environ.get(REPORTS_URL, "")
+    try:
+        name = urlsplit(url).hostname or ""
+    except ValueError:  # brackets that are not those of an IPv6 address
+        name = ""
+    if url and not name:
+        raise ConfigError(
+            "no address: links from runs to their reports would lead nowhere",
+            where=f"{REPORTS_URL}={url}",
+            expected="a URL as browsers have it, for example https://reports.example.com",
+            next_step="mend it in the environment of the worker, too, or unset it",
+        )
+    return name

@@ -18,12 +18,12 @@ def shown(workspace: Workspace) -> Mapping[str, Path]:
 
 
 def place_of(workspace: Workspace, page: Path) -> str:
-    """The path of a page below the address of `noria reports`."""
+    """The path of a page, as seen from the address of `noria reports`: a proxy may have put that below another."""
     (name,) = (name for name, directory in shown(workspace).items() if directory == page.parent)
-    return f"/{workspace.config.name}/{name}/{page.name}"
+    return f"{workspace.config.name}/{name}/{page.name}"
 
 
 def link_to(workspace: Workspace, page: Path) -> str | None:
     """The address of a page; None where nobody has said that pages are shown."""
     url = os.environ.get(REPORTS_URL, "").rstrip("/")
-    return f"{url}{place_of(workspace, page)}" if url else None
+    return f"{url}/{place_of(workspace, page)}" if url else None

@@ -26,15 +26,7 @@ def collect_arrivals(workspace: Workspace, *, judge: Judge) -> Artifact:
         When the source is missing, the settings do not fit it, or an expectation or the store fails.
     """
     config, scenario, store = workspace.config, workspace.scenario, store_of(workspace)
-    taker = Taker(
-        store,
-        scenario,
-        config.feedback,
-        base=workspace.root,
-        raw=workspace.raw,
-        quarantine=workspace.quarantine("feedback"),
-    )
-    intakes = taker.take()
+    intakes = _taker(workspace, store).take()
     objects = find_objects(
         config.source,
         schema=scenario.schema,
@@ -55,6 +47,17 @@ def collect_arrivals(workspace: Workspace, *, judge: Judge) -> Artifact:
         quarantine=workspace.quarantine("arrivals"),
         decided=decided_on(workspace.decision),
         feedback=said_of(production.version if production else "", intakes),
+    )
+
+
+def _taker(workspace: Workspace, store: ModelStore) -> Taker:
+    return Taker(
+        store,
+        workspace.scenario,
+        workspace.config.feedback,
+        base=workspace.root,
+        raw=workspace.raw,
+        quarantine=workspace.quarantine("feedback"),
     )
 
 

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from itertools import count, islice
 from typing import Generic, TypeVar
 
@@ -22,6 +22,7 @@ from noria.serving.fair_queue import FairQueue
 from noria.serving.predictor import Predictor
 
 _WINDOW = 128  # items among which those of like length are looked for
+_SPARE = 64  # deadlines of items that wait no more
 
 I = TypeVar("I")  # noqa: E741 - an item
 O = TypeVar("O")  # noqa: E741 - what becomes of it
@@ -119,8 +120,7 @@ class Batcher(Generic[I, O]):
             for item in items
         ]
         self._waiting.put(waiting)
-        for one in waiting:
-            heappush(self._deadlines, (deadline_s, next(self._numbers), one))
+        self._remember(waiting)
         self._arrange_soon()
         try:
             yield [one.answer for one in waiting]
@@ -133,6 +133,14 @@ class Batcher(Generic[I, O]):
     def close(self) -> None:
         """Begin nothing more."""
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _remember(self, waiting: Sequence[_Waiting[I, O]]) -> None:
+        """Their deadlines. While one item waits long, others come and go, each as large as what was asked."""
+        for one in waiting:
+            heappush(self._deadlines, (one.deadline_s, next(self._numbers), one))
+        if len(self._deadlines) > 2 * len(self._waiting) + _SPARE:
+            self._deadlines = [entry for entry in self._deadlines if entry[-1] in self._waiting]
+            heapify(self._deadlines)
 
     def _arrange_soon(self) -> None:
         """Once for all that comes in this turn of the loop."""

@@ -82,7 +82,7 @@ class Taker:
     def _decide(self, waiting: Sequence[str], done: Sequence[Intake]) -> Intake:
         said: dict[str, Counter[str]] = {}
         opinions, unusable = [], {}
-        for name, event in zip(waiting, self.intakes.events(waiting), strict=True):
+        for name, event in self.intakes.events(waiting):
             said.setdefault(event["model_version"], Counter())["right" if event["is_right"] else "wrong"] += 1
             right = self._right(event)
             if right is None:
@@ -96,7 +96,7 @@ class Taker:
         known = self._known(opinions, done) if opinions else Known()
         decided = decide(opinions, known=known, config=self.config)
         return Intake(
-            number=len(done) + 1,
+            number=max((each.number for each in done), default=0) + 1,  # a copied store may lack one
             time=datetime.now(UTC).isoformat(timespec="seconds"),
             taken=tuple(waiting),
             accepted=tuple(each.name for each in decided.accepted),
@@ -157,17 +157,17 @@ class Taker:
         return set(self.scenario.labels(bundle.encoder))
 
     def _make_rows(self, intakes: Sequence[Intake]) -> None:
-        for intake in intakes:
-            path = feedback_file(self.base, intake.accepted)
-            if intake.accepted and not path.exists():
-                there = {name for name, _ in self._earlier()}  # of a store whose later intakes are lost
-                rows = []
-                for event in self.intakes.events([each for each in intake.accepted if _id_of(each) not in there]):
-                    right = right_by(event, scenario=self.scenario)
-                    row = row_of(event, right, scenario=self.scenario) if right is not None else None
-                    assert row is not None, "an accepted opinion has a row"
-                    rows.append((str(event["id"]), row))
-                write_feedback(path, rows)
+        files = {feedback_file(self.base, intake.accepted): intake.accepted for intake in intakes if intake.accepted}
+        missing = {path: accepted for path, accepted in files.items() if not path.exists()}
+        there = {name for name, _ in self._earlier()} if missing else set()  # of a store whose later intakes are lost
+        for path, accepted in missing.items():
+            rows = []
+            for _, event in self.intakes.events([each for each in accepted if _id_of(each) not in there]):
+                right = right_by(event, scenario=self.scenario)
+                row = row_of(event, right, scenario=self.scenario) if right is not None else None
+                assert row is not None, "an accepted opinion has a row"
+                rows.append((str(event["id"]), row))
+            write_feedback(path, rows)
 
     def _make_quarantine(self, intakes: Sequence[Intake]) -> None:
         refused = {name: why for intake in intakes for name, why in intake.refused.items()}
@@ -182,7 +182,7 @@ class Taker:
         ):
             new = Path(name) / self.quarantine.name
             with QuarantineWriter(new) as quarantine:
-                for each, event in zip(missing, self.intakes.events(missing), strict=True):
+                for each, event in self.intakes.events(missing):
                     rule, reason = refused[each]
                     quarantine.add({**event, "origin": f"{ORIGIN}{event['id']}"}, rule=rule, reason=reason)
             gather_quarantines([self.quarantine / QUARANTINED, new / QUARANTINED], draft.path / QUARANTINED)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,8 @@ from typing import Any
 
 from noria.data.intake import write_whole
 from noria.serving.objects import Objects
+
+logger = logging.getLogger(__name__)
 
 _AT_ONCE = 8
 Event = Mapping[str, Any]
@@ -92,16 +95,23 @@ class Intakes:
         taken = {name for intake in intakes for name in intake.taken}
         return [name for name in self._objects.names(f"{self._name}/feedback") if name not in taken]
 
-    def events(self, names: Sequence[str]) -> Iterator[Event]:
-        """The feedback of these names, in their order; few are in memory at once, since each may be an image."""
+    def events(self, names: Sequence[str]) -> Iterator[tuple[str, Event]]:
+        """The feedback of these names with its name, in their order; few are in memory at once: each may be an image.
+
+        What is not there is passed over: while a store was copied for a backup, feedback came and was taken in.
+        """
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             for start in range(0, len(names), _AT_ONCE):
-                yield from pool.map(self._event, names[start : start + _AT_ONCE])
+                some = names[start : start + _AT_ONCE]
+                for name, event in zip(some, pool.map(self._event, some), strict=True):
+                    if event is None:
+                        logger.warning("the feedback %s was taken in, and is not in the store", name)
+                    else:
+                        yield name, event
 
-    def _event(self, name: str) -> Event:
+    def _event(self, name: str) -> Event | None:
         stored = self._objects.read(f"{self._name}/feedback/{name}")
-        assert stored is not None, "feedback is never removed"
-        event: Event = json.loads(stored.data)
+        event: Event | None = None if stored is None else json.loads(stored.data)
         return event
 
     def _read(self, name: str) -> Intake:

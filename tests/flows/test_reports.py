@@ -92,7 +92,9 @@ def test_a_report_is_found_from_the_overview_and_shown_under_a_policy_that_runs_
     assert status == 200
     path = f"/reviews/run/20261127T030000Z-{RUN[:8]}.html"
     for link in (path, path.replace("reviews", "orders"), "/reviews/tuning/index.html"):
-        assert f'href="{link}"' in overview
+        assert (
+            f'href="{link.removeprefix("/")}"' in overview
+        )  # also right where a proxy shows us below a path of its own
     assert "hidden" not in overview
     for place in (path, "/reviews/run/", "/reviews/run/index.html", "/reviews/run/inside.html"):
         status, headers, body = asked(port, place)
@@ -154,6 +156,18 @@ def test_it_knows_its_own_names_those_it_is_given_and_on_all_addresses_any_addre
         for host in ("reports.example", "pages.example:443", "192.0.2.7:9464", "[2001:db8::7]"):
             assert asked(other, "/reviews/run/", Host=host)[0] == 200
         assert asked(other, "/reviews/run/", Host="evil.example")[0] == 400
+
+
+def test_a_directory_without_its_slash_leads_to_it_wherever_a_proxy_shows_us(port):
+    for asked_for, place in (("/reviews/run", "./run/"), ("/reviews/https:evil.example", "./https:evil.example/")):
+        status, headers, _ = asked(port, asked_for)
+        assert (status, headers["Location"]) == (307, place)
+
+
+@pytest.mark.parametrize("url", ["reports.example", "reports.example:9464", "http://[::1/"])
+def test_an_address_that_leads_nowhere_is_refused_before_anything_is_shown(workspaces, url):
+    done = noria("reports", "--port", "0", cwd=workspaces[0].root, **{REPORTS_URL: url})
+    assert done.returncode == ConfigError.exit_code and f"{REPORTS_URL}={url}" in done.stderr
 
 
 def test_prometheus_reads_the_runs_of_all_workspaces_at_the_same_address(port, workspaces):

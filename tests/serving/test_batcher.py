@@ -1,8 +1,10 @@
 """Batches: of like length, within the budget, of one predictor; no wait without need, no harm to neighbours."""
 
 import asyncio
+import gc
 import threading
 import time
+import weakref
 from contextlib import ExitStack
 
 import pytest
@@ -124,6 +126,24 @@ def test_a_row_that_waited_too_long_is_given_up_while_the_worker_is_still_busy()
             await asyncio.wait_for(answer, 5)
         assert not hold.is_set()
         assert batches.num_waiting == 0
+
+    run(check)
+
+
+def test_rows_that_came_and_went_are_let_go_while_one_with_less_time_still_waits():
+    async def check(stack, batches, predictor, hold):
+        (waiting,) = ask(stack, batches, predictor, "waiting")
+        kept = []
+        for _ in range(600):
+            rows = predictor.encode([{"text": "gone"}])
+            kept.append(weakref.ref(rows[0]))
+            with batches.asking(rows, client="other", predictor=predictor, deadline_s=time.monotonic() + 60):
+                await asyncio.sleep(0)
+            del rows
+        gc.collect()
+        assert sum(row() is not None for row in kept) < 100
+        hold.set()
+        assert (await waiting)["label"] == "waiting"
 
     run(check)
 

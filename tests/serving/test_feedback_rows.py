@@ -264,6 +264,35 @@ def test_a_store_in_the_place_of_another_hides_no_rows_and_gives_none_twice(plac
     assert taker_of(workspace).take() == taker_of(workspace).take()
 
 
+def test_feedback_that_a_backup_lacks_though_it_was_taken_ends_no_update(place):
+    workspace, shelf = place
+    (known, label), *_ = good_rows(300)
+    for text in ("这个酒店真的不错", "早餐很好"):
+        say(shelf, text, right="pos")
+    say(shelf, known, right={"neg": "pos", "pos": "neg"}[label], client="c2")
+    taker_of(workspace).take()
+    for path in (workspace.root / "store" / "reviews" / "feedback").iterdir():  # copied before they came
+        if "早餐很好" not in path.read_text():
+            path.unlink()
+    shutil.rmtree(workspace.intake / "feedback")
+    shutil.rmtree(workspace.quarantine("feedback"))
+    say(shelf, "屏幕很好", right="pos")
+    assert len(taker_of(workspace).take()) == 2
+    assert rows_of(workspace) == [("屏幕很好", "pos"), ("早餐很好", "pos")]
+    assert refused_of(workspace) == []
+
+
+def test_a_store_that_lost_an_intake_in_between_takes_its_feedback_again_and_goes_on(place):
+    workspace, shelf = place
+    for text in ("这个酒店真的不错", "早餐很好"):
+        say(shelf, text, right="pos")
+        taker_of(workspace).take()
+    (workspace.root / "store" / "reviews" / "intakes" / "000001.json").unlink()
+    say(shelf, "屏幕很好", right="pos")
+    assert [intake.number for intake in taker_of(workspace).take()] == [2, 3]
+    assert rows_of(workspace) == [("屏幕很好", "pos"), ("早餐很好", "pos"), ("这个酒店真的不错", "pos")]
+
+
 def test_another_workspace_knows_what_the_first_took_before_it_decides(place, tmp_path):
     workspace, shelf = place
     say(shelf, "这个酒店真的不错", right="pos")
