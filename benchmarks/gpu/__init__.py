@@ -1,1 +1,1 @@
-"""The benchmark of training on a GPU; benchmarks/training_gpu.py starts it."""
+"""The benchmarks on a GPU; benchmarks/training_gpu.py and benchmarks/inference_gpu.py start them."""

@@ -22,7 +22,7 @@ from noria.export.memory import peak_bytes
 from noria.export.onnx import check_parity, largest_difference
 from noria.export.reference import Reference
 from noria.serving.predictor import onnx_run
-from noria.serving.session import Device, cuda_is_here
+from noria.serving.session import Device, device_of, open_session
 
 REFERENCE = "pytorch"
 SIZES = (1, 8, 32)
@@ -100,7 +100,7 @@ def judge_candidates(
     ExportError
         When fp32 does not compute what PyTorch computes.
     """
-    candidates, runs = [], {REFERENCE: torch_run(_beside_candidates(reference.model, device=config.device))}
+    candidates, runs = [], {REFERENCE: torch_run(_beside_candidates(reference.model, graphs, device=config.device))}
     for name, graph in graphs.items():
         if isinstance(graph, Exception):
             candidates.append(Candidate(name, verdict=f"can't be built: {in_a_line(graph)}"))
@@ -159,11 +159,18 @@ def choose(candidates: Sequence[Candidate], *, config: OptimizeConfig) -> tuple[
     return chosen, "; ".join([reason, *how, *refused])
 
 
-def _beside_candidates(model: torch.nn.Module, *, device: Device) -> torch.nn.Module:
+def _beside_candidates(
+    model: torch.nn.Module, graphs: Mapping[str, Path | Exception], *, device: Device
+) -> torch.nn.Module:
     """The model where the candidates are computed: its clock says what their graphs are worth there."""
-    if device == "cpu" or not (cuda_is_here() and torch.cuda.is_available()):
+    fp32 = graphs.get(FP32)
+    if device == "cpu" or not isinstance(fp32, Path) or not torch.cuda.is_available():
         return model
-    return copy.deepcopy(model).to("cuda")
+    try:
+        found = device_of(open_session(fp32, device=device))  # ONNX Runtime may be built for CUDA, and not start it
+    except CANT_JUDGE:
+        return model
+    return copy.deepcopy(model).to(found)
 
 
 def _candidate(name: str, graph: Path, loss: Loss, *, is_asked_for: bool) -> Candidate:

@@ -19,6 +19,7 @@ from noria.model.generation import PADDING, Sampling, Start, Vocabulary, generat
 from noria.model.heads import TiedHead
 from noria.model.transformer import Decoder
 
+_BASE = 1_024  # float16 counts to 2,048
 BOUNDARY = 1
 """The token that stands before every document, and so behind each."""
 
@@ -113,8 +114,9 @@ class LanguageModel(nn.Module):
         if self.frontend.bigrams is None:
             x_BKD, now = self.decoder.step(self._stepped(token_BK, place_1, None), past, place_1)
             return self.head(x_BKD, self.frontend.tokens), now
-        known_N1P1 = torch.cat([torch.zeros_like(token_BK, dtype=torch.float32).view(-1, 1, 1, 1), last.keys], 2)
-        x_BKD = self._stepped(token_BK, place_1, known_N1P1[:, 0, -1, 0].view(token_BK.shape).long())
+        none_N111 = torch.zeros_like(token_BK, dtype=torch.float32).view(-1, 1, 1, 1)
+        high_N, low_N = (torch.cat([none_N111, part], 2)[:, 0, -1, 0].long() for part in last)
+        x_BKD = self._stepped(token_BK, place_1, (high_N * _BASE + low_N).view(token_BK.shape))
         x_BKD, now = self.decoder.step(x_BKD, layers, place_1)
         added = _as_past(token_BK.flatten()[:, None])
         tokens = KeysValues(*(torch.cat(pair, dim=2) for pair in zip(last, added, strict=True)))
@@ -130,6 +132,9 @@ class LanguageModel(nn.Module):
 
 
 def _as_past(token_ids_P: Tensor) -> KeysValues:
-    """Token numbers (…, P) as a layer of a past, of one head of dimension 1: (…, 1, P, 1), exact in float32."""
-    numbers = token_ids_P[..., None, :, None].float()
-    return KeysValues(numbers, numbers)
+    """Token numbers (…, P) as a layer of a past, of one head of dimension 1: (…, 1, P, 1), exact in half precision.
+
+    Keys are their higher digit, values the lower one.
+    """
+    numbers = token_ids_P[..., None, :, None]
+    return KeysValues((numbers // _BASE).float(), (numbers % _BASE).float())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import threading
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Literal
@@ -16,7 +17,6 @@ from noria.errors import BundleError
 logger = logging.getLogger(__name__)
 
 _ERRORS_ONLY = 3
-onnxruntime.set_default_logger_severity(_ERRORS_ONLY)  # of what no session says: CUDA's kernels warn at every graph
 _SLOWER_ON_CPU = ["SkipLayerNormFusion"]  # six times as long as the two nodes that it puts together (docs/log.md)
 _ORT_ERRORS: tuple[type[Exception], ...] = (
     ort.Fail,
@@ -26,6 +26,7 @@ _ORT_ERRORS: tuple[type[Exception], ...] = (
     ort.NotImplemented,
     ort.RuntimeException,
 )
+_loading = threading.Lock()  # of two threads that lead the process's output elsewhere the last puts the first's back
 Device = Literal["auto", "cpu", "cuda"]
 """What computes: `auto` is CUDA where this ONNX Runtime has it and it starts, and the CPU otherwise."""
 _CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
@@ -58,6 +59,7 @@ def open_session(model: Path, *, threads: int = 1, device: Device = "cpu") -> on
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = _ERRORS_ONLY
+    onnxruntime.set_default_logger_severity(_ERRORS_ONLY)  # what no session says: CUDA's kernels warn at every graph
     try:
         session = onnxruntime.InferenceSession(
             str(model),
@@ -76,11 +78,6 @@ def open_session(model: Path, *, threads: int = 1, device: Device = "cpu") -> on
     return session
 
 
-def cuda_is_here() -> bool:
-    """Whether this ONNX Runtime was built for CUDA; that it starts is another matter."""
-    return _CUDA in onnxruntime.get_available_providers()
-
-
 def device_of(session: onnxruntime.InferenceSession) -> Device:
     """What computes a graph that was loaded: "cuda" or "cpu"."""
     return "cuda" if _CUDA in session.get_providers() else "cpu"
@@ -88,7 +85,7 @@ def device_of(session: onnxruntime.InferenceSession) -> Device:
 
 def _load_cuda() -> None:
     """Load CUDA's libraries that came as packages: the linker does not look there. What is missing is told later."""
-    with redirect_stdout(io.StringIO()) as said:
+    with _loading, redirect_stdout(io.StringIO()) as said:
         onnxruntime.preload_dlls()
     if said.getvalue():
         logger.debug("%s", said.getvalue().strip())

@@ -8,6 +8,8 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from noria.config import GenerationConfig, ModelConfig
 from noria.errors import ExportError
@@ -41,9 +43,9 @@ def translator(generation: GenerationConfig, positions: str) -> Translator:
     return model
 
 
-def sources(*lengths: int) -> np.ndarray:
+def sources(*lengths: int, seed: int = 0) -> np.ndarray:
     """Rows of these lengths, int64 (B, S)."""
-    rng = np.random.default_rng(len(lengths))
+    rng = np.random.default_rng(seed or len(lengths))
     source_BS = np.zeros((len(lengths), max(lengths)), np.int64)
     for row, length in zip(source_BS, lengths, strict=True):
         row[:length] = rng.integers(3, 60, length)
@@ -75,9 +77,12 @@ def graphs_of(graph: onnx.GraphProto) -> list[onnx.GraphProto]:
 def test_parts_in_half_precision_make_a_graph_that_says_nearly_all_that_pytorch_says(exported, tmp_path):
     model, graphs, _ = exported
     halves = {name: tmp_path / f"{name}.onnx" for name in graphs}
-    for name, graph in graphs.items():
-        halve(graph, halves[name])
-    parts_of(model).join(halves, tmp_path / "model.onnx")
+    parts = parts_of(model)
+    for part in parts.parts:
+        halve(graphs[part.name], halves[part.name], inner=part.inner)
+    kept = {put.name: put.type.tensor_type.elem_type for put in onnx.load(str(halves[STEP])).graph.input}
+    assert {kept[name] for name in kept if name.startswith(("past_", "memory_"))} == {onnx.TensorProto.FLOAT16}
+    parts.join(halves, tmp_path / "model.onnx")
     source_BS = sources(*range(1, 13))
     with torch.inference_mode():
         expected = model(torch.from_numpy(source_BS))["tokens"].numpy()
@@ -117,6 +122,32 @@ def test_the_graph_says_what_pytorch_says_token_for_token(exported, lengths):
     np.testing.assert_array_equal(found, expected)
 
 
+def test_the_graph_says_what_pytorch_says_of_any_batch(exported):
+    model, _, path = exported
+    run = onnx_run(path)
+
+    @settings(max_examples=40, deadline=None, derandomize=True, database=None)
+    @given(st.lists(st.sampled_from([1, 1, 2, 3, 16]), min_size=1, max_size=40), st.integers(1, 1_000))
+    def says_it(lengths, seed):
+        source_BS = sources(*lengths, seed=seed)
+        with torch.inference_mode():
+            expected = model(torch.from_numpy(source_BS))["tokens"].numpy()
+        np.testing.assert_array_equal(run({"source": source_BS})[TOKENS], expected)
+
+    says_it()
+
+
+def test_a_row_of_padding_alone_has_an_answer_and_changes_no_other(exported):
+    _, _, path = exported
+    run, source_BS = onnx_run(path), sources(5, 3, 9)
+    padded_BS = np.concatenate([np.zeros_like(source_BS[:1]), source_BS])
+    alone, beside = run({"source": source_BS})[TOKENS], run({"source": padded_BS})[TOKENS]
+    assert (beside[0] != PADDING).any()
+    width = min(alone.shape[1], beside.shape[1])
+    np.testing.assert_array_equal(alone[:, :width], beside[1:, :width])
+    assert not alone[:, width:].any() and not beside[1:, width:].any()
+
+
 def test_the_graph_is_valid_and_holds_each_weight_once(exported):
     _, _, path = exported
     onnx.checker.check_model(str(path), full_check=True)
@@ -150,12 +181,12 @@ def test_each_part_is_calibrated_by_what_it_sees_and_its_products_are_integer_in
     parts = parts_of(model)
     seen: dict[str, list] = {START: [], STEP: []}
     for length in range(1, 9):
-        for name, given in parts.seen({"source": sources(length)}).items():
-            seen[name] += given
-    rounds = [int(given["place"][0]) for given in seen[STEP]]
-    assert [given["source"].shape for given in seen[START]] == [(1, length) for length in range(1, 9)]
+        for name, shown in parts.seen({"source": sources(length)}).items():
+            seen[name] += shown
+    rounds = [int(inputs["place"][0]) for inputs in seen[STEP]]
+    assert [inputs["source"].shape for inputs in seen[START]] == [(1, length) for length in range(1, 9)]
     assert rounds[0] == 0 and max(rounds) > 6 and len(rounds) <= 4 * 8
-    assert {given["past_keys_0"].shape[2] for given in seen[STEP]} == set(rounds)
+    assert {inputs["past_keys_0"].shape[2] for inputs in seen[STEP]} == set(rounds)
     small = {name: tmp_path / f"{name}.onnx" for name in graphs}
     for name, graph in graphs.items():
         quantize_calibrated(graph, small[name], batches=seen[name])
@@ -184,6 +215,16 @@ def test_the_beginning_of_an_answer_is_as_long_as_it_is_asked_to_be(tmp_path):
         beginning = np.pad(whole[row, :number], (0, found.shape[1] - min(number, whole.shape[1])))
         np.testing.assert_array_equal(found[row], beginning)
     np.testing.assert_array_equal(run({"source": source_BS, "max_new_tokens": np.full(12, 99)})[TOKENS], whole)
+
+    @settings(max_examples=40, deadline=None, derandomize=True, database=None)
+    @given(st.lists(st.sampled_from([-(2**62), -1, 0, 1, 2, 5, 13, 2**62]), min_size=12, max_size=12))
+    def is_as_long(most):
+        asked = {"source": source_BS, "max_new_tokens": np.array(most)}
+        with torch.inference_mode():
+            expected = model(**{name: torch.from_numpy(array) for name, array in asked.items()})["tokens"].numpy()
+        np.testing.assert_array_equal(run(asked)[TOKENS], expected)
+
+    is_as_long()
 
 
 class Prompted(torch.nn.Module):

@@ -10,13 +10,14 @@ import torch
 from noria.config import GenerationConfig, ModelConfig
 from noria.export.language_model import language_model_parts
 from noria.export.onnx import export_part, node_counts
+from noria.export.quantize import halve
 from noria.model.language_model import LanguageModel
 from noria.serving.predictor import onnx_run
 
 SIZE, MOST = 40, 8
 
 
-def model(beams: int, *, dim: int) -> LanguageModel:
+def model(beams: int, *, dim: int, size: int = SIZE, context: int = 16) -> LanguageModel:
     torch.manual_seed(0)
     config = ModelConfig(
         layers=2,
@@ -27,7 +28,7 @@ def model(beams: int, *, dim: int) -> LanguageModel:
         bigram_buckets=32,
         generation=GenerationConfig(beams=beams, max_tokens=MOST),
     )
-    made = LanguageModel(config, vocabulary_size=SIZE, max_tokens=16).eval()
+    made = LanguageModel(config, vocabulary_size=size, max_tokens=context).eval()
     with torch.no_grad():
         made.frontend.tokens.mul_(6)
         made.frontend.bigrams.normal_()
@@ -90,6 +91,45 @@ def test_the_graph_says_and_goes_on_as_pytorch_does_token_for_token(exported, le
         np.testing.assert_array_equal(found["tokens"], expected["tokens"].numpy())
         np.testing.assert_allclose(found["log_probs"], expected["log_probs"].numpy(), rtol=1e-4, atol=1e-5)
         assert found["log_probs"].shape == (len(lengths), 1 + seed, 5)
+
+
+@pytest.fixture(scope="module")
+def halved(tmp_path_factory) -> tuple[LanguageModel, Path]:
+    """A model of many tokens and of a long context, in half precision."""
+    directory, made = tmp_path_factory.mktemp("halved"), model(1, dim=64, size=5_000, context=512)
+    with torch.no_grad():
+        for block in made.decoder.blocks:
+            block.attention.projections.mul_(3)  # as a trained one, it looks at some places more than at others
+    parts = language_model_parts(made, inputs(1, 1, 1))
+    graphs = {part.name: directory / f"{part.name}.onnx" for part in parts.parts}
+    for part in parts.parts:
+        export_part(part, directory / "whole.onnx", opset=20)
+        halve(directory / "whole.onnx", graphs[part.name], inner=part.inner)
+    parts.join(graphs, directory / "model.onnx")
+    return made, directory / "model.onnx"
+
+
+def test_in_half_precision_tokens_of_a_large_vocabulary_are_told_apart(halved):
+    """Their numbers go from round to round, for bigrams."""
+    made, path = halved
+    given = inputs(*[4] * 12)
+    given |= {"prompt": np.random.default_rng(1).integers(2_048, 5_000, (12, 4)), "max_new_tokens": np.full(12, MOST)}
+    given |= {"temperature": np.zeros(12, np.float32)}
+    with torch.inference_mode():
+        expected = made(**{name: torch.from_numpy(array) for name, array in given.items()})["tokens"].numpy()
+    assert (expected > 2_048).mean() > 0.3
+    assert np.mean(onnx_run(path)(given)["tokens"] == expected) > 0.9
+
+
+def test_in_half_precision_the_end_of_a_long_document_is_judged_as_closely_as_its_beginning(halved):
+    made, path = halved
+    given = inputs(1, 1, 1, num_windows=1)
+    given |= {"windows": np.random.default_rng(1).integers(1, 5_000, (3, 1, 512))}
+    with torch.inference_mode():
+        expected = made(**{name: torch.from_numpy(array) for name, array in given.items()})["log_probs"].numpy()
+    differences = np.abs(onnx_run(path)(given)["log_probs"] - expected)[:, 0]
+    beginning, end = differences[:, 10:60].mean(), differences[:, -50:].mean()
+    assert end < 2 * beginning, (beginning, end)
 
 
 def test_heads_that_the_runtime_can_not_turn_are_exported_as_they_are(tmp_path):

@@ -5,7 +5,7 @@ A scenario brings `tests/scenarios/tiny_<name>.py`: `SETTINGS` of a tiny model, 
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,8 @@ import torch
 import workspaces
 import yaml
 from fastapi.testclient import TestClient
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tiny_runs import TO_BUNDLE, initialized
 
 from noria.artifacts import Artifact, read_artifact, write_artifact
@@ -158,6 +160,22 @@ def test_the_graph_computes_what_pytorch_computes_row_by_row_and_in_batches(
     alone = [torch_outputs(trained.model, [row], encoder=trained.encoder)[0] for row in rows[:5]]
     found = [outputs_of([row], encoder=trained.encoder, run=onnx_run(graph))[0] for row in rows[:5]]
     check_parity(alone, found, name="fp32")
+
+    @settings(max_examples=15, deadline=None, derandomize=True, database=None)
+    @given(st.lists(st.tuples(st.integers(0, len(rows) - 1), st.integers(0, 400), st.text(max_size=40)), min_size=1))
+    def computes_it_of_anything(chosen: list[tuple[int, int, str]]) -> None:
+        names = {*scenario.request.model_fields, "text"}
+        changed = [_changed(rows[place], names, cut, more) for place, cut, more in chosen]
+        expected = torch_outputs(trained.model, changed, encoder=trained.encoder)
+        check_parity(expected, outputs_of(changed, encoder=trained.encoder, run=onnx_run(graph)), name="fp32")
+
+    computes_it_of_anything()
+
+
+def _changed(row: Mapping[str, object], names: set[str], cut: int, more: str) -> Mapping[str, object]:
+    """A row whose texts are cut off and go on with anything, and whose lists are shorter."""
+    texts = {name: value[:cut] + more for name, value in row.items() if name in names and isinstance(value, str)}
+    return {**row, **texts, **{name: value[:cut] for name, value in row.items() if isinstance(value, list)}}
 
 
 def test_the_server_answers_the_example_and_the_golden_requests(run: tuple[Workspace, dict[str, Artifact]]) -> None:

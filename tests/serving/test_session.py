@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import threading
 from dataclasses import replace
 
 import onnxruntime
@@ -10,7 +12,7 @@ import pytest
 from noria.errors import BundleError
 from noria.serving.bundle import open_bundle
 from noria.serving.predictor import Predictor
-from noria.serving.session import device_of, open_session
+from noria.serving.session import _load_cuda, device_of, open_session
 
 WITHOUT_CUDA = pytest.mark.skipif(
     "CUDAExecutionProvider" in onnxruntime.get_available_providers(), reason="this ONNX Runtime has CUDA"
@@ -40,3 +42,19 @@ def test_a_bundle_that_was_chosen_for_cuda_is_served_by_a_cpu_where_there_is_no_
     facts = {**bundle.artifact.facts, "device": "cuda"}
     made_there = replace(bundle, artifact=replace(bundle.artifact, facts=facts))
     assert made_there.device == "cuda" and Predictor(made_there).device == "cpu"
+
+
+def test_models_that_are_loaded_side_by_side_leave_the_output_of_the_process_where_it_was():
+    before, interval = sys.stdout, sys.getswitchinterval()
+    threads = [threading.Thread(target=lambda: [_load_cuda() for _ in range(500)]) for _ in range(8)]
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        after = sys.stdout
+    finally:
+        sys.stdout = before
+        sys.setswitchinterval(interval)
+    assert after is before
