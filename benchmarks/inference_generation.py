@@ -19,6 +19,7 @@ import argparse
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,7 @@ from noria.evaluation.judged import read_validation
 from noria.evaluation.metrics import main_metric, value
 from noria.export.generation import generation_parts
 from noria.export.onnx import export_part
-from noria.export.quantize import quantize
+from noria.export.quantize import quantize, quantize_weights
 from noria.export.reference import Reference
 from noria.model.generation import generate
 from noria.model.translator import Translator
@@ -49,6 +50,7 @@ EAGER, PEER, EARLY_PEER, PLAIN_PEER = (
     "CTranslate2 int8, early end",
     "CTranslate2 int8, ReLU, as many tokens",
 )
+FORMS = {"int8": quantize, "int8-weights": partial(quantize_weights, bits=8)}
 _NUM_ROWS = {1: 96, 8: 48, 16: 128}
 _REPEATS = 7
 _MOST_LOST, _LARGEST_SHARE = 0.005, 0.35
@@ -72,15 +74,17 @@ class Trained:
         return [encoder.collate(part)["source"] for part in parts]
 
     def graphs(self, generation: GenerationConfig) -> dict[str, Path]:
-        """The one graph in fp32 and in int8."""
+        """The one graph in every form that is measured."""
         sources = {"source": self.reference.example()[0]["source"]}
         parts = generation_parts(self.model, sources, config=generation)
         fp32 = {part.name: self.directory / f"fp32.{part.name}.onnx" for part in parts.parts}
-        int8 = {part.name: self.directory / f"int8.{part.name}.onnx" for part in parts.parts}
         for part in parts.parts:
             export_part(part, fp32[part.name], opset=self.workspace.config.optimize.opset)
-            quantize(fp32[part.name], int8[part.name])
-        made = {"fp32": fp32, "int8": int8}
+        made = {"fp32": fp32}
+        for name, form in FORMS.items():
+            made[name] = {part.name: self.directory / f"{name}.{part.name}.onnx" for part in parts.parts}
+            for part in parts.parts:
+                form(fp32[part.name], made[name][part.name])
         for name, graphs in made.items():
             parts.join(graphs, self.directory / f"{name}.{generation.beams}.onnx")
         return {name: self.directory / f"{name}.{generation.beams}.onnx" for name in made}
@@ -210,7 +214,9 @@ def main() -> None:
         trained = trained_of(workspace, Path(directory))
         greedy = contenders(trained, GREEDY)
         check_same_model(trained, greedy["fp32"])
-        results = speed_rows(trained, greedy, 1, [("fp32", EAGER, 3.0), ("int8", EAGER, 8.0), ("int8", PEER, 1.0)])
+        one_by_one = [("fp32", EAGER, 3.0), ("int8", EAGER, 8.0), ("int8", PEER, 1.0)]
+        one_by_one += [("int8-weights", EAGER, 8.0), ("int8-weights", PEER, 1.0)]
+        results = speed_rows(trained, greedy, 1, one_by_one)
         results += speed_rows(trained, greedy, 16, [("int8", EAGER, 3.0), ("int8", PEER, 0.9)])
         beams = [("int8", PEER, 0.8), ("int8", EARLY_PEER, 0.8)]
         results += speed_rows(trained, contenders(trained, BEAMS), 8, beams, search="beam 4")
